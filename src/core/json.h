@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * JSON from a peer, made safe before json-c sees it. json-c takes NaN, 1., 1e400, {'a':1} and
+ * repeated keys, even strict; this refuses what RFC 8259 refuses, and bounds size and depth.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include <json-c/json.h>
+
+#include "util/cleanup.h"
+#include "util/why.h"
+
+enum {
+    JSON_MAX_SIZE = 64 * 1024, // bytes of a message that is read at all
+    JSON_MAX_DEPTH = 16,       // nested arrays and objects
+};
+
+DEFINE_CLEANUP(struct json_object *, json_object_put)
+
+/*
+ * Whether bytes are one JSON text as RFC 8259 has it: valid UTF-8, no NaN or infinity, numbers that
+ * a double holds (finite), no repeated key in an object, at most max_size bytes and max_depth
+ * levels, nothing but white space behind it. Constant stack, no allocation. Returns 0, -EMSGSIZE
+ * (too large or too deep) or -EBADMSG, with why ("byte 17: ..."). Repeated keys are found by
+ * json_parse_object(), not here.
+ */
+int json_check(const char *bytes, size_t length, size_t max_size, unsigned max_depth,
+               struct why *why);
+
+/*
+ * Parses a JSON object within JSON_MAX_SIZE and JSON_MAX_DEPTH. *ret_object is new, freed with
+ * json_object_put(). Errors as json_check(), -EBADMSG also for a repeated key or another type than
+ * an object, -ENOMEM.
+ */
+int json_parse_object(const char *bytes, size_t length, struct json_object **ret_object,
+                      struct why *why);
+
+/* Writes text as a JSON string with its quotes, escapes included; cut whole characters. Returns
+ * out. */
+const char *json_quote(const char *text, char *out, size_t size);

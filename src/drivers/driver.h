@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * What a driver is. A sensor: copy a file in this directory to sensor-NAME.c, define
+ * `const struct sensor_driver sensor_driver_NAME`, done: the build finds it, the configuration
+ * checks its keys, the manual lists them, the contract test runs over it. An actuator likewise.
+ *
+ * A driver that may sleep says `blocking`: then open, read or set, and close run in a worker thread
+ * of that sensor or actuator alone, one call at a time; else on the main loop. Drivers never log;
+ * they return -errno and why. A failed read or set may be followed by close and open.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/config.h"
+#include "core/value.h"
+#include "util/why.h"
+
+/* An edge of a line: the value after it (0 or 1, active_low applied) and when it was. */
+typedef void (*sensor_edge_fn)(double value, uint64_t mono_usec, void *userdata);
+
+struct sensor_driver {
+    const char *name;
+    const char *help;                    // one sentence for the manual
+    const struct schema_option *options; // offsets are into a structure of config_size
+    size_t n_options;
+    size_t config_size;
+    bool blocking;
+
+    // A check of the keys together, when the configuration is read; NULL. -EINVAL with why.
+    int (*check)(const void *config, struct why *why);
+
+    // config outlives the state. *ret_state is the driver's own.
+    int (*open)(const void *config, void **ret_state, struct why *why);
+
+    // The raw value now. Any finite number; -errno with why (the reading alone is lost).
+    int (*read)(void *state, double *ret_value, struct why *why);
+
+    void (*close)(void *state);
+
+    // Blocking drivers whose read can take long: makes a read under way in the worker return soon.
+    // Called on the main loop; NULL where there is nothing to do.
+    void (*cancel)(void *state);
+
+    // Sensors that speak up: a descriptor to watch for reading, -EBADF if this one has none; and
+    // what to do when it is ready: at most 64 edges, each handed to on_edge. Not with blocking.
+    // NULL both.
+    int (*fd)(void *state);
+    int (*dispatch)(void *state, sensor_edge_fn on_edge, void *userdata, struct why *why);
+};
+
+struct actuator_driver {
+    const char *name;
+    const char *help;
+    const struct schema_option *options;
+    size_t n_options;
+    size_t config_size;
+    bool blocking;
+    unsigned types; // the value types that it takes: mask of 1 << VALUE_...
+
+    int (*check)(const void *config, struct why *why);
+
+    // Opens without moving anything where the hardware allows that; *ret_now is set to what the
+    // actuator is now, VALUE_NONE if that cannot be known. type is what the configuration says.
+    int (*open)(const void *config, enum value_type type, void **ret_state, struct value *ret_now,
+                struct why *why);
+
+    // Sets an absolute state; setting the same again does no harm.
+    int (*set)(void *state, const struct value *value, struct why *why);
+
+    void (*close)(void *state);
+    void (*cancel)(void *state); // as above
+};
+
+/* Every driver there is, NULL-terminated; written by the build. */
+extern const struct sensor_driver *const sensor_drivers[];
+extern const struct actuator_driver *const actuator_drivers[];
+
+/*
+ * Fills in sources' driver tables from the two above; they are static, made at the first call, and
+ * never freed.
+ */
+void driver_add_to(struct config_sources *sources);

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * An MQTT client on the main loop: connects, stays connected, publishes, subscribes. The only user
+ * of libmosquitto.
+ *
+ * Each connection is a fresh libmosquitto client, made by a short-lived worker that reads the
+ * secrets, looks up the name, connects and handshakes, and is then handed over: nothing of that can
+ * hold the main loop, the library keeps nothing from one connection to the next, and what was not
+ * acknowledged belongs to the caller again (disconnected()). Fails over between hosts, from MQTT 5
+ * to 3.1.1, and backs off with full jitter from reconnect_min_usec to reconnect_max_usec, for ever.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "util/cleanup.h"
+
+/* Strings are borrowed and must outlive the client. */
+struct mqtt_options {
+    const char *client_id;
+    char *const *hosts; // NULL-terminated, tried in turn; paths with unix_socket
+    int port;
+    bool unix_socket;
+    int protocol; // 0: 5, and 3.1.1 where it is refused; 5; 4 for 3.1.1
+    uint64_t keepalive_usec;
+    const char *username;      // NULL: none
+    const char *password_file; // a path, or a name in $CREDENTIALS_DIRECTORY; read at each connect
+    bool tls;
+    const char *ca_file; // NULL: the system's store
+    const char *cert_file, *key_file;
+    const char *psk_identity, *psk_file;
+    const char *alpn;
+    uint64_t reconnect_min_usec, reconnect_max_usec;
+    uint64_t session_expiry_usec; // 0: a clean session
+    uint16_t receive_maximum;     // MQTT 5: what we announce; 0: the protocol's default
+    const char *will_topic;       // NULL: no last will; retained, QoS 1
+    const char *will_payload;
+};
+
+struct mqtt_message {
+    const char *topic;   // NUL-terminated
+    const char *payload; // not NUL-terminated
+    size_t payload_size;
+    int qos;
+    bool retain; // sent because it was retained, not because it is news
+};
+
+/* All on the main loop. None may free the client but from disconnected() of mqtt_stop(). */
+struct mqtt_handlers {
+    // CONNACK came: subscribe now. session_present as MQTT 5.0, section 3.2.2.1.1.
+    void (*connected)(void *userdata, bool session_present);
+    // The connection, or the first attempt after one or after start, has failed; was_connected
+    // tells which. What was published and not acknowledged is the caller's again. reason is one
+    // line; retry_usec when the next attempt is.
+    void (*disconnected)(void *userdata, bool was_connected, const char *reason,
+                         uint64_t retry_usec);
+    void (*message)(void *userdata, const struct mqtt_message *message);
+    // QoS 1: PUBACK, QoS 2: PUBCOMP, QoS 0: written. reason_code >= 0x80: the broker refused it
+    // (MQTT 5.0, section 3.4.2.1).
+    void (*published)(void *userdata, int mid, int reason_code);
+    // SUBACK: granted 0..2, or >= 0x80: refused.
+    void (*subscribed)(void *userdata, int mid, int granted);
+};
+
+struct mqtt;
+
+/* Connects only with mqtt_start(). 0, -ENOMEM, or what sd-event returns. */
+int mqtt_new(sd_event *event, const struct mqtt_options *options,
+             const struct mqtt_handlers *handlers, void *userdata, struct mqtt **ret_mqtt);
+
+/* Drops the connection without DISCONNECT (the broker sends the last will). NULL is fine. */
+void mqtt_free(struct mqtt *mqtt);
+DEFINE_CLEANUP(struct mqtt *, mqtt_free)
+
+/* Begins to connect. */
+int mqtt_start(struct mqtt *mqtt);
+
+/* Sends DISCONNECT, without waiting for anything, and does not connect again. Calls no handler. */
+void mqtt_stop(struct mqtt *mqtt);
+
+bool mqtt_is_connected(const struct mqtt *mqtt);
+
+/* What to say of it in a status line: "connected to localhost:1883, MQTT 5", "connecting to ...".
+ */
+const char *mqtt_describe(const struct mqtt *mqtt);
+
+/* The negotiated protocol, 5 or 4; 0 while not connected. */
+int mqtt_protocol(const struct mqtt *mqtt);
+
+/*
+ * Publishes; *ret_mid (may be NULL) is what published() will name. The payload is copied.
+ * -ENOTCONN while not connected: nothing is ever handed to libmosquitto then. -EMSGSIZE, -EINVAL.
+ */
+int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t payload_size,
+                 int qos, bool retain, int *ret_mid);
+
+/* Subscribes to one filter. -ENOTCONN, -EINVAL. */
+int mqtt_subscribe(struct mqtt *mqtt, const char *filter, int qos, int *ret_mid);

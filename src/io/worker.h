@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * A thread that does what may sleep, one job at a time, and hands each back to the main loop.
+ *
+ *     struct worker_job base is the first member of the caller's own job. worker_run() lends it to
+ * the thread; run() is called there; then done() on the main loop. A worker that is freed meanwhile
+ *     does not wait: the job is cancelled (cancel(), on the main loop), and when run() has
+ * returned, abandoned() is called in the thread, which owns the job from then on.
+ *
+ * The thread starts with the first job and has a small stack (128 KiB). All signals are blocked in
+ * it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#include "util/cleanup.h"
+
+struct worker;
+
+struct worker_job {
+    void (*run)(struct worker_job *job);       // in the thread
+    void (*done)(struct worker_job *job);      // on the main loop, after run(); may free the worker
+    void (*cancel)(struct worker_job *job);    // main loop, while run() is under way; may be NULL
+    void (*abandoned)(struct worker_job *job); // in the thread: nobody waits any more, free it all
+};
+
+/* name: for `top -H`, cut to 15 bytes. 0, -ENOMEM, or what sd_event_add_io() returns. */
+int worker_new(sd_event *event, const char *name, struct worker **ret_worker);
+
+/* NULL is fine. Never blocks; see above. */
+void worker_free(struct worker *worker);
+DEFINE_CLEANUP(struct worker *, worker_free)
+
+/* Whether a job is under way: lent to the thread and not yet done(). */
+bool worker_busy(const struct worker *worker);
+
+/* -EBUSY while a job is under way, -EAGAIN if no thread can be had. */
+int worker_run(struct worker *worker, struct worker_job *job);

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Reads the clocks and writes times as text. Nothing else in the program calls clock_gettime().
+#include "util/clock.h"
+
+#include <stdio.h>
+#include <time.h>
+
+static uint64_t read_clock(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+}
+
+uint64_t clock_mono_usec(void)
+{
+    return read_clock(CLOCK_BOOTTIME);
+}
+
+uint64_t clock_wall_usec(void)
+{
+    return read_clock(CLOCK_REALTIME);
+}
+
+int clock_local_hour(uint64_t wall_usec)
+{
+    time_t seconds = (time_t)(wall_usec / USEC_PER_SEC);
+    struct tm local;
+    return localtime_r(&seconds, &local) ? local.tm_hour : 0;
+}
+
+const char *clock_format_rfc3339(uint64_t wall_usec, char text[static CLOCK_RFC3339_SIZE])
+{
+    static const uint64_t last_usec = 253402300799ULL * USEC_PER_SEC; // 9999-12-31T23:59:59
+    if (wall_usec > last_usec)
+        wall_usec = last_usec;
+    time_t seconds = (time_t)(wall_usec / USEC_PER_SEC);
+    unsigned milliseconds = (unsigned)(wall_usec / USEC_PER_MSEC % 1000);
+    struct tm utc;
+    gmtime_r(&seconds, &utc);
+    snprintf(text, CLOCK_RFC3339_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
+             (unsigned)(utc.tm_year + 1900) % 10000, (unsigned)(utc.tm_mon + 1) % 100,
+             (unsigned)utc.tm_mday % 100, (unsigned)utc.tm_hour % 100, (unsigned)utc.tm_min % 100,
+             (unsigned)utc.tm_sec % 100, milliseconds % 1000);
+    return text;
+}
+
+const char *clock_format_span(uint64_t span_usec, char *text, size_t size)
+{
+    static const struct {
+        const char *name;
+        uint64_t usec;
+    } units[] = {
+        { "d", 86400 * USEC_PER_SEC }, { "h", 3600 * USEC_PER_SEC }, { "min", 60 * USEC_PER_SEC },
+        { "s", USEC_PER_SEC },         { "ms", USEC_PER_MSEC },
+    };
+    const size_t n_units = sizeof(units) / sizeof(units[0]);
+    size_t i = 0;
+    while (i < n_units - 1 && span_usec < units[i].usec)
+        i++;
+    uint64_t large = span_usec / units[i].usec;
+    uint64_t small = i + 1 < n_units ? span_usec % units[i].usec / units[i + 1].usec : 0;
+    if (small > 0 && i < 3) // "45 s" needs no milliseconds
+        snprintf(text, size, "%llu %s %llu %s", (unsigned long long)large, units[i].name,
+                 (unsigned long long)small, units[i + 1].name);
+    else
+        snprintf(text, size, "%llu %s", (unsigned long long)large, units[i].name);
+    return text;
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Text to typed values, whole and strict: leading or trailing bytes, overflow and anything that the
+ * locale would change are errors. Each returns 0, -EINVAL (not of that form) or -ERANGE (of that
+ * form, too large), and leaves ret_ untouched on failure.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* yes, no, true, false, on, off, 1, 0; as systemd takes them (systemd.syntax(7)). */
+int parse_bool(const char *text, bool *ret_value);
+
+/* A decimal integer with an optional sign. */
+int parse_int(const char *text, int64_t *ret_value);
+
+/* A finite decimal number: JSON's form, and ".5" and "+3" besides; no hex, no "inf", no "nan". */
+int parse_number(const char *text, double *ret_value);
+
+/*
+ * A span of time as systemd.time(7) writes it: a number without a unit is seconds; units us, ms, s,
+ * m, min, h, d, w and their long forms; several add up ("1h 30min"), fractions count ("1.5s").
+ * "infinity" gives USEC_INFINITY.
+ */
+int parse_duration(const char *text, uint64_t *ret_usec);
+
+/* Bytes, with an optional K, M, G or T to the base 1024: "64K", "32M". */
+int parse_size(const char *text, uint64_t *ret_bytes);
+
+/*
+ * Splits a command line into arguments: white space separates, '...' and "..." quote, a backslash
+ * escapes the next character outside '...'. No shell, no variables, no globs.
+ * *ret_argv is a new vector with at least one string; -EINVAL for an open quote or an empty line.
+ */
+int parse_argv(const char *text, char ***ret_argv);
