@@ -43,7 +43,8 @@ static const char *order_of_set(double number)
     ssize_t length = read(watch, events, sizeof(events));
     for (ssize_t at = 0; at < length;) {
         const struct inotify_event *event = (const void *)(events + at);
-        strcat(strcat(order, event->name), " ");
+        size_t used = strlen(order);
+        snprintf(order + used, sizeof(order) - used, "%s ", event->name);
         at += (ssize_t)(sizeof(*event) + event->len);
     }
     driver->close(actuator);

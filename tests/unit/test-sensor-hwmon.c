@@ -25,6 +25,7 @@ static int setup(void **state)
     put_file(CHIP "power1_input", "12500000\n");
     put_file(CHIP "fan1_input", "1200\n");
     put_file(CHIP "intrusion0_input", "5\n");
+    put_file(CHIP "t1_input", "7\n");
     return 0;
 }
 
@@ -37,6 +38,7 @@ static void values_are_in_the_units_that_people_use(void **state)
     assert_reads(driver, input("power1"), 12.5);
     assert_reads(driver, input("fan1"), 1200);
     assert_reads(driver, input("intrusion0"), 5); // begins with `in` and is no voltage
+    assert_reads(driver, input("t1"), 7);         // begins as `temp` does
 }
 
 static void an_input_is_found_by_its_label_and_a_chip_by_its_entry(void **state)

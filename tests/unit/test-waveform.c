@@ -119,7 +119,7 @@ static void too_many_rows_are_refused(void **state)
     const size_t n = SERIES_MAX_ROWS + 1;
     char *text = malloc(2 * n);
     for (size_t i = 0; i < n; i++)
-        memcpy(text + 2 * i, "1\n", 2);
+        text[2 * i] = '1', text[2 * i + 1] = '\n';
     struct series *series = NULL;
     assert_int_equal(series_parse(text, 2 * n, &series, NULL), -EFBIG);
     assert_int_equal(series_parse(text, 2 * n - 2, &series, NULL), 0);
