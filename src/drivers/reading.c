@@ -63,7 +63,7 @@ static bool get_child(struct json_object *at, const char *name, size_t length,
     int64_t index;
     if (!json_object_is_type(at, json_type_array) || parse_int(key, &index) < 0 ||
         (uint64_t)index >= json_object_array_length(at))
-        return false;
+        return false; // a negative index has become a huge one
     *ret_child = json_object_array_get_idx(at, (size_t)index);
     return true;
 }
