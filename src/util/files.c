@@ -60,8 +60,8 @@ int files_read(const char *path, size_t max_size, char **ret_text, size_t *ret_s
     // The size of a regular file saves memory; sysfs says 4096 and /proc 0 whatever they hold.
     size_t limit = max_size < INT_MAX - 2 ? max_size : INT_MAX - 2;
     size_t expect = status.st_size > 4096 ? (size_t)status.st_size : 4096;
-    char *text;
-    size_t length;
+    char *text = NULL;
+    size_t length = 0;
     int r = read_up_to(fd, expect < limit ? expect : limit, &text, &length);
     if (r > 0 && expect < limit)
         r = read_up_to(fd, limit, &text, &length);
@@ -75,8 +75,8 @@ int files_read(const char *path, size_t max_size, char **ret_text, size_t *ret_s
 
 int files_read_line(const char *path, size_t max_size, char **ret_text)
 {
-    char *text;
-    size_t size;
+    char *text = NULL;
+    size_t size = 0;
     int r = files_read(path, max_size, &text, &size);
     if (r < 0)
         return r;
