@@ -35,7 +35,7 @@
     })
 
 #define DEFINE_CLEANUP(type, function)                                                             \
-    static inline void function##p(type *pointer)                                                  \
+    static inline void function##p(type *pointer) /* NOLINT(bugprone-macro-parentheses) */         \
     {                                                                                              \
         if (*pointer)                                                                              \
             function(*pointer);                                                                    \

@@ -29,6 +29,24 @@ static int read_all(int fd, char *buffer, size_t size)
     return (int)length;
 }
 
+/* Reads from the start, at most size bytes. 1 if there is more, else 0 and *ret_text. */
+static int read_up_to(int fd, size_t size, char **ret_text, size_t *ret_length)
+{
+    char *text = malloc(size + 2); // one byte to see that there is more, and the NUL
+    if (!text)
+        return -ENOMEM;
+    int length =
+        lseek(fd, 0, SEEK_SET) < 0 && errno != ESPIPE ? -errno : read_all(fd, text, size + 1);
+    if (length < 0 || (size_t)length > size) {
+        free(text);
+        return length < 0 ? length : 1;
+    }
+    text[length] = '\0';
+    *ret_text = text;
+    *ret_length = (size_t)length;
+    return 0;
+}
+
 int files_read(const char *path, size_t max_size, char **ret_text, size_t *ret_size)
 {
     _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -40,44 +58,35 @@ int files_read(const char *path, size_t max_size, char **ret_text, size_t *ret_s
     if (S_ISDIR(status.st_mode))
         return -EISDIR;
     // The size of a regular file saves memory; sysfs says 4096 and /proc 0 whatever they hold.
-    size_t expect =
-        S_ISREG(status.st_mode) && status.st_size > 4096 ? (size_t)status.st_size : 4096;
-    if (max_size >= INT_MAX || expect > max_size)
-        expect = max_size < INT_MAX ? max_size : INT_MAX - 2;
-    for (;;) {
-        _cleanup_(freep) char *text = malloc(expect + 2); // one byte to see that there is more
-        if (!text)
-            return -ENOMEM;
-        if (lseek(fd, 0, SEEK_SET) < 0 && errno != ESPIPE)
-            return -errno;
-        int length = read_all(fd, text, expect + 1);
-        if (length < 0)
-            return length;
-        if ((size_t)length <= expect) {
-            text[length] = '\0';
-            if (ret_size)
-                *ret_size = (size_t)length;
-            *ret_text = TAKE_PTR(text);
-            return 0;
-        }
-        if (expect >= max_size)
-            return -EFBIG;
-        expect = max_size;
-    }
+    size_t limit = max_size < INT_MAX - 2 ? max_size : INT_MAX - 2;
+    size_t expect = status.st_size > 4096 ? (size_t)status.st_size : 4096;
+    char *text = NULL;
+    size_t length = 0;
+    int r = read_up_to(fd, expect < limit ? expect : limit, &text, &length);
+    if (r > 0 && expect < limit)
+        r = read_up_to(fd, limit, &text, &length);
+    if (r != 0)
+        return r > 0 ? -EFBIG : r;
+    if (ret_size)
+        *ret_size = length;
+    *ret_text = text;
+    return 0;
 }
 
 int files_read_line(const char *path, size_t max_size, char **ret_text)
 {
-    _cleanup_(freep) char *text = NULL;
-    size_t size;
+    char *text = NULL;
+    size_t size = 0;
     int r = files_read(path, max_size, &text, &size);
     if (r < 0)
         return r;
-    if (strlen(text) != size)
+    if (strlen(text) != size) {
+        free(text);
         return -EINVAL;
+    }
     while (size > 0 && strchr(" \t\r\n", text[size - 1]))
         text[--size] = '\0';
-    *ret_text = TAKE_PTR(text);
+    *ret_text = text;
     return 0;
 }
 

@@ -83,11 +83,11 @@ static void write_stderr(int level, const char *message)
 
 void log_write(int level, const struct log_field *fields, const char *format, ...)
 {
-    char raw[LINE_SIZE];
-    char message[LINE_SIZE];
     int saved_errno = errno;
+    char raw[LINE_SIZE], message[LINE_SIZE];
     va_list arguments;
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() is the line above
     vsnprintf(raw, sizeof(raw), format, arguments);
     va_end(arguments);
     strings_printable(raw, strlen(raw), message, sizeof(message));

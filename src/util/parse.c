@@ -95,9 +95,9 @@ int parse_duration(const char *text, uint64_t *ret_usec)
         { "d", 86400 * USEC_PER_SEC },
         { "day", 86400 * USEC_PER_SEC },
         { "days", 86400 * USEC_PER_SEC },
-        { "w", 7 * 86400 * USEC_PER_SEC },
-        { "week", 7 * 86400 * USEC_PER_SEC },
-        { "weeks", 7 * 86400 * USEC_PER_SEC },
+        { "w", 604800 * USEC_PER_SEC },
+        { "week", 604800 * USEC_PER_SEC },
+        { "weeks", 604800 * USEC_PER_SEC },
     };
     static const double limit_usec = 3.0e17; // some 9,500 years: sums stay exact and in range
     if (strcmp(text, "infinity") == 0) {

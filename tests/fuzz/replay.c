@@ -18,7 +18,8 @@ static void replay_file(const char *path)
     }
     uint8_t *data = malloc(2 << 20);
     size_t size = fread(data, 1, 2 << 20, file);
-    uint8_t *exact = malloc(size ? size : 1); // exact size, so that ASan sees the first byte too far
+    uint8_t *exact =
+        malloc(size ? size : 1); // exact size, so that ASan sees the first byte too far
     memcpy(exact, data, size);
     LLVMFuzzerTestOneInput(exact, size);
     free(exact);
