@@ -68,7 +68,7 @@ static const struct schema_option options[] = {
 static int read_now(const struct pwm *pwm, enum value_type type, struct value *ret_now,
                     struct why *why)
 {
-    double period, duty, enabled;
+    double period = 0, duty = 0, enabled = 0;
     int r = sysfs_read_number(pwm->directory, "period", &period, why);
     if (r == 0)
         r = sysfs_read_number(pwm->directory, "duty_cycle", &duty, why);

@@ -61,9 +61,9 @@ static bool get_child(struct json_object *at, const char *name, size_t length,
     if (json_object_is_type(at, json_type_object))
         return json_object_object_get_ex(at, key, ret_child);
     int64_t index;
-    if (!json_object_is_type(at, json_type_array) || parse_int(key, &index) < 0 || index < 0 ||
+    if (!json_object_is_type(at, json_type_array) || parse_int(key, &index) < 0 ||
         (uint64_t)index >= json_object_array_length(at))
-        return false;
+        return false; // a negative index has become a huge one
     *ret_child = json_object_array_get_idx(at, (size_t)index);
     return true;
 }
@@ -136,7 +136,7 @@ int reading_from_w1_slave(const char *bytes, size_t length, double *ret_value, s
     if (strncmp(text, shorted, sizeof(shorted) - 1) == 0)
         return why_set(why, EIO, "the answer is all zeros: the bus is shorted or has no supply");
     temperature += strlen("t=");
-    double milli_celsius;
+    double milli_celsius = 0;
     int r = reading_from_text(temperature, strlen(temperature), &milli_celsius, why);
     if (r < 0)
         return r;
