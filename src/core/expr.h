@@ -6,14 +6,12 @@
  *     age(NAME)  seconds since NAME's last reading came in, known however old it is
  *     time()     seconds since the epoch, UTC        hour()  0..23, local time
  *
- * From the weakest to the strongest binding: or, and, not, comparisons (which do not chain), + and
- * -,
- * * and /, unary -. A comparison, `and`, `or`, `not` give a condition, the rest numbers; mixing
- * them is an error when parsing. Names are [A-Za-z_][A-Za-z0-9_]*, or any other name between
- * backquotes
- * (`room-2`). A name without a reading, a stale one, and a result that is not finite (a division by
- * zero) are unknown. Unknown spreads as in Kleene's three-valued logic: `false and unknown` is
- * false, `true or unknown` true, all else with an unknown part unknown.
+ * From the weakest to the strongest binding: or; and; not; comparisons, which do not chain; binary
+ * + and -; * and /; unary -. A comparison, `and`, `or`, `not` give a condition, the rest numbers;
+ * mixing them is an error when parsing. Names are [A-Za-z_][A-Za-z0-9_]*, or any other name between
+ * backquotes (`room-2`). A name without a reading, a stale one, and a result that is not finite (a
+ * division by zero) are unknown. Unknown spreads as in Kleene's three-valued logic: `false and
+ * unknown` is false, `true or unknown` true, all else with an unknown part unknown.
  *
  * Parsed and type-checked once, evaluated without allocation. Pure.
  */
@@ -69,7 +67,10 @@ void expr_bind(struct expr *expr, size_t i, size_t slot);
 /* Whether its value can change without a new reading: it calls age(), time() or hour(). */
 bool expr_uses_time(const struct expr *expr);
 
-/* The index of the first name whose reading is missing or stale now; SIZE_MAX if there is none. */
+/*
+ * The index of the first name that is unknown now, for a log line: its reading is missing, or is
+ * stale and not only its age() is asked for. SIZE_MAX if there is none.
+ */
 size_t expr_first_unknown(const struct expr *expr, const struct expr_context *context);
 
 /* A number: true and *ret_value, or false if it is unknown. */

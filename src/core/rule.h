@@ -5,7 +5,8 @@
  *
  * Without `until`: `when` true decides THEN, false ELSE. With it: THEN from when `when` becomes
  * true until `until` becomes true, then ELSE until `when` again; between the two nothing changes.
- * An unknown condition counts as neither, so it changes nothing.
+ * While both are true, `until` wins: no flicker with every evaluation. An unknown condition counts
+ * as neither, so it changes nothing.
  */
 #pragma once
 
