@@ -34,11 +34,13 @@ struct sampling_options {
     enum sampling_aggregate aggregate;
 };
 
+/* All zero at first. Between two sampling_take() the options stay the same. */
 struct sampling {
     uint64_t n_values; // in this interval
-    double last, sum, min, max;
-    double *values; // of this interval, for the median: at most SAMPLING_MAX_VALUES; else NULL
-    bool published; // ever
+    double last, mean, min, max;
+    double *values;  // of this interval, for the median: at most SAMPLING_MAX_VALUES; else NULL
+    uint64_t random; // the state of the choice of what is kept
+    bool published;  // ever
     double last_published;
     uint64_t last_published_mono_usec;
 };
@@ -46,24 +48,30 @@ struct sampling {
 void sampling_done(struct sampling *sampling);
 
 /*
- * The reading for a raw value, rounded to decimals. -ERANGE with why if it is not finite or outside
- * valid_min..valid_max.
+ * The reading for a raw value, rounded to decimals: half away from zero, of the number as it is
+ * written (2.675 gives 2.68, though the nearest double is below). -ERANGE with why if the rounded
+ * reading is not finite or outside valid_min..valid_max.
  */
 int sampling_scale(const struct sampling_options *options, double raw, double *ret_reading,
                    struct why *why);
 
-/* Gathers one reading. For a median of more than SAMPLING_MAX_VALUES a uniform sample is kept. */
+/*
+ * Gathers one finite reading. For a median of more than SAMPLING_MAX_VALUES a uniform sample is
+ * kept. Returns 0 or -ENOMEM.
+ */
 int sampling_add(struct sampling *sampling, const struct sampling_options *options, double reading);
 
 /*
- * Ends the interval. Returns 1 and *ret_value (rounded) if something is to be published, 0 if not
- * (nothing gathered, or within the deadband and max_silence not over).
+ * Ends the interval. Returns 1 and *ret_value (rounded) if something is to be published, 0 if not:
+ * nothing gathered, or no further than the deadband from the last published value and max_silence
+ * not over. A deadband of 0 holds back only what is the same.
  */
 int sampling_take(struct sampling *sampling, const struct sampling_options *options,
                   uint64_t now_mono_usec, double *ret_value);
 
 /*
- * When a timer that began at start_mono_usec and fires every interval_usec fires next after
- * now_mono_usec: never drifts, skips what was missed.
+ * When a timer that began at start_mono_usec and fires every interval_usec (> 0), first one
+ * interval later, fires next after now_mono_usec: never drifts, skips what was missed.
+ * USEC_INFINITY when that is beyond the clock.
  */
 uint64_t sampling_next(uint64_t start_mono_usec, uint64_t interval_usec, uint64_t now_mono_usec);
