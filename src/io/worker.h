@@ -2,13 +2,13 @@
 /*
  * A thread that does what may sleep, one job at a time, and hands each back to the main loop.
  *
- *     struct worker_job base is the first member of the caller's own job. worker_run() lends it to
- * the thread; run() is called there; then done() on the main loop. A worker that is freed meanwhile
- *     does not wait: the job is cancelled (cancel(), on the main loop), and when run() has
- * returned, abandoned() is called in the thread, which owns the job from then on.
+ * struct worker_job is the first member of the caller's own job. worker_run() lends the job to the
+ * thread; run() is called there; then done() on the main loop, which has the job back. A worker
+ * that is freed meanwhile does not wait: the job is cancelled (cancel(), on the main loop), and
+ * when run() has returned, abandoned() is called in the thread, which owns the job from then on.
  *
- * The thread starts with the first job and has a small stack (128 KiB). All signals are blocked in
- * it.
+ * The thread starts with the first job and has a stack of 256 KiB: a name look-up and a first TLS
+ * step fit. All signals are blocked in it.
  */
 #pragma once
 
@@ -22,7 +22,8 @@ struct worker;
 struct worker_job {
     void (*run)(struct worker_job *job);       // in the thread
     void (*done)(struct worker_job *job);      // on the main loop, after run(); may free the worker
-    void (*cancel)(struct worker_job *job);    // main loop, while run() is under way; may be NULL
+    void (*cancel)(struct worker_job *job);    // main loop, while run() is under way; may be NULL,
+                                               // must not sleep or call this module
     void (*abandoned)(struct worker_job *job); // in the thread: nobody waits any more, free it all
 };
 
@@ -36,5 +37,5 @@ DEFINE_CLEANUP(struct worker *, worker_free)
 /* Whether a job is under way: lent to the thread and not yet done(). */
 bool worker_busy(const struct worker *worker);
 
-/* -EBUSY while a job is under way, -EAGAIN if no thread can be had. */
+/* 0, -EBUSY while a job is under way, -EAGAIN or -ENOMEM if no thread can be had. */
 int worker_run(struct worker *worker, struct worker_job *job);
