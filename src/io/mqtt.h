@@ -38,6 +38,7 @@ struct mqtt_options {
     uint16_t receive_maximum;     // MQTT 5: what we announce; 0: the protocol's default
     const char *will_topic;       // NULL: no last will; retained, QoS 1
     const char *will_payload;
+    uint64_t attempt_limit_usec; // from look-up to CONNACK, then the next host; 0: 20 s
 };
 
 struct mqtt_message {
@@ -48,13 +49,16 @@ struct mqtt_message {
     bool retain; // sent because it was retained, not because it is news
 };
 
-/* All on the main loop. None may free the client but from disconnected() of mqtt_stop(). */
+/*
+ * All on the main loop, none from within mqtt_start(), mqtt_stop() or mqtt_free(). Each may call
+ * anything here, mqtt_stop() and mqtt_free() too: what must wait for the handler's return does.
+ */
 struct mqtt_handlers {
     // CONNACK came: subscribe now. session_present as MQTT 5.0, section 3.2.2.1.1.
     void (*connected)(void *userdata, bool session_present);
     // The connection, or the first attempt after one or after start, has failed; was_connected
     // tells which. What was published and not acknowledged is the caller's again. reason is one
-    // line; retry_usec when the next attempt is.
+    // line; retry_usec the pause before the next attempt.
     void (*disconnected)(void *userdata, bool was_connected, const char *reason,
                          uint64_t retry_usec);
     void (*message)(void *userdata, const struct mqtt_message *message);
@@ -83,8 +87,8 @@ void mqtt_stop(struct mqtt *mqtt);
 
 bool mqtt_is_connected(const struct mqtt *mqtt);
 
-/* What to say of it in a status line: "connected to localhost:1883, MQTT 5", "connecting to ...".
- */
+/* What to say of it in a status line: "connected to localhost:1883, MQTT 5", "connecting to ...",
+ * "not connected: ...". Valid until the next change. */
 const char *mqtt_describe(const struct mqtt *mqtt);
 
 /* The negotiated protocol, 5 or 4; 0 while not connected. */
@@ -92,10 +96,12 @@ int mqtt_protocol(const struct mqtt *mqtt);
 
 /*
  * Publishes; *ret_mid (may be NULL) is what published() will name. The payload is copied.
- * -ENOTCONN while not connected: nothing is ever handed to libmosquitto then. -EMSGSIZE, -EINVAL.
+ * published() may come before this returns (QoS 0: it is written at once): *ret_mid is set by then,
+ * also in a call that fails later. -ENOTCONN while not connected: nothing is ever handed to
+ * libmosquitto then. -EMSGSIZE, -EINVAL (a bad topic, or a QoS that the broker has not), -ENOMEM.
  */
 int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t payload_size,
                  int qos, bool retain, int *ret_mid);
 
-/* Subscribes to one filter. -ENOTCONN, -EINVAL. */
+/* Subscribes to one filter. ret_mid may be NULL. -ENOTCONN, -EINVAL, -EMSGSIZE, -ENOMEM. */
 int mqtt_subscribe(struct mqtt *mqtt, const char *filter, int qos, int *ret_mid);

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Makes a libmosquitto client and connects it, in a worker: reads the secrets, looks the name up,
+ * waits for TCP. Must not touch the struct mqtt that it is for.
+ */
+#include "io/mqtt-connection.h"
+
+#include <mqtt_protocol.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/clock.h"
+#include "util/files.h"
+
+/* Where Debian and most others keep the system's certificates, hashed. */
+#define SYSTEM_CERTIFICATES "/etc/ssl/certs"
+
+enum {
+    SECRET_MAX_SIZE = 64 << 10,
+    MIN_KEEPALIVE_SEC = 5, // less is refused by the library
+};
+
+static atomic_uint n_abandoned;
+
+static const size_t option_strings[] = {
+    offsetof(struct mqtt_options, client_id),     offsetof(struct mqtt_options, username),
+    offsetof(struct mqtt_options, password_file), offsetof(struct mqtt_options, ca_file),
+    offsetof(struct mqtt_options, cert_file),     offsetof(struct mqtt_options, key_file),
+    offsetof(struct mqtt_options, psk_identity),  offsetof(struct mqtt_options, psk_file),
+    offsetof(struct mqtt_options, alpn),          offsetof(struct mqtt_options, will_topic),
+    offsetof(struct mqtt_options, will_payload),
+};
+
+static char **option_string(struct mqtt_options *options, size_t i)
+{
+    return (char **)(void *)((char *)options + option_strings[i]);
+}
+
+unsigned mqtt_connection_count_abandoned(void)
+{
+    return atomic_load(&n_abandoned);
+}
+
+void mqtt_connection_free(struct mqtt_connection *connection)
+{
+    if (!connection)
+        return;
+    if (connection->mosq)
+        mosquitto_destroy(connection->mosq);
+    for (size_t i = 0; i < ELEMENTS(option_strings); i++)
+        free(*option_string(&connection->options, i));
+    free(connection->host);
+    free(connection->where);
+    free(connection);
+}
+
+/* The library has no other way to say what TLS did not like. */
+static void on_log(struct mosquitto *mosq, void *userdata, int level, const char *text)
+{
+    struct mqtt_connection *connection = userdata;
+    (void)mosq;
+
+    // Each packet that comes in is worth a debug line, also those that have no callback.
+    connection->n_packets++;
+    if ((level != MOSQ_LOG_ERR && level != MOSQ_LOG_WARNING) || connection->complaint[0])
+        return;
+    const char *last = strrchr(text, ':');
+    if (strncmp(text, "OpenSSL Error", strlen("OpenSSL Error")) == 0 && last)
+        text = last + 1; // "OpenSSL Error[0]: error:0A000086:SSL routines::certificate ..."
+    else if (strncmp(text, "Error: ", strlen("Error: ")) == 0)
+        text += strlen("Error: ");
+    snprintf(connection->complaint, sizeof(connection->complaint), "%s", text);
+}
+
+__attribute__((format(printf, 2, 3))) static int fail(struct mqtt_connection *connection,
+                                                      const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(connection->error, sizeof(connection->error), format, arguments);
+    va_end(arguments);
+    return -EIO;
+}
+
+static void wipe_and_free(char **secret)
+{
+    if (*secret)
+        explicit_bzero(*secret, strlen(*secret));
+    free(*secret);
+}
+
+/* A path, or the name of a credential (systemd.exec(5), "CREDENTIALS"). what names it in errors. */
+static int read_secret(struct mqtt_connection *connection, const char *what, const char *name,
+                       char **ret_secret)
+{
+    _cleanup_(freep) char *path = NULL;
+    _cleanup_(wipe_and_free) char *secret = NULL;
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    size_t size;
+
+    if (strchr(name, '/'))
+        path = strdup(name);
+    else if (!directory)
+        return fail(connection,
+                    "%s '%s': no path, and systemd has handed over no credentials directory", what,
+                    name);
+    else if (asprintf(&path, "%s/%s", directory, name) < 0)
+        path = NULL;
+    if (!path)
+        return fail(connection, "out of memory");
+
+    int r = files_read(path, SECRET_MAX_SIZE, &secret, &size);
+    if (r < 0)
+        return fail(connection, "cannot read %s %s: %s", what, path, strerror(-r));
+    if (strlen(secret) != size)
+        return fail(connection, "%s %s holds a NUL byte", what, path);
+    // The newline that an editor leaves; a space at the end may be meant.
+    while (size > 0 && (secret[size - 1] == '\n' || secret[size - 1] == '\r'))
+        secret[--size] = '\0';
+    *ret_secret = TAKE_PTR(secret);
+    return 0;
+}
+
+static int set_credentials(struct mqtt_connection *connection, struct mosquitto *mosq)
+{
+    const struct mqtt_options *options = &connection->options;
+    _cleanup_(wipe_and_free) char *password = NULL;
+
+    if (options->password_file) {
+        int r = read_secret(connection, "password_file", options->password_file, &password);
+        if (r < 0)
+            return r;
+    }
+    if (!options->username && !password)
+        return 0;
+    int rc = mosquitto_username_pw_set(mosq, options->username, password);
+    return rc ? fail(connection, "user name or password: %s", mosquitto_strerror(rc)) : 0;
+}
+
+static int set_psk(struct mqtt_connection *connection, struct mosquitto *mosq)
+{
+    const struct mqtt_options *options = &connection->options;
+    _cleanup_(wipe_and_free) char *key = NULL;
+
+    int r = read_secret(connection, "psk_file", options->psk_file, &key);
+    if (r < 0)
+        return r;
+    if (!key[0] || key[strspn(key, "0123456789abcdefABCDEF")])
+        return fail(connection, "psk_file %s: not a key in hexadecimal digits", options->psk_file);
+    int rc =
+        mosquitto_tls_psk_set(mosq, key, options->psk_identity ? options->psk_identity : "", NULL);
+    return rc ? fail(connection, "psk_file %s: %s", options->psk_file, mosquitto_strerror(rc)) : 0;
+}
+
+static int set_tls(struct mqtt_connection *connection, struct mosquitto *mosq)
+{
+    const struct mqtt_options *options = &connection->options;
+    int rc = MOSQ_ERR_SUCCESS;
+
+    if (!options->tls)
+        return 0;
+    if (options->psk_file) {
+        int r = set_psk(connection, mosq);
+        if (r < 0)
+            return r;
+    } else if (options->ca_file || options->cert_file) {
+        // A client certificate is taken only beside a CA, and the system's store counts as one
+        // only by its directory.
+        rc =
+            mosquitto_tls_set(mosq, options->ca_file, options->ca_file ? NULL : SYSTEM_CERTIFICATES,
+                              options->cert_file, options->key_file, NULL);
+    } else {
+        rc = mosquitto_int_option(mosq, MOSQ_OPT_TLS_USE_OS_CERTS, 1);
+    }
+    if (rc == MOSQ_ERR_SUCCESS && options->alpn)
+        rc = mosquitto_string_option(mosq, MOSQ_OPT_TLS_ALPN, options->alpn);
+    if (rc == MOSQ_ERR_INVAL) // its only word for a file that cannot be opened
+        return fail(connection, "TLS: cannot read ca_file, cert_file or key_file");
+    return rc ? fail(connection, "TLS: %s", mosquitto_strerror(rc)) : 0;
+}
+
+static int set_options(struct mqtt_connection *connection, struct mosquitto *mosq)
+{
+    const struct mqtt_options *options = &connection->options;
+
+    mosquitto_log_callback_set(mosq, on_log);
+    mosquitto_int_option(mosq, MOSQ_OPT_PROTOCOL_VERSION, connection->protocol);
+    mosquitto_int_option(mosq, MOSQ_OPT_TCP_NODELAY, 1);
+    mosquitto_int_option(mosq, MOSQ_OPT_RECEIVE_MAXIMUM,
+                         options->receive_maximum ? options->receive_maximum : UINT16_MAX);
+    // The window is the caller's; the library's own, of 20, would queue in addition.
+    mosquitto_int_option(mosq, MOSQ_OPT_SEND_MAXIMUM, UINT16_MAX);
+
+    int r = set_credentials(connection, mosq);
+    if (r == 0)
+        r = set_tls(connection, mosq);
+    if (r < 0 || !options->will_topic)
+        return r;
+    const char *payload = options->will_payload ? options->will_payload : "";
+    int rc = mosquitto_will_set(mosq, options->will_topic, (int)strlen(payload), payload, 1, true);
+    return rc ? fail(connection, "last will: %s", mosquitto_strerror(rc)) : 0;
+}
+
+static int explain_connect(struct mqtt_connection *connection, int rc, int error)
+{
+    if (rc == MOSQ_ERR_EAI)
+        return fail(connection, "name look-up of %s failed: %s", connection->host,
+                    gai_strerror(error));
+    if (connection->complaint[0])
+        return fail(connection, "%s: %s%s", connection->where,
+                    connection->options.tls ? "TLS: " : "", connection->complaint);
+    return fail(connection, "%s: %s", connection->where,
+                rc == MOSQ_ERR_ERRNO ? strerror(error) : mosquitto_strerror(rc));
+}
+
+static uint32_t clamp_seconds(uint64_t usec, uint32_t min, uint32_t max)
+{
+    uint64_t sec = usec / USEC_PER_SEC;
+    return sec < min ? min : sec > max ? max : (uint32_t)sec;
+}
+
+/* The library answers, in the thread, with its code and the errno that belongs to it. */
+static int connect_client(struct mqtt_connection *connection, struct mosquitto *mosq)
+{
+    const struct mqtt_options *options = &connection->options;
+    mosquitto_property *properties = NULL;
+
+    if (connection->protocol == MQTT_PROTOCOL_V5 && options->session_expiry_usec > 0) {
+        // UINT32_MAX: never expires (MQTT 5.0, section 3.1.2.11.2).
+        uint32_t expiry_sec = clamp_seconds(options->session_expiry_usec, 1, UINT32_MAX);
+        if (mosquitto_property_add_int32(&properties, MQTT_PROP_SESSION_EXPIRY_INTERVAL,
+                                         expiry_sec))
+            return fail(connection, "out of memory");
+    }
+    int keepalive_sec = (int)clamp_seconds(options->keepalive_usec, MIN_KEEPALIVE_SEC, UINT16_MAX);
+    errno = 0;
+    int rc =
+        mosquitto_connect_bind_v5(mosq, connection->host, options->unix_socket ? 0 : options->port,
+                                  keepalive_sec, NULL, properties);
+    int error = errno;
+    mosquitto_property_free_all(&properties);
+    return rc ? explain_connect(connection, rc, error) : 0;
+}
+
+static void run(struct worker_job *job)
+{
+    struct mqtt_connection *connection = (struct mqtt_connection *)job;
+    const struct mqtt_options *options = &connection->options;
+
+    struct mosquitto *mosq =
+        mosquitto_new(options->client_id, options->session_expiry_usec == 0, connection);
+    if (!mosq) {
+        fail(connection, "cannot make a client: %s", strerror(errno));
+        return;
+    }
+    if (set_options(connection, mosq) < 0 || connect_client(connection, mosq) < 0) {
+        mosquitto_destroy(mosq);
+        return;
+    }
+    connection->mosq = mosq;
+}
+
+static void cancel(struct worker_job *job)
+{
+    // A look-up cannot be interrupted: the thread is left behind.
+    ((struct mqtt_connection *)job)->is_counted = true;
+    atomic_fetch_add(&n_abandoned, 1);
+}
+
+static void abandoned(struct worker_job *job)
+{
+    struct mqtt_connection *connection = (struct mqtt_connection *)job;
+    bool is_counted = connection->is_counted; // else it had just come back
+    mqtt_connection_free(connection);
+    if (is_counted)
+        atomic_fetch_sub(&n_abandoned, 1);
+}
+
+static int copy_options(struct mqtt_connection *connection, const struct mqtt_options *options)
+{
+    connection->options = *options;
+    connection->options.hosts = NULL;
+    int r = 0;
+    for (size_t i = 0; i < ELEMENTS(option_strings); i++) {
+        char **string = option_string(&connection->options, i);
+        if (*string && !(*string = strdup(*string)))
+            r = -ENOMEM; // and go on: what is left in options is not ours to free
+    }
+    return r;
+}
+
+int mqtt_connection_new(const struct mqtt_options *options, const char *host, int protocol,
+                        struct mqtt_connection **ret_connection)
+{
+    _cleanup_(mqtt_connection_freep) struct mqtt_connection *connection =
+        calloc(1, sizeof(*connection));
+    if (!connection || copy_options(connection, options) < 0)
+        return -ENOMEM;
+    connection->base.run = run;
+    connection->base.cancel = cancel;
+    connection->base.abandoned = abandoned;
+    connection->protocol = protocol;
+    connection->host = strdup(host);
+    int n = options->unix_socket ? asprintf(&connection->where, "%s", host)
+                                 : asprintf(&connection->where, "%s:%d", host, options->port);
+    if (n < 0)
+        connection->where = NULL;
+    if (!connection->host || !connection->where)
+        return -ENOMEM;
+    *ret_connection = TAKE_PTR(connection);
+    return 0;
+}

@@ -1,0 +1,639 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The MQTT client on the main loop: a state machine over one connection at a time. Connecting is
+ * mqtt-connection.c's, in a worker; what comes next after a failure is mqtt-retry.c's.
+ *
+ * libmosquitto calls back from within its own functions and must not be destroyed meanwhile. So all
+ * that may end in a handler is bracketed by enter() and leave(), and what mqtt_stop() and
+ * mqtt_free() want destroyed is destroyed by the outermost leave().
+ */
+#include "io/mqtt.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <mosquitto.h>
+#include <mqtt_protocol.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "io/mqtt-connection.h"
+#include "io/mqtt-retry.h"
+#include "util/clock.h"
+
+enum {
+    MAX_PACKETS_A_TURN = 256, // then timers and other descriptors get theirs
+    MAX_ABANDONED = 4,        // threads that hang in a look-up or a connect
+    FIRST_REFUSAL = 0x80,     // MQTT 5.0, section 2.4: reason codes from here on are failures
+};
+
+#define ATTEMPT_LIMIT_USEC (20 * USEC_PER_SEC)
+
+enum state {
+    STATE_STOPPED,
+    STATE_CONNECTING, // a worker has the connection
+    STATE_GREETING,   // CONNECT is on its way, CONNACK is not yet here
+    STATE_CONNECTED,
+    STATE_WAITING, // for the time of the next attempt
+};
+
+struct mqtt {
+    sd_event *event;
+    struct mqtt_options options;
+    struct mqtt_handlers handlers;
+    void *userdata;
+
+    enum state state;
+    struct mqtt_retry retry;
+    struct worker *worker;              // while STATE_CONNECTING
+    struct mqtt_connection *connection; // STATE_CONNECTING: lent to the worker
+    sd_event_source *timer;             // the attempt's limit, the next attempt, or the keepalive
+    sd_event_source *socket;            // of the connection, from STATE_GREETING on
+    sd_event_source *again;             // comes back to serve() without an event on the socket
+    bool watches_write;
+
+    bool is_reported; // this outage, to disconnected()
+    uint64_t connected_mono_usec;
+    uint64_t keepalive_usec;
+    int connack;             // its code; -1 before it came
+    int farewell;            // the code of the broker's DISCONNECT
+    int call_rc, call_errno; // publishing or subscribing found the connection broken
+
+    unsigned depth;    // of enter()
+    bool is_condemned; // mqtt_stop(): the connection goes with the outermost leave()
+    bool is_freed;     // mqtt_free(): and so does the client
+
+    char description[256];
+};
+
+static const char *protocol_name(int protocol)
+{
+    return protocol == MQTT_PROTOCOL_V5 ? "MQTT 5" : "MQTT 3.1.1";
+}
+
+__attribute__((format(printf, 2, 3))) static void describe(struct mqtt *mqtt, const char *format,
+                                                           ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(mqtt->description, sizeof(mqtt->description), format, arguments);
+    va_end(arguments);
+}
+
+static void set_timer(struct mqtt *mqtt, uint64_t usec, uint64_t accuracy_usec)
+{
+    sd_event_source_set_time_relative(mqtt->timer, usec);
+    sd_event_source_set_time_accuracy(mqtt->timer, accuracy_usec);
+    sd_event_source_set_enabled(mqtt->timer, SD_EVENT_ONESHOT);
+}
+
+static void drop_connection(struct mqtt *mqtt)
+{
+    mqtt->socket = sd_event_source_disable_unref(mqtt->socket);
+    sd_event_source_set_enabled(mqtt->again, SD_EVENT_OFF);
+    mqtt->watches_write = false;
+    if (mqtt->worker) {
+        worker_free(TAKE_PTR(mqtt->worker));
+        mqtt->connection = NULL; // the thread's now
+    }
+    mqtt_connection_free(TAKE_PTR(mqtt->connection));
+}
+
+static void enter(struct mqtt *mqtt)
+{
+    mqtt->depth++;
+}
+
+/* mqtt may be gone afterwards. */
+static void leave(struct mqtt *mqtt)
+{
+    assert(mqtt->depth > 0);
+    if (--mqtt->depth > 0)
+        return;
+    if (mqtt->is_condemned) {
+        mqtt->depth++; // the last write may call back
+        if (mqtt->connection && mqtt->connection->mosq && !mqtt->worker && !mqtt->is_freed)
+            mosquitto_loop_write(mqtt->connection->mosq, 1);
+        mqtt->depth--;
+        mqtt->is_condemned = false;
+        drop_connection(mqtt);
+    }
+    if (mqtt->is_freed) {
+        sd_event_source_disable_unref(mqtt->timer);
+        sd_event_source_disable_unref(mqtt->again);
+        sd_event_unref(mqtt->event);
+        free(mqtt);
+    }
+}
+
+static uint32_t random_u32(void)
+{
+    uint32_t random;
+    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+        random = (uint32_t)clock_mono_usec() * 2654435761U; // early at boot; spread is enough
+    return random;
+}
+
+/* The attempt or the connection has failed. Never called from within libmosquitto. */
+static void fail(struct mqtt *mqtt, enum mqtt_failure failure, const char *text)
+{
+    bool was_connected = mqtt->state == STATE_CONNECTED;
+    char reason[sizeof(mqtt->description)];
+    uint64_t pause_usec;
+
+    snprintf(reason, sizeof(reason), "%s", text); // may be the connection's
+    drop_connection(mqtt);
+    bool fell_back = mqtt->retry.falls_back;
+    if (was_connected)
+        pause_usec = mqtt_retry_lost(&mqtt->retry, clock_mono_usec() - mqtt->connected_mono_usec,
+                                     random_u32());
+    else
+        pause_usec = mqtt_retry_failed(&mqtt->retry, failure, random_u32());
+
+    mqtt->state = STATE_WAITING;
+    describe(mqtt, "not connected: %s", reason);
+    set_timer(mqtt, pause_usec, 10 * USEC_PER_MSEC);
+    if (!was_connected && !fell_back && mqtt->retry.falls_back)
+        return; // not the end of an attempt but its second half
+    if (was_connected || !mqtt->is_reported) {
+        mqtt->is_reported = true;
+        mqtt->handlers.disconnected(mqtt->userdata, was_connected, reason, pause_usec);
+    }
+}
+
+static const char *explain_refusal(int protocol, int code)
+{
+    switch (code) {
+    case CONNACK_REFUSED_BAD_USERNAME_PASSWORD:
+    case CONNACK_REFUSED_NOT_AUTHORIZED:
+    case MQTT_RC_BAD_USERNAME_OR_PASSWORD:
+    case MQTT_RC_NOT_AUTHORIZED:
+        return "not authorised (bad user name or password)";
+    default:
+        return protocol == MQTT_PROTOCOL_V5 ? mosquitto_reason_string(code)
+                                            : mosquitto_connack_string(code);
+    }
+}
+
+/* Why a connection that had come up is no more: the library's code and the errno beside it. */
+static void fail_connection(struct mqtt *mqtt, int rc, int error)
+{
+    const struct mqtt_connection *connection = mqtt->connection;
+    enum mqtt_failure failure = MQTT_FAILED;
+    const char *prefix = "";
+    const char *text;
+    char reason[sizeof(mqtt->description)];
+
+    if (mqtt->connack > 0) {
+        text = explain_refusal(connection->protocol, mqtt->connack);
+        if (mqtt->connack == MQTT_RC_UNSUPPORTED_PROTOCOL_VERSION)
+            failure = MQTT_VERSION_REFUSED;
+    } else if (mqtt->farewell >= FIRST_REFUSAL) {
+        prefix = "closed by the broker: ";
+        text = mosquitto_reason_string(mqtt->farewell);
+    } else if (connection->options.tls && connection->complaint[0]) {
+        prefix = "TLS: ";
+        text = connection->complaint;
+    } else {
+        failure = MQTT_CLOSED_EARLY;
+        if (rc == MOSQ_ERR_KEEPALIVE)
+            text = "keepalive: no answer to PINGREQ";
+        else if (rc == MOSQ_ERR_ERRNO && error != 0)
+            text = strerror(error);
+        else if (rc != MOSQ_ERR_CONN_LOST && rc != MOSQ_ERR_NO_CONN && rc != MOSQ_ERR_SUCCESS)
+            text = mosquitto_strerror(rc);
+        else
+            text = mqtt->state == STATE_CONNECTED ? "closed by the broker"
+                                                  : "closed by the broker before it answered";
+    }
+    snprintf(reason, sizeof(reason), "%s: %s%s", connection->where, prefix, text);
+    fail(mqtt, failure, reason);
+}
+
+static void on_connect(struct mosquitto *mosq, void *userdata, int code, int flags,
+                       const mosquitto_property *properties)
+{
+    struct mqtt_connection *connection = userdata;
+    struct mqtt *mqtt = connection->mqtt;
+    uint16_t keepalive_sec = 0;
+
+    connection->n_packets++;
+    if (mqtt->state != STATE_GREETING)
+        return;
+    mqtt->connack = code;
+    if (code != 0)
+        return; // the library closes the connection
+    // Its lines tell of packets without a callback, which matters with TLS alone (see serve());
+    // formatting them costs as much as a packet.
+    if (!connection->options.tls)
+        mosquitto_log_callback_set(mosq, NULL);
+
+    mosquitto_property_read_int16(properties, MQTT_PROP_SERVER_KEEP_ALIVE, &keepalive_sec, false);
+    mqtt->keepalive_usec =
+        keepalive_sec > 0 ? keepalive_sec * USEC_PER_SEC : mqtt->options.keepalive_usec;
+    set_timer(mqtt, mqtt->keepalive_usec / 4, mqtt->keepalive_usec / 8);
+    mqtt->state = STATE_CONNECTED;
+    mqtt->is_reported = false;
+    mqtt->connected_mono_usec = clock_mono_usec();
+    mqtt_retry_connected(&mqtt->retry);
+    describe(mqtt, "connected to %s, %s", connection->where, protocol_name(connection->protocol));
+    mqtt->handlers.connected(mqtt->userdata, flags & 1);
+}
+
+static void on_disconnect(struct mosquitto *mosq, void *userdata, int code,
+                          const mosquitto_property *properties)
+{
+    struct mqtt_connection *connection = userdata;
+    (void)mosq;
+    (void)properties;
+    connection->mqtt->farewell = code; // below FIRST_REFUSAL it is the library's
+}
+
+static void on_message(struct mosquitto *mosq, void *userdata,
+                       const struct mosquitto_message *message,
+                       const mosquitto_property *properties)
+{
+    struct mqtt_connection *connection = userdata;
+    struct mqtt *mqtt = connection->mqtt;
+    (void)mosq;
+    (void)properties;
+
+    connection->n_packets++;
+    if (mqtt->state != STATE_CONNECTED)
+        return; // a handler has stopped us
+    mqtt->handlers.message(mqtt->userdata, &(const struct mqtt_message){
+                                               .topic = message->topic,
+                                               .payload = message->payload,
+                                               .payload_size = (size_t)message->payloadlen,
+                                               .qos = message->qos,
+                                               .retain = message->retain,
+                                           });
+}
+
+static void on_publish(struct mosquitto *mosq, void *userdata, int mid, int code,
+                       const mosquitto_property *properties)
+{
+    struct mqtt_connection *connection = userdata;
+    struct mqtt *mqtt = connection->mqtt;
+    (void)mosq;
+    (void)properties;
+
+    connection->n_packets++;
+    if (mqtt->state == STATE_CONNECTED)
+        mqtt->handlers.published(mqtt->userdata, mid, code);
+}
+
+static void on_subscribe(struct mosquitto *mosq, void *userdata, int mid, int n_granted,
+                         const int *granted, const mosquitto_property *properties)
+{
+    struct mqtt_connection *connection = userdata;
+    struct mqtt *mqtt = connection->mqtt;
+    (void)mosq;
+    (void)properties;
+
+    connection->n_packets++;
+    if (mqtt->state == STATE_CONNECTED && n_granted > 0)
+        mqtt->handlers.subscribed(mqtt->userdata, mid, granted[0]);
+}
+
+static bool is_open(const struct mqtt *mqtt)
+{
+    return (mqtt->state == STATE_GREETING || mqtt->state == STATE_CONNECTED) &&
+           mosquitto_socket(mqtt->connection->mosq) >= 0;
+}
+
+static void watch_write(struct mqtt *mqtt)
+{
+    // While TLS shakes hands CONNECT waits, and the socket is writable all the time: to watch for
+    // that would spin. What the handshake says itself fits into the send buffer.
+    bool wants = mosquitto_want_write(mqtt->connection->mosq) &&
+                 (mqtt->state == STATE_CONNECTED || !mqtt->options.tls);
+    if (wants == mqtt->watches_write)
+        return;
+    mqtt->watches_write = wants;
+    sd_event_source_set_io_events(mqtt->socket, wants ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+/*
+ * Reads until a call brings nothing, not until EAGAIN: the library calls a read finished by an
+ * errno that may come from elsewhere (its wake-up pair, which nobody empties here), and what
+ * OpenSSL has decrypted by then wakes no epoll.
+ */
+static void serve(struct mqtt *mqtt)
+{
+    struct mqtt_connection *connection = mqtt->connection;
+    unsigned first = connection->n_packets;
+    unsigned before;
+    int rc = mqtt->call_rc;
+    int error = mqtt->call_errno;
+
+    while (rc == MOSQ_ERR_SUCCESS && is_open(mqtt)) {
+        before = connection->n_packets;
+        rc = mosquitto_loop_read(connection->mosq, 1);
+        error = errno;
+        if (connection->n_packets == before)
+            break;
+        if (connection->n_packets - first >= MAX_PACKETS_A_TURN) {
+            sd_event_source_set_enabled(mqtt->again, SD_EVENT_ONESHOT);
+            break;
+        }
+    }
+    if (rc == MOSQ_ERR_SUCCESS && is_open(mqtt)) {
+        rc = mosquitto_loop_write(connection->mosq, 1);
+        error = errno;
+    }
+    if (mqtt->state != STATE_GREETING && mqtt->state != STATE_CONNECTED)
+        return; // a handler has stopped us
+    if (rc != MOSQ_ERR_SUCCESS || !is_open(mqtt))
+        fail_connection(mqtt, rc, error);
+    else
+        watch_write(mqtt);
+}
+
+static int on_socket(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+    struct mqtt *mqtt = userdata;
+    (void)source;
+    (void)fd;
+    (void)revents;
+    enter(mqtt);
+    serve(mqtt);
+    leave(mqtt);
+    return 0;
+}
+
+static int on_again(sd_event_source *source, void *userdata)
+{
+    struct mqtt *mqtt = userdata;
+    (void)source;
+    enter(mqtt);
+    serve(mqtt);
+    leave(mqtt);
+    return 0;
+}
+
+/* The worker is done: from here on the connection is the main loop's. */
+static int adopt(struct mqtt *mqtt)
+{
+    struct mqtt_connection *connection = mqtt->connection;
+    struct mosquitto *mosq = connection->mosq;
+
+    mosquitto_connect_v5_callback_set(mosq, on_connect);
+    mosquitto_disconnect_v5_callback_set(mosq, on_disconnect);
+    mosquitto_message_v5_callback_set(mosq, on_message);
+    mosquitto_publish_v5_callback_set(mosq, on_publish);
+    mosquitto_subscribe_v5_callback_set(mosq, on_subscribe);
+    mqtt->connack = -1;
+    mqtt->farewell = 0;
+    mqtt->call_rc = MOSQ_ERR_SUCCESS;
+    int r = sd_event_add_io(mqtt->event, &mqtt->socket, mosquitto_socket(mosq), EPOLLIN, on_socket,
+                            mqtt);
+    if (r < 0)
+        return r;
+    mqtt->state = STATE_GREETING;
+    watch_write(mqtt);
+    return 0;
+}
+
+static void on_opened(struct worker_job *job)
+{
+    struct mqtt_connection *connection = (struct mqtt_connection *)job;
+    struct mqtt *mqtt = connection->mqtt;
+
+    enter(mqtt);
+    worker_free(TAKE_PTR(mqtt->worker));
+    if (connection->error[0]) {
+        fail(mqtt, MQTT_FAILED, connection->error);
+    } else {
+        int r = adopt(mqtt);
+        if (r < 0)
+            fail(mqtt, MQTT_FAILED, strerror(-r));
+    }
+    leave(mqtt);
+}
+
+static int open_connection(struct mqtt *mqtt)
+{
+    int r = mqtt_connection_new(&mqtt->options, mqtt->options.hosts[mqtt->retry.i_host],
+                                mqtt_retry_protocol(&mqtt->retry), &mqtt->connection);
+    if (r < 0)
+        return r;
+    mqtt->connection->mqtt = mqtt;
+    mqtt->connection->base.done = on_opened;
+
+    _cleanup_(worker_freep) struct worker *worker = NULL;
+    r = worker_new(mqtt->event, "mqtt-connect", &worker);
+    if (r == 0)
+        r = worker_run(worker, &mqtt->connection->base);
+    if (r < 0)
+        return r;
+    mqtt->worker = TAKE_PTR(worker);
+    return 0;
+}
+
+static void attempt(struct mqtt *mqtt)
+{
+    mqtt->state = STATE_CONNECTING;
+    if (mqtt_connection_count_abandoned() >= MAX_ABANDONED) {
+        fail(mqtt, MQTT_FAILED, "earlier attempts still hang in a look-up or a connect");
+        return;
+    }
+    int r = open_connection(mqtt);
+    if (r < 0) {
+        fail(mqtt, MQTT_FAILED, strerror(-r));
+        return;
+    }
+    describe(mqtt, "connecting to %s", mqtt->connection->where);
+    set_timer(mqtt, mqtt->options.attempt_limit_usec, 100 * USEC_PER_MSEC);
+}
+
+static void time_out(struct mqtt *mqtt)
+{
+    char limit[32];
+    char reason[sizeof(mqtt->description)];
+    snprintf(reason, sizeof(reason), "no answer from %s within %s", mqtt->connection->where,
+             clock_format_span(mqtt->options.attempt_limit_usec, limit, sizeof(limit)));
+    fail(mqtt, MQTT_FAILED, reason);
+}
+
+static void keep_alive(struct mqtt *mqtt)
+{
+    int rc = mosquitto_loop_misc(mqtt->connection->mosq);
+    int error = errno;
+    if (rc != MOSQ_ERR_SUCCESS || !is_open(mqtt)) {
+        fail_connection(mqtt, rc, error);
+        return;
+    }
+    set_timer(mqtt, mqtt->keepalive_usec / 4, mqtt->keepalive_usec / 8);
+    watch_write(mqtt);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    struct mqtt *mqtt = userdata;
+    (void)source;
+    (void)usec;
+
+    enter(mqtt);
+    switch (mqtt->state) {
+    case STATE_WAITING:
+        attempt(mqtt);
+        break;
+    case STATE_CONNECTING: // what the thread reads is not written any more
+    case STATE_GREETING:
+        time_out(mqtt);
+        break;
+    case STATE_CONNECTED:
+        keep_alive(mqtt);
+        break;
+    case STATE_STOPPED:
+        break;
+    }
+    leave(mqtt);
+    return 0;
+}
+
+int mqtt_new(sd_event *event, const struct mqtt_options *options,
+             const struct mqtt_handlers *handlers, void *userdata, struct mqtt **ret_mqtt)
+{
+    _cleanup_(mqtt_freep) struct mqtt *mqtt = calloc(1, sizeof(*mqtt));
+    if (!mqtt)
+        return -ENOMEM;
+    // Counted by the library; never taken back, since an abandoned thread may need it to the end.
+    mosquitto_lib_init();
+    mqtt->event = sd_event_ref(event);
+    mqtt->options = *options;
+    mqtt->handlers = *handlers;
+    mqtt->userdata = userdata;
+    if (mqtt->options.attempt_limit_usec == 0)
+        mqtt->options.attempt_limit_usec = ATTEMPT_LIMIT_USEC;
+    mqtt->retry = (struct mqtt_retry){
+        .protocol = options->protocol,
+        .min_usec = options->reconnect_min_usec,
+        .max_usec = options->reconnect_max_usec,
+    };
+    while (options->hosts[mqtt->retry.n_hosts])
+        mqtt->retry.n_hosts++;
+    assert(mqtt->retry.n_hosts > 0);
+    describe(mqtt, "stopped");
+
+    // CLOCK_BOOTTIME: after a suspend the connection is looked after at once.
+    int r = sd_event_add_time(event, &mqtt->timer, CLOCK_BOOTTIME, 0, 0, on_timer, mqtt);
+    if (r >= 0)
+        r = sd_event_add_defer(event, &mqtt->again, on_again, mqtt);
+    if (r < 0)
+        return r;
+    sd_event_source_set_enabled(mqtt->timer, SD_EVENT_OFF);
+    sd_event_source_set_enabled(mqtt->again, SD_EVENT_OFF);
+    *ret_mqtt = TAKE_PTR(mqtt);
+    return 0;
+}
+
+void mqtt_free(struct mqtt *mqtt)
+{
+    if (!mqtt)
+        return;
+    enter(mqtt);
+    mqtt->state = STATE_STOPPED;
+    mqtt->is_condemned = true;
+    mqtt->is_freed = true;
+    leave(mqtt);
+}
+
+int mqtt_start(struct mqtt *mqtt)
+{
+    if (mqtt->state != STATE_STOPPED)
+        return 0;
+    mqtt->state = STATE_WAITING;
+    mqtt->is_reported = false;
+    describe(mqtt, "connecting to %s", mqtt->options.hosts[mqtt->retry.i_host]);
+    set_timer(mqtt, 0, 1);
+    return 0;
+}
+
+void mqtt_stop(struct mqtt *mqtt)
+{
+    enter(mqtt);
+    enum state state = mqtt->state;
+    mqtt->state = STATE_STOPPED;
+    mqtt->is_condemned = true;
+    describe(mqtt, "stopped");
+    sd_event_source_set_enabled(mqtt->timer, SD_EVENT_OFF);
+    if (state == STATE_CONNECTED)
+        mosquitto_disconnect_v5(mqtt->connection->mosq, 0, NULL);
+    leave(mqtt);
+}
+
+bool mqtt_is_connected(const struct mqtt *mqtt)
+{
+    return mqtt->state == STATE_CONNECTED;
+}
+
+const char *mqtt_describe(const struct mqtt *mqtt)
+{
+    return mqtt->description;
+}
+
+int mqtt_protocol(const struct mqtt *mqtt)
+{
+    return mqtt->state == STATE_CONNECTED ? mqtt->connection->protocol : 0;
+}
+
+/* The outcome of a call as an errno. A broken connection is dealt with from the loop. */
+static int after_call(struct mqtt *mqtt, int rc, int error)
+{
+    switch (rc) {
+    case MOSQ_ERR_SUCCESS:
+        if (mqtt->depth == 1 && is_open(mqtt))
+            watch_write(mqtt);
+        return 0;
+    case MOSQ_ERR_NOMEM:
+        return -ENOMEM;
+    case MOSQ_ERR_PAYLOAD_SIZE:
+    case MOSQ_ERR_OVERSIZE_PACKET:
+        return -EMSGSIZE;
+    case MOSQ_ERR_INVAL:
+    case MOSQ_ERR_MALFORMED_UTF8:
+    case MOSQ_ERR_QOS_NOT_SUPPORTED:
+    case MOSQ_ERR_RETAIN_NOT_SUPPORTED:
+        return -EINVAL;
+    default:
+        mqtt->call_rc = rc;
+        mqtt->call_errno = error;
+        if (mqtt->state == STATE_CONNECTED)
+            sd_event_source_set_enabled(mqtt->again, SD_EVENT_ONESHOT);
+        return -ENOTCONN;
+    }
+}
+
+static bool can_call(const struct mqtt *mqtt)
+{
+    return mqtt->state == STATE_CONNECTED && mqtt->call_rc == MOSQ_ERR_SUCCESS;
+}
+
+int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t payload_size,
+                 int qos, bool retain, int *ret_mid)
+{
+    if (!can_call(mqtt))
+        return -ENOTCONN;
+    if (payload_size > INT_MAX)
+        return -EMSGSIZE;
+    enter(mqtt);
+    int rc = mosquitto_publish_v5(mqtt->connection->mosq, ret_mid, topic, (int)payload_size,
+                                  payload, qos, retain, NULL);
+    int r = after_call(mqtt, rc, errno);
+    leave(mqtt);
+    return r;
+}
+
+int mqtt_subscribe(struct mqtt *mqtt, const char *filter, int qos, int *ret_mid)
+{
+    if (!can_call(mqtt))
+        return -ENOTCONN;
+    enter(mqtt);
+    int rc = mosquitto_subscribe_v5(mqtt->connection->mosq, ret_mid, filter, qos, 0, NULL);
+    int r = after_call(mqtt, rc, errno);
+    leave(mqtt);
+    return r;
+}

@@ -1,0 +1,985 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The MQTT client against a real mosquitto, and against peers that refuse, hang or go away.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include "io/mqtt.h"
+#include "util/clock.h"
+
+#include "broker.h"
+
+enum { BURST = 20000 };
+
+struct client {
+    sd_event *event;
+    struct mqtt *mqtt;
+    struct mqtt_options options;
+    char *hosts[3];
+
+    unsigned n_connected, n_disconnected, n_lost, n_messages, n_published, n_granted;
+    int last_mid, last_code, last_granted;
+    uint64_t last_retry_usec;
+    char reason[256];
+    char last_topic[64], last_payload[64];
+    bool last_retain, session_present;
+
+    void (*in_connected)(struct client *);
+    void (*in_message)(struct client *);
+    void (*in_published)(struct client *);
+    void (*in_disconnected)(struct client *);
+};
+
+static void on_connected(void *userdata, bool session_present)
+{
+    struct client *client = userdata;
+    client->n_connected++;
+    client->session_present = session_present;
+    assert_true(mqtt_is_connected(client->mqtt));
+    if (client->in_connected)
+        client->in_connected(client);
+}
+
+static void on_disconnected(void *userdata, bool was_connected, const char *reason,
+                            uint64_t retry_usec)
+{
+    struct client *client = userdata;
+    client->n_disconnected++;
+    client->n_lost += was_connected;
+    client->last_retry_usec = retry_usec;
+    snprintf(client->reason, sizeof(client->reason), "%s", reason);
+    assert_false(mqtt_is_connected(client->mqtt));
+    assert_null(strchr(reason, '\n'));
+    if (client->in_disconnected)
+        client->in_disconnected(client);
+}
+
+static void on_message(void *userdata, const struct mqtt_message *message)
+{
+    struct client *client = userdata;
+    client->n_messages++;
+    client->last_retain = message->retain;
+    snprintf(client->last_topic, sizeof(client->last_topic), "%s", message->topic);
+    snprintf(client->last_payload, sizeof(client->last_payload), "%.*s", (int)message->payload_size,
+             message->payload ? message->payload : "");
+    if (client->in_message)
+        client->in_message(client);
+}
+
+static void on_published(void *userdata, int mid, int reason_code)
+{
+    struct client *client = userdata;
+    client->n_published++;
+    client->last_mid = mid;
+    client->last_code = reason_code;
+    if (client->in_published)
+        client->in_published(client);
+}
+
+static void on_subscribed(void *userdata, int mid, int granted)
+{
+    struct client *client = userdata;
+    (void)mid;
+    client->n_granted++;
+    client->last_granted = granted;
+}
+
+static const struct mqtt_handlers handlers = { on_connected, on_disconnected, on_message,
+                                               on_published, on_subscribed };
+
+static void client_init(struct client *client, int port)
+{
+    *client = (struct client){
+        .hosts = { (char *)"127.0.0.1" },
+        .options = {
+            .client_id = "test",
+            .port = port,
+            .keepalive_usec = 60 * USEC_PER_SEC,
+            .reconnect_min_usec = 20 * USEC_PER_MSEC,
+            .reconnect_max_usec = 200 * USEC_PER_MSEC,
+            .attempt_limit_usec = 5 * USEC_PER_SEC,
+            .receive_maximum = UINT16_MAX,
+        },
+    };
+    assert_int_equal(sd_event_new(&client->event), 0);
+}
+
+static void client_start(struct client *client)
+{
+    client->options.hosts = client->hosts;
+    assert_int_equal(mqtt_new(client->event, &client->options, &handlers, client, &client->mqtt),
+                     0);
+    assert_int_equal(mqtt_start(client->mqtt), 0);
+}
+
+static void client_done(struct client *client)
+{
+    mqtt_free(client->mqtt);
+    sd_event_unref(client->event);
+}
+
+/* Runs the loop until condition holds; 20 s at most. */
+#define RUN_UNTIL(client, condition)                                                               \
+    do {                                                                                           \
+        uint64_t end_mono_usec_ = clock_mono_usec() + 20 * USEC_PER_SEC;                           \
+        while (!(condition)) {                                                                     \
+            if (clock_mono_usec() > end_mono_usec_)                                                \
+                fail_msg("waited in vain for %s; %s; %s", #condition, (client)->reason,            \
+                         (client)->mqtt ? mqtt_describe((client)->mqtt) : "");                     \
+            assert_true(sd_event_run((client)->event, 100 * USEC_PER_MSEC) >= 0);                  \
+        }                                                                                          \
+    } while (0)
+
+static void publish(struct client *client, const char *topic, const char *payload, int qos)
+{
+    int mid = 0;
+    assert_int_equal(mqtt_publish(client->mqtt, topic, payload, strlen(payload), qos, false, &mid),
+                     0);
+    assert_true(mid > 0);
+}
+
+static void converse(struct client *client)
+{
+    RUN_UNTIL(client, client->n_connected == 1);
+    assert_int_equal(mqtt_subscribe(client->mqtt, "t/#", 1, NULL), 0);
+    RUN_UNTIL(client, client->n_granted == 1);
+    assert_int_equal(client->last_granted, 1);
+    for (int qos = 0; qos <= 2; qos++)
+        publish(client, "t/x", "hello", qos);
+    RUN_UNTIL(client, client->n_published == 3 && client->n_messages == 3);
+    assert_string_equal(client->last_topic, "t/x");
+    assert_string_equal(client->last_payload, "hello");
+    assert_int_equal(client->last_code, 0);
+    assert_int_equal(client->n_disconnected, 0);
+}
+
+static struct broker plain; // of the whole group
+
+static int start_plain(void **state)
+{
+    (void)state;
+    broker_init(&plain);
+    broker_start(&plain, "allow_anonymous true\n");
+    return 0;
+}
+
+static int stop_plain(void **state)
+{
+    (void)state;
+    broker_done(&plain);
+    return 0;
+}
+
+static void converses_over_mqtt_5(void **state)
+{
+    struct client client;
+    char expected[64];
+    (void)state;
+    client_init(&client, plain.port);
+    client_start(&client);
+    converse(&client);
+    snprintf(expected, sizeof(expected), "connected to 127.0.0.1:%d, MQTT 5", plain.port);
+    assert_string_equal(mqtt_describe(client.mqtt), expected);
+    assert_int_equal(mqtt_protocol(client.mqtt), 5);
+    client_done(&client);
+}
+
+static void converses_over_mqtt_3_1_1(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    client.options.protocol = 4;
+    client_start(&client);
+    converse(&client);
+    assert_int_equal(mqtt_protocol(client.mqtt), 4);
+    client_done(&client);
+}
+
+static void converses_over_a_unix_socket(void **state)
+{
+    struct broker broker;
+    struct client client;
+    char path[128], lines[256];
+    (void)state;
+    broker_init(&broker);
+    broker_path(&broker, "sock", path);
+    snprintf(lines, sizeof(lines), "allow_anonymous true\nlistener 0 %s\n", path);
+    broker_start(&broker, lines);
+    client_init(&client, 0);
+    client.options.unix_socket = true;
+    client.hosts[0] = path;
+    client_start(&client);
+    converse(&client);
+    client_done(&client);
+    broker_done(&broker);
+}
+
+static void offline_publish_is_refused_and_never_sent(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    client_start(&client);
+    assert_int_equal(mqtt_publish(client.mqtt, "t/x", "1", 1, 1, false, NULL), -ENOTCONN);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    assert_int_equal(mqtt_subscribe(client.mqtt, "t/#", 1, NULL), 0);
+    publish(&client, "t/x", "2", 1);
+    RUN_UNTIL(&client, client.n_messages == 1 && client.n_published == 1);
+    assert_string_equal(client.last_payload, "2");
+    client_done(&client);
+}
+
+static void bad_calls_are_refused(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    assert_int_equal(mqtt_publish(client.mqtt, "t/+", "1", 1, 1, false, NULL), -EINVAL);
+    assert_int_equal(mqtt_publish(client.mqtt, "t/x", "1", SIZE_MAX, 1, false, NULL), -EMSGSIZE);
+    assert_int_equal(mqtt_publish(client.mqtt, "t/x", "1", 300 << 20, 1, false, NULL), -EMSGSIZE);
+    assert_int_equal(mqtt_subscribe(client.mqtt, "t/#/x", 1, NULL), -EINVAL);
+    assert_true(mqtt_is_connected(client.mqtt));
+    client_done(&client);
+}
+
+static void publish_from_connected(struct client *client)
+{
+    assert_int_equal(mqtt_subscribe(client->mqtt, "c/#", 2, NULL), 0);
+    publish(client, "c/x", "1", 1);
+    publish(client, "c/x", "2", 2);
+    publish(client, "c/x", "3", 0);
+}
+
+static void what_connected_publishes_arrives_once(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    client.in_connected = publish_from_connected;
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_published == 3 && client.n_messages >= 3);
+    publish(&client, "c/x", "end", 1);
+    RUN_UNTIL(&client, strcmp(client.last_payload, "end") == 0);
+    assert_int_equal(client.n_messages, 4);
+    client_done(&client);
+}
+
+static void answer(struct client *client)
+{
+    if (strcmp(client->last_topic, "q") == 0)
+        publish(client, "a", "answer", 1);
+}
+
+static void message_may_be_answered_from_its_handler(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    client.in_message = answer;
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    assert_int_equal(mqtt_subscribe(client.mqtt, "q", 1, NULL), 0);
+    assert_int_equal(mqtt_subscribe(client.mqtt, "a", 1, NULL), 0);
+    publish(&client, "q", "question", 1);
+    RUN_UNTIL(&client, strcmp(client.last_payload, "answer") == 0);
+    client_done(&client);
+}
+
+static void stop_it(struct client *client)
+{
+    mqtt_stop(client->mqtt);
+}
+
+static void free_it(struct client *client)
+{
+    mqtt_free(TAKE_PTR(client->mqtt));
+}
+
+static void restart_it(struct client *client)
+{
+    client->in_message = client->in_published = NULL;
+    mqtt_stop(client->mqtt);
+    assert_int_equal(mqtt_start(client->mqtt), 0);
+}
+
+/* Drives a client whose handlers do `in`, from each of the handlers that can. */
+static void from_each_handler(void (*in)(struct client *), bool comes_back)
+{
+    for (int i = 0; i < 3; i++) {
+        struct client client;
+        client_init(&client, plain.port);
+        *(i == 0 ? &client.in_message : i == 1 ? &client.in_published : &client.in_connected) = in;
+        client_start(&client);
+        RUN_UNTIL(&client, client.n_connected == 1);
+        if (client.mqtt && i < 2) {
+            mqtt_subscribe(client.mqtt, "h", 0, NULL);
+            mqtt_publish(client.mqtt, "h", "x", 1, i == 0 ? 1 : 0, false, NULL);
+            RUN_UNTIL(&client, i == 0 ? client.n_messages == 1 : client.n_published == 1);
+        }
+        if (comes_back && i < 2)
+            RUN_UNTIL(&client, client.n_connected == 2);
+        else if (client.mqtt)
+            assert_false(mqtt_is_connected(client.mqtt));
+        assert_int_equal(client.n_disconnected, 0);
+        client_done(&client);
+    }
+}
+
+static void may_be_stopped_from_any_handler(void **state)
+{
+    (void)state;
+    from_each_handler(stop_it, false);
+}
+
+static void may_be_freed_from_any_handler(void **state)
+{
+    (void)state;
+    from_each_handler(free_it, false);
+}
+
+static void may_be_restarted_from_handlers(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct client client;
+        client_init(&client, plain.port);
+        *(i == 0 ? &client.in_message : &client.in_published) = restart_it;
+        client_start(&client);
+        RUN_UNTIL(&client, client.n_connected == 1);
+        mqtt_subscribe(client.mqtt, "h", 0, NULL);
+        mqtt_publish(client.mqtt, "h", "x", 1, 0, false, NULL);
+        RUN_UNTIL(&client, client.n_connected == 2);
+        client_done(&client);
+    }
+}
+
+static void may_be_freed_when_it_could_not_connect(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    close(listen_somewhere(&client.options.port));
+    client.in_disconnected = free_it;
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    client_done(&client);
+}
+
+static void last_will_is_sent_on_free_and_not_on_stop(void **state)
+{
+    (void)state;
+    for (int stops = 0; stops <= 1; stops++) {
+        struct client watcher, client;
+        client_init(&watcher, plain.port);
+        watcher.options.client_id = "watcher";
+        client_start(&watcher);
+        RUN_UNTIL(&watcher, watcher.n_connected == 1);
+        assert_int_equal(mqtt_subscribe(watcher.mqtt, "will/#", 1, NULL), 0);
+        RUN_UNTIL(&watcher, watcher.n_granted == 1);
+        client_init(&client, plain.port);
+        client.options.will_topic = stops ? "will/stop" : "will/free";
+        client.options.will_payload = "gone";
+        client_start(&client);
+        RUN_UNTIL(&client, client.n_connected == 1);
+        watcher.n_messages = 0;
+        if (stops)
+            mqtt_stop(client.mqtt);
+        client_done(&client);
+        publish(&watcher, "will/end", "end", 1);
+        RUN_UNTIL(&watcher, strcmp(watcher.last_payload, "end") == 0);
+        if (!stops)
+            RUN_UNTIL(&watcher, watcher.n_messages == 2);
+        assert_int_equal(watcher.n_messages, stops ? 1 : 2);
+        client_done(&watcher);
+    }
+}
+
+static void broker_restart_is_reported_and_mended(void **state)
+{
+    struct broker broker;
+    struct client client;
+    (void)state;
+    broker_init(&broker);
+    broker_start(&broker, "allow_anonymous true\n");
+    client_init(&client, broker.port);
+    client_start(&client);
+    for (unsigned i = 1; i <= 3; i++) {
+        RUN_UNTIL(&client, client.n_connected == i);
+        broker_stop(&broker);
+        RUN_UNTIL(&client, client.n_lost == i);
+        assert_non_null(strstr(client.reason, "closed by the broker"));
+        assert_true(client.last_retry_usec >= client.options.reconnect_min_usec);
+        assert_true(client.last_retry_usec <= client.options.reconnect_max_usec);
+        broker_start(&broker, "allow_anonymous true\n");
+    }
+    RUN_UNTIL(&client, client.n_connected == 4);
+    assert_int_equal(mqtt_protocol(client.mqtt), 5); // a restart is no refusal of 5
+    assert_int_equal(client.n_disconnected, 3);
+    client_done(&client);
+    broker_done(&broker);
+}
+
+static void refused_connection_is_reported_once_and_tried_again(void **state)
+{
+    struct broker broker;
+    struct client client;
+    (void)state;
+    broker_init(&broker);
+    client_init(&client, broker.port);
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_non_null(strstr(client.reason, "Connection refused"));
+    assert_non_null(strstr(client.reason, "127.0.0.1"));
+    for (int i = 0; i < 10; i++)
+        assert_true(sd_event_run(client.event, 50 * USEC_PER_MSEC) >= 0);
+    broker_start(&broker, "allow_anonymous true\n");
+    RUN_UNTIL(&client, client.n_connected == 1);
+    assert_int_equal(client.n_disconnected, 1);
+    client_done(&client);
+    broker_done(&broker);
+}
+
+static void next_host_is_tried_at_once(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    client.hosts[0] = (char *)"127.0.0.2"; // mosquitto listens on 127.0.0.1 alone
+    client.hosts[1] = (char *)"127.0.0.1";
+    client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    assert_int_equal(client.n_disconnected, 1);
+    assert_int_equal(client.last_retry_usec, 0);
+    client_done(&client);
+}
+
+static void name_that_does_not_exist_is_named(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    client.hosts[0] = (char *)"a..b"; // refused by the resolver itself
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_non_null(strstr(client.reason, "name look-up of a..b failed"));
+    client_done(&client);
+}
+
+static void taken_over_session_says_so(void **state)
+{
+    struct client first, second;
+    (void)state;
+    client_init(&first, plain.port);
+    first.in_disconnected = stop_it;
+    client_start(&first);
+    RUN_UNTIL(&first, first.n_connected == 1);
+    client_init(&second, plain.port);
+    client_start(&second);
+    RUN_UNTIL(&second, second.n_connected == 1);
+    RUN_UNTIL(&first, first.n_lost == 1);
+    assert_non_null(strstr(first.reason, "closed by the broker: Session taken over"));
+    client_done(&first);
+    client_done(&second);
+}
+
+static void session_survives_with_an_expiry(void **state)
+{
+    (void)state;
+    for (int protocol = 4; protocol <= 5; protocol++) {
+        struct client client;
+        client_init(&client, plain.port);
+        client.options.client_id = protocol == 4 ? "session4" : "session5";
+        client.options.protocol = protocol;
+        client.options.session_expiry_usec = 60 * USEC_PER_SEC;
+        client_start(&client);
+        RUN_UNTIL(&client, client.n_connected == 1);
+        assert_false(client.session_present);
+        mqtt_stop(client.mqtt);
+        assert_int_equal(mqtt_start(client.mqtt), 0);
+        RUN_UNTIL(&client, client.n_connected == 2);
+        assert_true(client.session_present);
+        client_done(&client);
+    }
+}
+
+/* --- a broker of our own, that a thread plays ---------------------------------------------- */
+
+struct fake {
+    int fd, port;
+    pthread_t thread;
+    bool refuses_5_politely; // else it closes
+};
+
+static void *play_old_broker(void *userdata)
+{
+    struct fake *fake = userdata;
+    for (;;) {
+        uint8_t packet[256];
+        int fd = accept(fake->fd, NULL, NULL);
+        if (fd < 0)
+            return NULL;
+        // Fixed header of 2 bytes, "\0\4MQTT", then the level (MQTT 3.1.1, section 3.1.2.2).
+        bool is_311 = recv(fd, packet, sizeof(packet), 0) > 8 && packet[8] == 4;
+        const uint8_t connack[] = { 0x20, 2, 0, is_311 ? 0 : 1 };
+        if (is_311 || fake->refuses_5_politely)
+            (void)!send(fd, connack, sizeof(connack), MSG_NOSIGNAL);
+        if (is_311)
+            while (recv(fd, packet, sizeof(packet), 0) > 0)
+                ;
+        close(fd);
+    }
+}
+
+static void falls_back_to_3_1_1_where_5_is(bool refused_politely)
+{
+    struct fake fake = { .refuses_5_politely = refused_politely };
+    struct client client;
+    fake.fd = listen_somewhere(&fake.port);
+    assert_int_equal(pthread_create(&fake.thread, NULL, play_old_broker, &fake), 0);
+    client_init(&client, fake.port);
+    client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    assert_int_equal(mqtt_protocol(client.mqtt), 4);
+    assert_int_equal(client.n_disconnected, 0);
+    client_done(&client);
+
+    // With protocol = 5 that is final.
+    client_init(&client, fake.port);
+    client.options.protocol = 5;
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    client_done(&client);
+    shutdown(fake.fd, SHUT_RDWR);
+    pthread_join(fake.thread, NULL);
+    close(fake.fd);
+}
+
+static void falls_back_where_5_is_refused(void **state)
+{
+    (void)state;
+    falls_back_to_3_1_1_where_5_is(true);
+}
+
+static void falls_back_where_5_makes_the_broker_close(void **state)
+{
+    (void)state;
+    falls_back_to_3_1_1_where_5_is(false);
+}
+
+/* --- access ----------------------------------------------------------------------------------- */
+
+static void wrong_password_and_unreadable_file_are_named(void **state)
+{
+    struct broker broker;
+    struct client client;
+    char path[128], lines[512];
+    (void)state;
+    broker_init(&broker);
+    broker_shell(&broker, "mosquitto_passwd -b -c passwords user secret");
+    broker_path(&broker, "passwords", path);
+    snprintf(lines, sizeof(lines), "allow_anonymous false\npassword_file %s\n", path);
+    broker_start(&broker, lines);
+    broker_write(&broker, "wrong", "guess\n");
+    broker_write(&broker, "right", "secret\n");
+
+    for (int protocol = 4; protocol <= 5; protocol++) {
+        client_init(&client, broker.port);
+        client.options.protocol = protocol;
+        client.options.username = "user";
+        client.options.password_file = path;
+        broker_path(&broker, "wrong", path);
+        client_start(&client);
+        RUN_UNTIL(&client, client.n_disconnected == 1);
+        assert_non_null(strstr(client.reason, "not authorised (bad user name or password)"));
+        // Read anew at each attempt.
+        broker_path(&broker, "right", path);
+        RUN_UNTIL(&client, client.n_connected == 1);
+        client_done(&client);
+    }
+    client_init(&client, broker.port);
+    client.options.username = "user";
+    client.options.password_file = "/nonexistent/password";
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_non_null(strstr(client.reason, "password_file /nonexistent/password: No such file"));
+    client_done(&client);
+
+    // A bare name is a credential.
+    client_init(&client, broker.port);
+    client.options.username = "user";
+    client.options.password_file = "right";
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_non_null(strstr(client.reason, "no credentials directory"));
+    setenv("CREDENTIALS_DIRECTORY", broker.directory, 1);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    unsetenv("CREDENTIALS_DIRECTORY");
+    client_done(&client);
+    broker_done(&broker);
+}
+
+static void refused_publish_is_told_apart(void **state)
+{
+    struct broker broker;
+    struct client client;
+    char path[128], lines[512];
+    (void)state;
+    broker_init(&broker);
+    broker_write(&broker, "acl", "topic readwrite allowed\n");
+    broker_path(&broker, "acl", path);
+    snprintf(lines, sizeof(lines), "allow_anonymous true\nacl_file %s\n", path);
+    broker_start(&broker, lines);
+    client_init(&client, broker.port);
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    publish(&client, "allowed", "x", 1);
+    RUN_UNTIL(&client, client.n_published == 1);
+    assert_int_equal(client.last_code, 16); // no matching subscribers (MQTT 5.0, section 3.4.2.1)
+    publish(&client, "forbidden", "x", 1);
+    RUN_UNTIL(&client, client.n_published == 2);
+    assert_int_equal(client.last_code, 0x87); // not authorized
+    assert_int_equal(mqtt_subscribe(client.mqtt, "forbidden", 1, NULL), 0);
+    RUN_UNTIL(&client, client.n_granted == 1);
+    client_done(&client);
+    broker_done(&broker);
+}
+
+#define MAKE_CA(name)                                                                              \
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=" name \
+    " -keyout " name ".key -out " name ".crt"
+#define MAKE_CERTIFICATE(name, cn)                                                                 \
+    "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=" cn                 \
+    " -keyout " name ".key -out " name ".csr && "                                                  \
+    "openssl x509 -req -in " name                                                                  \
+    ".csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out " name ".crt"
+
+static void tls_checks_both_sides(void **state)
+{
+    struct broker broker;
+    struct client client;
+    char lines[1024], ca[128], other_ca[128], certificate[128], key[128];
+    const char *d;
+    (void)state;
+    broker_init(&broker);
+    d = broker.directory;
+    broker_shell(&broker, MAKE_CA("ca") " && " MAKE_CA("other") " && " MAKE_CERTIFICATE(
+                              "server", "localhost") " && " MAKE_CERTIFICATE("client", "client"));
+    snprintf(lines, sizeof(lines),
+             "allow_anonymous true\ncafile %s/ca.crt\ncertfile %s/server.crt\nkeyfile "
+             "%s/server.key\nrequire_certificate true\n",
+             d, d, d);
+    broker_start(&broker, lines);
+    broker_path(&broker, "ca.crt", ca);
+    broker_path(&broker, "other.crt", other_ca);
+    broker_path(&broker, "client.crt", certificate);
+    broker_path(&broker, "client.key", key);
+
+    client_init(&client, broker.port);
+    client.hosts[0] = (char *)"localhost";
+    client.options.tls = true;
+    client.options.ca_file = ca;
+    client.options.cert_file = certificate;
+    client.options.key_file = key;
+    client_start(&client);
+    converse(&client);
+    client_done(&client);
+
+    client_init(&client, broker.port);
+    client.hosts[0] = (char *)"localhost";
+    client.options.tls = true;
+    client.options.ca_file = other_ca;
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_non_null(strstr(client.reason, "TLS: certificate verify failed"));
+    client_done(&client);
+
+    // The system's store does not know it either, with and without a certificate of our own.
+    for (int i = 0; i < 2; i++) {
+        client_init(&client, broker.port);
+        client.hosts[0] = (char *)"localhost";
+        client.options.tls = true;
+        client.options.cert_file = i ? certificate : NULL;
+        client.options.key_file = i ? key : NULL;
+        client_start(&client);
+        RUN_UNTIL(&client, client.n_disconnected == 1);
+        assert_non_null(strstr(client.reason, "TLS: certificate verify failed"));
+        client_done(&client);
+    }
+
+    // A name that is not in the certificate, no certificate, a CA that is not there.
+    client_init(&client, broker.port);
+    client.options.tls = true;
+    client.options.ca_file = ca;
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_non_null(strstr(client.reason, "TLS: host name verification failed"));
+    client_done(&client);
+
+    client_init(&client, broker.port);
+    client.hosts[0] = (char *)"localhost";
+    client.options.tls = true;
+    client.options.ca_file = ca;
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_non_null(strstr(client.reason, "TLS: "));
+    assert_non_null(strstr(client.reason, "certificate required"));
+    client_done(&client);
+
+    client_init(&client, broker.port);
+    client.hosts[0] = (char *)"localhost";
+    client.options.tls = true;
+    client.options.ca_file = "/nonexistent/ca";
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_non_null(strstr(client.reason, "ca_file"));
+    client_done(&client);
+    broker_done(&broker);
+}
+
+static void psk_opens_with_the_right_key(void **state)
+{
+    struct broker broker;
+    struct client client;
+    char lines[512], path[128];
+    (void)state;
+    broker_init(&broker);
+    broker_write(&broker, "psk", "me:0123456789abcdef\n");
+    broker_write(&broker, "right", "0123456789abcdef\n");
+    broker_write(&broker, "wrong", "0123456789abcdee\n");
+    broker_write(&broker, "bad", "no hex\n");
+    snprintf(lines, sizeof(lines), "allow_anonymous true\npsk_hint hint\npsk_file %s/psk\n",
+             broker.directory);
+    broker_start(&broker, lines);
+    for (int i = 0; i < 3; i++) {
+        client_init(&client, broker.port);
+        client.options.tls = true;
+        client.options.psk_identity = "me";
+        client.options.psk_file = path;
+        broker_path(&broker, i == 0 ? "right" : i == 1 ? "wrong" : "bad", path);
+        client_start(&client);
+        if (i == 0) {
+            converse(&client);
+        } else {
+            RUN_UNTIL(&client, client.n_disconnected == 1);
+            assert_non_null(strstr(client.reason, i == 1 ? "TLS: " : "hexadecimal"));
+        }
+        client_done(&client);
+    }
+    broker_done(&broker);
+}
+
+/* --- nothing holds the loop ------------------------------------------------------------------- */
+
+struct ticker {
+    sd_event_source *source;
+    uint64_t last_mono_usec, longest_usec;
+};
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    struct ticker *ticker = userdata;
+    uint64_t now = clock_mono_usec();
+    (void)usec;
+    if (ticker->last_mono_usec && now - ticker->last_mono_usec > ticker->longest_usec)
+        ticker->longest_usec = now - ticker->last_mono_usec;
+    ticker->last_mono_usec = now;
+    sd_event_source_set_time_relative(source, 5 * USEC_PER_MSEC);
+    return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static void ticker_start(struct ticker *ticker, sd_event *event)
+{
+    *ticker = (struct ticker){ 0 };
+    assert_int_equal(
+        sd_event_add_time(event, &ticker->source, CLOCK_BOOTTIME, 0, 1, on_tick, ticker), 0);
+}
+
+static void ticker_stop(struct ticker *ticker)
+{
+    sd_event_source_disable_unref(ticker->source);
+    assert_true(ticker->longest_usec > 0);
+    assert_true(ticker->longest_usec < 100 * USEC_PER_MSEC);
+}
+
+static uint64_t cpu_usec(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * USEC_PER_SEC +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+/* A peer that takes the connection and says nothing: plain, and during the TLS handshake. */
+static void silent_peer_times_out_without_spinning(void **state)
+{
+    (void)state;
+    for (int tls = 0; tls <= 1; tls++) {
+        struct client client;
+        int port;
+        _cleanup_(closep) int fd = listen_somewhere(&port);
+        client_init(&client, port);
+        client.options.tls = tls;
+        client.options.attempt_limit_usec = USEC_PER_SEC;
+        client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
+        client_start(&client);
+        uint64_t begin_usec = 0;
+        for (int i = 0; i < 100 && client.n_disconnected == 0; i++) {
+            assert_true(sd_event_run(client.event, 50 * USEC_PER_MSEC) >= 0);
+            if (i == 6)
+                begin_usec = cpu_usec(); // setting up is over
+        }
+        assert_int_equal(client.n_disconnected, 1);
+        assert_true(begin_usec > 0);
+        assert_true(cpu_usec() - begin_usec < 100 * USEC_PER_MSEC);
+        assert_non_null(strstr(client.reason, "no answer from 127.0.0.1"));
+        assert_non_null(strstr(client.reason, "within 1 s"));
+        client_done(&client);
+    }
+}
+
+/* connect(2) hangs: the one place in the backlog is taken. */
+static int listen_full(int *ret_port, int others[static 4])
+{
+    int fd = listen_somewhere(ret_port);
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)*ret_port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    assert_int_equal(listen(fd, 0), 0);
+    for (int i = 0; i < 4; i++) {
+        others[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        (void)!connect(others[i], (struct sockaddr *)&address, sizeof(address));
+    }
+    return fd;
+}
+
+static void black_hole_does_not_hold_the_loop(void **state)
+{
+    struct client client;
+    struct ticker ticker;
+    int port, others[4];
+    (void)state;
+    _cleanup_(closep) int fd = listen_full(&port, others);
+    client_init(&client, port);
+    client.options.attempt_limit_usec = 200 * USEC_PER_MSEC;
+    client_start(&client);
+    ticker_start(&ticker, client.event);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_non_null(strstr(client.reason, "no answer from 127.0.0.1"));
+    // Attempts go on until four threads hang there; then it waits for one of them.
+    RUN_UNTIL(&client, strstr(mqtt_describe(client.mqtt), "still hang"));
+    uint64_t begin_mono_usec = clock_mono_usec();
+    ticker_stop(&ticker);
+    client_done(&client);
+    assert_true(clock_mono_usec() - begin_mono_usec < 100 * USEC_PER_MSEC);
+    for (int i = 0; i < 4; i++)
+        close(others[i]);
+}
+
+static void loses_nothing_of_a_burst(void **state)
+{
+    struct client sender, receiver;
+    unsigned n_sent = 0;
+    (void)state;
+    client_init(&receiver, plain.port);
+    receiver.options.client_id = "receiver";
+    client_start(&receiver);
+    RUN_UNTIL(&receiver, receiver.n_connected == 1);
+    assert_int_equal(mqtt_subscribe(receiver.mqtt, "burst", 1, NULL), 0);
+    RUN_UNTIL(&receiver, receiver.n_granted == 1);
+    client_init(&sender, plain.port);
+    client_start(&sender);
+    RUN_UNTIL(&sender, sender.n_connected == 1);
+    while (sender.n_published < BURST) {
+        for (; n_sent < BURST && n_sent - sender.n_published < 100; n_sent++)
+            publish(&sender, "burst", "0123456789", 1);
+        assert_true(sd_event_run(sender.event, 1000) >= 0);
+        while (sd_event_run(receiver.event, 0) > 0)
+            ;
+    }
+    RUN_UNTIL(&receiver, receiver.n_messages == BURST);
+    client_done(&sender);
+    client_done(&receiver);
+}
+
+static void connected_and_idle_it_sleeps(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    unsigned n_turns = 0;
+    uint64_t end_mono_usec = clock_mono_usec() + 2 * USEC_PER_SEC;
+    for (uint64_t now; (now = clock_mono_usec()) < end_mono_usec; n_turns++)
+        assert_true(sd_event_run(client.event, end_mono_usec - now) >= 0);
+    assert_true(n_turns <= 4);
+    client_done(&client);
+}
+
+static void dead_broker_is_found_by_keepalive(void **state)
+{
+    struct broker broker;
+    struct client client;
+    (void)state;
+    broker_init(&broker);
+    broker_start(&broker, "allow_anonymous true\n");
+    client_init(&client, broker.port);
+    client.options.keepalive_usec = 5 * USEC_PER_SEC; // the library's least
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    kill(broker.pid, SIGSTOP);
+    RUN_UNTIL(&client, client.n_lost == 1);
+    assert_non_null(strstr(client.reason, "keepalive: no answer to PINGREQ"));
+    kill(broker.pid, SIGCONT);
+    RUN_UNTIL(&client, client.n_connected == 2);
+    client_done(&client);
+    broker_done(&broker);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(converses_over_mqtt_5),
+        cmocka_unit_test(converses_over_mqtt_3_1_1),
+        cmocka_unit_test(converses_over_a_unix_socket),
+        cmocka_unit_test(offline_publish_is_refused_and_never_sent),
+        cmocka_unit_test(bad_calls_are_refused),
+        cmocka_unit_test(what_connected_publishes_arrives_once),
+        cmocka_unit_test(message_may_be_answered_from_its_handler),
+        cmocka_unit_test(may_be_stopped_from_any_handler),
+        cmocka_unit_test(may_be_freed_from_any_handler),
+        cmocka_unit_test(may_be_restarted_from_handlers),
+        cmocka_unit_test(may_be_freed_when_it_could_not_connect),
+        cmocka_unit_test(last_will_is_sent_on_free_and_not_on_stop),
+        cmocka_unit_test(broker_restart_is_reported_and_mended),
+        cmocka_unit_test(refused_connection_is_reported_once_and_tried_again),
+        cmocka_unit_test(next_host_is_tried_at_once),
+        cmocka_unit_test(name_that_does_not_exist_is_named),
+        cmocka_unit_test(taken_over_session_says_so),
+        cmocka_unit_test(session_survives_with_an_expiry),
+        cmocka_unit_test(falls_back_where_5_is_refused),
+        cmocka_unit_test(falls_back_where_5_makes_the_broker_close),
+        cmocka_unit_test(wrong_password_and_unreadable_file_are_named),
+        cmocka_unit_test(refused_publish_is_told_apart),
+        cmocka_unit_test(tls_checks_both_sides),
+        cmocka_unit_test(psk_opens_with_the_right_key),
+        cmocka_unit_test(silent_peer_times_out_without_spinning),
+        cmocka_unit_test(loses_nothing_of_a_burst),
+        cmocka_unit_test(connected_and_idle_it_sleeps),
+        cmocka_unit_test(dead_broker_is_found_by_keepalive),
+        cmocka_unit_test(black_hole_does_not_hold_the_loop), // last: it leaves threads behind
+    };
+    return cmocka_run_group_tests(tests, start_plain, stop_plain);
+}
