@@ -50,7 +50,7 @@ struct topics_config {
 
 /* [server] */
 struct server_config {
-    char **devices; // patterns
+    char **devices; // patterns with * and ?
 };
 
 /* [stream NAME] */
@@ -68,14 +68,13 @@ struct sensor_config {
     uint64_t sample_interval_usec; // USEC_INFINITY: interval
     struct sampling_options sampling;
     int64_t decimals; // -1 when unset; copied into sampling
-    int aggregate;    // likewise
 };
 
 /* [actuator NAME], without the driver's own keys */
 struct actuator_config {
     char *driver;
-    int type; // index in bool, number, string: see config_value_type()
-    double min, max;
+    int type;                     // index in bool, number, string
+    double min, max;              // NAN when unset
     struct command_limits limits; // made from the above
 };
 
@@ -84,7 +83,8 @@ enum { WHERE_SERVER, WHERE_DEVICE };
 enum { SEND_CHANGE, SEND_ALWAYS };
 struct rule_config {
     int where;
-    char **devices; // patterns; default *
+    int scope;      // only `device`
+    char **devices; // patterns with * and ?; default *
     struct expr *when, *until;
     struct command *then_command, *else_command; // keys `then` and `else`
     uint64_t hold_usec;                          // 0 by default
@@ -96,9 +96,9 @@ struct rule_config {
 /* One key of one section: what --print-config shows and a reload compares. */
 struct config_value {
     const struct schema_option *option;
-    char *text;       // as written, or the default; NULL: unset
-    const char *file; // owned by the config; NULL: the default
-    unsigned line;
+    char *text;       // as written, resolved, or the default; NULL: unset
+    const char *file; // owned by the config, or "command line"; NULL: the default
+    unsigned line;    // 0: of no file
 };
 
 /* One section. data is the structure of its kind, driver_data that of its driver (or NULL). */
@@ -108,8 +108,9 @@ struct config_section {
     char *name;         // of [kind NAME]; "" where unnamed
     const char *file;   // where it first stands; NULL: only defaults
     unsigned line;
+    bool bad; // while loading: one of its values was refused
     size_t n_values;
-    struct config_value *values;
+    struct config_value *values; // one for each row: the section's, then the driver's
     void *data;
     void *driver_data;
 };
@@ -177,7 +178,9 @@ bool config_section_equal(const struct config_section *a, const struct config_se
 /* LOG_ERR..LOG_DEBUG */
 int config_log_level(const struct daemon_config *daemon);
 
-/* Writes every key in force, with its origin as a comment; secrets hidden. It loads again as it is.
+/*
+ * Writes every key in force, its origin as a comment on the line before. A secret is a comment too,
+ * without its value; all else loads again as it is.
  */
 void config_print(const struct config *config, FILE *out);
 

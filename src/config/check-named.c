@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Checks and resolves [stream], [sensor], [actuator] and [rule]; see check.h.
+#include <math.h>
+#include <string.h>
+
+#include "config/check.h"
+#include "util/clock.h"
+#include "util/strings.h"
+
+/* The nearest name of that kind as " (did you mean 'NAME'?)", else "". */
+static const char *suggest(const struct check *check, const char *kind, const char *name, char *out,
+                           size_t size)
+{
+    const struct config *config = check->config;
+    *out = '\0';
+    _cleanup_(freep) const char **names = calloc(config->n_sections, sizeof(char *));
+    if (!names)
+        return out;
+    size_t n = 0;
+    for (size_t i = 0; i < config->n_sections; i++) {
+        if (strcmp(config->sections[i]->schema->name, kind) == 0)
+            names[n++] = config->sections[i]->name;
+    }
+    const char *nearest = strings_nearest(name, names, n);
+    if (nearest)
+        snprintf(out, size, " (did you mean '%s'?)", nearest);
+    return out;
+}
+
+static bool check_exists(struct check *check, const struct config_section *section, const char *key,
+                         const char *kind, const char *name)
+{
+    char hint[96];
+    if (check->incomplete || config_find(check->config, kind, name))
+        return true;
+    suggest(check, kind, name, hint, sizeof(hint));
+    check_complain(check, section, key, "there is no %s '%.80s'%s; expected one of that name", kind,
+                   name, hint);
+    return false;
+}
+
+void check_stream(struct check *check, const struct config_section *section)
+{
+    if (check_is_set(section, "topic"))
+        check_topic(check, section, "topic", CHECK_READINGS);
+}
+
+void check_sensor(struct check *check, const struct config_section *section)
+{
+    struct sensor_config *sensor = section->data;
+    check_exists(check, section, "stream", "stream", sensor->stream);
+    if (sensor->sample_interval_usec != USEC_INFINITY &&
+        sensor->sample_interval_usec > sensor->interval_usec)
+        check_complain(check, section, "sample_interval",
+                       "is longer than interval; expected it to be at most that");
+    if (sensor->sampling.valid_min >= sensor->sampling.valid_max) // never with one that is NAN
+        check_complain(check, section, "valid_max",
+                       "is not greater than valid_min; expected it to be");
+    if (check_is_set(section, "max_silence") && !check_is_set(section, "deadband"))
+        check_complain(check, section, "max_silence", "has no effect alone; expected deadband too");
+    if (!check_is_set(section, "decimals"))
+        sensor->decimals = -1;
+    sensor->sampling.decimals = (int)sensor->decimals;
+}
+
+static const struct config_driver *driver_of(const struct check *check,
+                                             const struct config_section *section)
+{
+    for (size_t i = 0; i < check->sources->n_actuator_drivers; i++) {
+        if (check->sources->actuator_drivers[i].driver == section->driver)
+            return &check->sources->actuator_drivers[i];
+    }
+    return NULL;
+}
+
+static void check_range(struct check *check, const struct config_section *section)
+{
+    const struct actuator_config *actuator = section->data;
+    static const char *const keys[] = { "min", "max" };
+    for (size_t i = 0; i < ELEMENTS(keys); i++) {
+        if (check_is_set(section, keys[i]) && actuator->limits.type != VALUE_NUMBER)
+            check_complain(check, section, keys[i], "is for numbers; expected type = number too");
+    }
+    if (actuator->min >= actuator->max) // never with one that is NAN
+        check_complain(check, section, "max", "is not greater than min; expected it to be");
+}
+
+static void check_type(struct check *check, const struct config_section *section)
+{
+    const struct config_driver *driver = driver_of(check, section);
+    const struct actuator_config *actuator = section->data;
+    if (!driver || driver->types & 1U << actuator->limits.type)
+        return;
+    const char *const *types = check_value(section, "type")->option->choices;
+    const char *taken[3];
+    size_t n = 0;
+    for (unsigned i = 0; types[i]; i++) {
+        if (driver->types & 1U << (VALUE_BOOL + i))
+            taken[n++] = types[i];
+    }
+    check_complain(check, section, "type", "the driver %s does not take a %s; expected %s%s%s",
+                   driver->name, types[actuator->type], n > 0 ? taken[0] : "another driver",
+                   n > 1 ? " or " : "", n > 1 ? taken[1] : ""); // of three, one is not taken
+}
+
+void check_actuator(struct check *check, const struct config_section *section)
+{
+    struct actuator_config *actuator = section->data;
+    actuator->limits = (struct command_limits){
+        .type = (enum value_type)(VALUE_BOOL + actuator->type),
+        .min = isnan(actuator->min) ? -INFINITY : actuator->min,
+        .max = isnan(actuator->max) ? INFINITY : actuator->max,
+    };
+    check_range(check, section);
+    check_type(check, section);
+}
+
+static void check_names(struct check *check, const struct config_section *section, const char *key,
+                        const struct expr *expr)
+{
+    for (size_t i = 0; expr && i < expr_n_names(expr); i++)
+        check_exists(check, section, key, "sensor", expr_name(expr, i));
+}
+
+static void check_items(struct check *check, const struct config_section *section, const char *key,
+                        const struct command *command)
+{
+    for (size_t i = 0; command && i < command->n_items; i++) {
+        const struct command_item *item = &command->items[i];
+        if (!check_exists(check, section, key, "actuator", item->key))
+            continue;
+        const struct config_section *actuator = config_find(check->config, "actuator", item->key);
+        struct why why = { 0 };
+        if (actuator && !actuator->bad &&
+            command_check_item(item, &config_actuator(actuator)->limits, &why) < 0)
+            check_complain(check, section, key, "%s; expected a value that the actuator takes",
+                           why.text);
+    }
+}
+
+/* A server's rules speak of devices that only show themselves later. */
+void check_rule(struct check *check, const struct config_section *section)
+{
+    const struct rule_config *rule = section->data;
+    if (rule->where != WHERE_DEVICE || !check_has_device(check))
+        return;
+    check_names(check, section, "when", rule->when);
+    check_names(check, section, "until", rule->until);
+    check_items(check, section, "then", rule->then_command);
+    check_items(check, section, "else", rule->else_command);
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The table of the configuration; see schema.h. Rows and their single checks, nothing else.
+#include "config/schema.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "config/config.h"
+#include "core/topic.h"
+#include "util/clock.h"
+#include "util/parse.h"
+#include "util/strings.h"
+
+#define MSEC(n)   ((double)(n) * (double)USEC_PER_MSEC)
+#define SECOND(n) ((double)(n) * (double)USEC_PER_SEC)
+#define DAY(n)    SECOND(86400.0 * (n))
+
+const char *const config_role_names[] = { "device", "server", "combined", NULL };
+
+static const char *const log_levels[] = { "err", "warning", "notice", "info", "debug", NULL };
+static const char *const transports[] = { "tcp", "unix", NULL };
+static const char *const protocols[] = { "auto", "5", "3.1.1", NULL };
+static const char *const aggregates[] = { "last", "mean", "min", "max", "median", NULL };
+static const char *const value_types[] = { "bool", "number", "string", NULL };
+static const char *const wheres[] = { "server", "device", NULL };
+static const char *const scopes[] = { "device", NULL };
+static const char *const sends[] = { "change", "always", NULL };
+
+_Static_assert(sizeof(enum sampling_aggregate) == sizeof(int), "OPTION_ENUM writes an int");
+
+/* MQTT counts its times in seconds. */
+static int check_whole_seconds(const char *text, struct why *why)
+{
+    uint64_t usec;
+    if (parse_duration(text, &usec) == 0 && usec % USEC_PER_SEC == 0)
+        return 0;
+    return why_set(why, EINVAL, "'%.60s' has a fraction of a second; expected whole seconds", text);
+}
+
+static int check_patterns(const char *text, struct why *why)
+{
+    _cleanup_(strings_freep) char **patterns = NULL;
+    if (strings_split(text, &patterns) < 0)
+        return -ENOMEM;
+    for (size_t i = 0; patterns[i]; i++) {
+        size_t length = strlen(patterns[i]);
+        _cleanup_(freep) char *plain = strdup(patterns[i]);
+        if (!plain)
+            return -ENOMEM;
+        for (char *at = plain; *(at += strcspn(at, "*?"));)
+            *at = '-';
+        if (!topic_valid_value(plain, length))
+            return why_set(why, EINVAL,
+                           "'%.60s' is no pattern of ids; expected 1 to 64 of A-Z a-z 0-9 . _ : @ "
+                           "- and the wildcards * and ?",
+                           patterns[i]);
+    }
+    return 0;
+}
+
+#define DAEMON(member)   .offset = offsetof(struct daemon_config, member)
+#define BROKER(member)   .offset = offsetof(struct broker_config, member)
+#define TOPICS(member)   .offset = offsetof(struct topics_config, member)
+#define SERVER(member)   .offset = offsetof(struct server_config, member)
+#define STREAM(member)   .offset = offsetof(struct stream_config, member)
+#define SENSOR(member)   .offset = offsetof(struct sensor_config, member)
+#define ACTUATOR(member) .offset = offsetof(struct actuator_config, member)
+#define RULE(member)     .offset = offsetof(struct rule_config, member)
+
+static const struct schema_option daemon_options[] = {
+    { "role", OPTION_ENUM, DAEMON(role), .def = "combined", .choices = config_role_names,
+      .help = "What this daemon is: a device with sensors and actuators, the server that decides "
+              "for devices, or both side by side." },
+    { "id", OPTION_STRING, DAEMON(id), .min = 1, .max = 128,
+      .help = "The device's name in topics, 1 to 64 of A-Z a-z 0-9 . _ : @ -. %H is the host name, "
+              "%m the machine id, %% a percent sign. Unset, it is the host name, a hyphen and 8 "
+              "hexadecimal digits made from the machine id." },
+    { "group", OPTION_STRING, DAEMON(group), .min = 1, .max = 128, .def = "default",
+      .help = "The group whose commands this device obeys too. Characters and specifiers as in "
+              "id." },
+    { "log_level", OPTION_ENUM, DAEMON(log_level), .def = "info", .choices = log_levels,
+      .help = "The least important lines that are logged." },
+};
+
+static const struct schema_option broker_options[] = {
+    { "host", OPTION_LIST, BROKER(host), .def = "localhost",
+      .help = "Names or addresses of brokers, separated by spaces and tried in turn; with "
+              "transport = unix, absolute paths of sockets." },
+    { "port", OPTION_INT, BROKER(port), .min = 1, .max = 65535,
+      .help = "The broker's TCP port. Unset, it is 1883, or 8883 with tls." },
+    { "transport", OPTION_ENUM, BROKER(transport), .def = "tcp", .choices = transports,
+      .help = "How to reach the broker." },
+    { "protocol", OPTION_ENUM, BROKER(protocol), .def = "auto", .choices = protocols,
+      .help = "The version of MQTT; auto is 5, and 3.1.1 where 5 is refused." },
+    { "keepalive", OPTION_DURATION, BROKER(keepalive_usec), .min = SECOND(5), .max = SECOND(64800),
+      .def = "60s", .check = check_whole_seconds,
+      .help = "The longest silence before the connection is probed, in whole seconds." },
+    { "username", OPTION_STRING, BROKER(username), .help = "The user name for the broker." },
+    { "password_file", OPTION_STRING, BROKER(password_file),
+      .help = "The file that holds the password, or the name of a systemd credential." },
+    { "tls", OPTION_BOOL, BROKER(tls), .def = "no", .help = "Whether to encrypt with TLS." },
+    { "ca_file", OPTION_STRING, BROKER(ca_file),
+      .help = "PEM file of the authorities to trust instead of the system's." },
+    { "cert_file", OPTION_STRING, BROKER(cert_file),
+      .help = "PEM file of the client's certificate; goes with key_file." },
+    { "key_file", OPTION_STRING, BROKER(key_file),
+      .help = "PEM file of the client's private key, or the name of a systemd credential." },
+    { "psk_identity", OPTION_STRING, BROKER(psk_identity),
+      .help = "The identity for TLS with a pre-shared key, instead of certificates." },
+    { "psk_file", OPTION_STRING, BROKER(psk_file),
+      .help = "The file that holds the pre-shared key in hexadecimal, or the name of a systemd "
+              "credential." },
+    { "alpn", OPTION_STRING, BROKER(alpn), .min = 1, .max = 255,
+      .help = "The application protocol to ask for in the TLS handshake." },
+    { "reconnect_min", OPTION_DURATION, BROKER(reconnect_min_usec), .min = MSEC(100),
+      .max = SECOND(3600), .def = "1s", .help = "The first pause before connecting again." },
+    { "reconnect_max", OPTION_DURATION, BROKER(reconnect_max_usec), .min = MSEC(100), .max = DAY(1),
+      .def = "2min", .help = "The longest pause; pauses double up to it, with jitter." },
+    { "session_expiry", OPTION_DURATION, BROKER(session_expiry_usec), .min = 0, .max = DAY(365),
+      .def = "0s", .check = check_whole_seconds,
+      .help = "How long the broker keeps the session of a lost connection (MQTT 5), in whole "
+              "seconds." },
+    { "max_inflight", OPTION_INT, BROKER(max_inflight), .min = 1, .max = 65535, .def = "100",
+      .unit = "messages", .help = "How many messages may wait for their acknowledgement." },
+};
+
+static const struct schema_option topics_options[] = {
+    { "telemetry", OPTION_STRING, TOPICS(telemetry), .def = "{id}/telemetry",
+      .help = "Where devices publish readings. {id}, {group}, {stream} and {sensor} are whole "
+              "levels." },
+    { "commands", OPTION_STRING, TOPICS(commands), .def = "{id}/commands",
+      .help = "Where a device takes commands. {id} and {group}." },
+    { "group_commands", OPTION_STRING, TOPICS(group_commands), .def = "groups/{group}/commands",
+      .help = "Where all devices of a group take commands. {group} alone." },
+    { "state", OPTION_STRING, TOPICS(state), .def = "{id}/state",
+      .help = "Where a device says, retained, how its actuators are set. {id} and {group}." },
+    { "status", OPTION_STRING, TOPICS(status), .def = "{id}/status",
+      .help = "Where a device says, retained, whether it is online. {id} and {group}." },
+};
+
+static const struct schema_option server_options[] = {
+    { "devices", OPTION_LIST, SERVER(devices), .def = "*", .check = check_patterns,
+      .help = "The devices to listen to: ids, or patterns with * and ?, separated by spaces." },
+};
+
+static const struct schema_option stream_options[] = {
+    { "topic", OPTION_STRING, STREAM(topic),
+      .help = "The template of the stream's topic. Unset, it is telemetry of [topics]." },
+    { "qos", OPTION_INT, STREAM(qos), .min = 0, .max = 2, .def = "1",
+      .help = "The MQTT quality of service." },
+    { "retain", OPTION_BOOL, STREAM(retain), .def = "no",
+      .help = "Whether the broker keeps the last message." },
+};
+
+static const struct schema_option sensor_options[] = {
+    { "driver", OPTION_STRING, SENSOR(driver), .required = true,
+      .help = "What reads the sensor; brings keys of its own." },
+    { "stream", OPTION_STRING, SENSOR(stream), .def = "telemetry",
+      .help = "The stream that the readings go to." },
+    { "interval", OPTION_DURATION, SENSOR(interval_usec), .min = MSEC(10), .max = DAY(1),
+      .def = "5s", .help = "How often a reading is published." },
+    { "sample_interval", OPTION_DURATION, SENSOR(sample_interval_usec), .min = MSEC(1),
+      .max = DAY(1), .help = "How often the sensor is read. Unset, it is interval." },
+    { "aggregate", OPTION_ENUM, SENSOR(sampling.aggregate), .def = "last", .choices = aggregates,
+      .help = "What becomes of the readings of one interval." },
+    { "scale", OPTION_NUMBER, SENSOR(sampling.scale), .def = "1",
+      .help = "The raw value is multiplied by this, then offset is added." },
+    { "offset", OPTION_NUMBER, SENSOR(sampling.offset), .def = "0",
+      .help = "Added to the raw value once it is scaled." },
+    { "decimals", OPTION_INT, SENSOR(decimals), .min = 0, .max = 9,
+      .help = "Digits behind the point to round to. Unset, readings are not rounded." },
+    { "valid_min", OPTION_NUMBER, SENSOR(sampling.valid_min),
+      .help = "A lower reading is an error of the sensor." },
+    { "valid_max", OPTION_NUMBER, SENSOR(sampling.valid_max),
+      .help = "A higher reading is an error of the sensor." },
+    { "deadband", OPTION_NUMBER, SENSOR(sampling.deadband), .min = 0, .max = INFINITY,
+      .help = "A reading that differs by less from the last published one is not published." },
+    { "max_silence", OPTION_DURATION, SENSOR(sampling.max_silence_usec), .min = MSEC(10),
+      .max = DAY(365),
+      .help = "In spite of deadband, a reading is published at least this often." },
+};
+
+static const struct schema_option actuator_options[] = {
+    { "driver", OPTION_STRING, ACTUATOR(driver), .required = true,
+      .help = "What sets the actuator; brings keys of its own." },
+    { "type", OPTION_ENUM, ACTUATOR(type), .def = "bool", .choices = value_types,
+      .help = "What values the actuator takes." },
+    { "min", OPTION_NUMBER, ACTUATOR(min), .help = "The least number it takes." },
+    { "max", OPTION_NUMBER, ACTUATOR(max), .help = "The greatest number it takes." },
+};
+
+static const struct schema_option rule_options[] = {
+    { "where", OPTION_ENUM, RULE(where), .def = "server", .choices = wheres,
+      .help = "Who decides: the server, by what devices publish, or the device itself, by its own "
+              "sensors and with no broker in the way." },
+    { "scope", OPTION_ENUM, RULE(scope), .def = "device", .choices = scopes,
+      .help = "What is decided for: each device by itself." },
+    { "devices", OPTION_LIST, RULE(devices), .def = "*", .check = check_patterns,
+      .help = "The devices that the rule is for: ids, or patterns with * and ?." },
+    { "when", OPTION_CONDITION, RULE(when), .required = true,
+      .help = "The condition that leads to then: an expression over the last readings." },
+    { "until", OPTION_CONDITION, RULE(until),
+      .help = "The condition that leads back to else. Unset, it is that when is false." },
+    { "then", OPTION_COMMAND, RULE(then_command), .required = true,
+      .help = "The command once when holds, a JSON object." },
+    { "else", OPTION_COMMAND, RULE(else_command),
+      .help = "The command once it is over, a JSON object." },
+    { "hold", OPTION_DURATION, RULE(hold_usec), .min = 0, .max = DAY(365), .def = "0s",
+      .help = "The shortest time between two changes." },
+    { "stale_after", OPTION_DURATION, RULE(stale_after_usec), .min = MSEC(10), .max = DAY(365),
+      .help = "An older reading counts as unknown, which changes nothing. Unset, none is too "
+              "old." },
+    { "send", OPTION_ENUM, RULE(send), .def = "change", .choices = sends,
+      .help = "Whether to send the command only when the decision changes, or with each reading." },
+    { "qos", OPTION_INT, RULE(qos), .min = 0, .max = 2, .def = "1",
+      .help = "The MQTT quality of service of the commands." },
+};
+
+#define SECTION(section, is_named, text)                                                           \
+    {                                                                                              \
+        .name = #section, .named = (is_named), .size = sizeof(struct section##_config),            \
+        .options = section##_options, .n_options = ELEMENTS(section##_options), .help = (text)     \
+    }
+
+static const struct schema_section sections[] = {
+    SECTION(daemon, false, "The daemon itself."),
+    SECTION(broker, false, "The MQTT broker and the way to it."),
+    SECTION(topics, false, "Templates of the MQTT topics, the same on both ends."),
+    SECTION(server, false, "What the server takes in."),
+    SECTION(stream, true,
+            "A stream of readings. The stream telemetry is always there; the name is {stream}."),
+    SECTION(sensor, true, "A sensor; its name is the key of its readings."),
+    SECTION(actuator, true, "An actuator; its name is the key in commands."),
+    SECTION(rule, true, "A rule: a condition over readings, and commands."),
+};
+
+const struct schema_section *const schema_sections[] = {
+    &sections[0], &sections[1], &sections[2], &sections[3], &sections[4],
+    &sections[5], &sections[6], &sections[7], NULL,
+};
+
+const struct schema_section *schema_find_section(const char *name)
+{
+    for (size_t i = 0; i < ELEMENTS(sections); i++) {
+        if (strcmp(sections[i].name, name) == 0)
+            return &sections[i];
+    }
+    return NULL;
+}
+
+const struct schema_option *schema_find_option(const struct schema_option *options,
+                                               size_t n_options, const char *key)
+{
+    for (size_t i = 0; i < n_options; i++) {
+        if (strcmp(options[i].key, key) == 0)
+            return &options[i];
+    }
+    return NULL;
+}
