@@ -133,8 +133,7 @@ static void check_items(struct check *check, const struct config_section *sectio
         struct why why = { 0 };
         if (actuator && !actuator->bad &&
             command_check_item(item, &config_actuator(actuator)->limits, &why) < 0)
-            check_complain(check, section, key, "%s; expected a value that the actuator takes",
-                           why.text);
+            check_complain(check, section, key, "%s", why.text);
     }
 }
 

@@ -203,6 +203,8 @@ static int parse_core(const struct schema_option *option, const char *text, unio
                 : command_parse(text, strlen(text), &member->command, &detail);
     if (r == 0 || r == -ENOMEM)
         return r;
+    if (strstr(detail.text, "expected"))
+        return why_set(why, EINVAL, "%s", detail.text);
     char expected[128];
     schema_describe(option, expected, sizeof(expected));
     return why_set(why, EINVAL, "%.120s; expected %s", detail.text, expected);
