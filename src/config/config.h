@@ -14,6 +14,7 @@
 #include "config/schema.h"
 #include "core/command.h"
 #include "core/expr.h"
+#include "core/rule.h"
 #include "core/sampling.h"
 #include "util/cleanup.h"
 
@@ -200,4 +201,15 @@ static inline const struct rule_config *config_rule(const struct config_section 
 static inline const struct stream_config *config_stream(const struct config_section *section)
 {
     return section->data;
+}
+
+/* What core/rule.h evaluates. */
+static inline struct rule_spec config_rule_spec(const struct rule_config *rule)
+{
+    return (struct rule_spec){
+        .when = rule->when,
+        .until = rule->until,
+        .hold_usec = rule->hold_usec,
+        .stale_after_usec = rule->stale_after_usec,
+    };
 }

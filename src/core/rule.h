@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/expr.h"
+
 enum rule_outcome { RULE_UNDECIDED, RULE_THEN, RULE_ELSE };
 
 struct rule_state {
@@ -28,3 +30,20 @@ struct rule_state {
  */
 bool rule_step(struct rule_state *state, bool has_until, int when, int until, uint64_t hold_usec,
                uint64_t now_mono_usec, uint64_t *ret_retry_mono_usec);
+
+/* What a rule decides by. The expressions are borrowed; until may be NULL. */
+struct rule_spec {
+    const struct expr *when, *until;
+    uint64_t hold_usec, stale_after_usec;
+};
+
+struct rule_decision {
+    bool changed;             // state's outcome has just changed
+    bool unknown;             // the condition that counts now is not known
+    const char *unknown_name; // then: the name without a fresh reading; NULL for another cause
+    uint64_t retry_mono_usec; // when a change that was put off is due; 0: none is
+};
+
+/* Evaluates a rule's conditions in context and takes the step. */
+void rule_evaluate(const struct rule_spec *spec, struct rule_state *state,
+                   const struct expr_context *context, struct rule_decision *ret_decision);
