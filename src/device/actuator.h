@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * One actuator: what it shall be and what it is. The newest wish wins over one that waits; a
+ * failing one is logged once, tried again at growing distances, and logged again when it is back.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+#include "core/value.h"
+#include "util/cleanup.h"
+
+struct actuator;
+
+/* What it is has changed, or it has come to rest. */
+typedef void (*actuator_changed_fn)(void *userdata, struct actuator *actuator);
+
+/* config is referenced; section stands in it. Call actuator_start() next. */
+int actuator_new(sd_event *event, struct config *config, const struct config_section *section,
+                 actuator_changed_fn changed, void *userdata, struct actuator **ret_actuator);
+void actuator_free(struct actuator *actuator);
+DEFINE_CLEANUP(struct actuator *, actuator_free)
+
+/*
+ * Opens the driver, without moving anything where it can; changed() may be called from here. The
+ * second and every further call does nothing.
+ */
+void actuator_start(struct actuator *actuator);
+
+const struct config_section *actuator_section(const struct actuator *actuator);
+const char *actuator_name(const struct actuator *actuator);
+bool actuator_has_failed(const struct actuator *actuator);
+
+/* Whether a call of the driver is under way. */
+bool actuator_is_moving(const struct actuator *actuator);
+
+/* value fits the actuator's limits: command_check_item() was asked. */
+void actuator_set(struct actuator *actuator, const struct value *value);
+
+/* What it is now; VALUE_NONE while that is not known. */
+const struct value *actuator_now(const struct actuator *actuator);

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The device role. Owns the actuators, the uplink and the topics; brings together what comes from
+// sensors, rules and the broker.
+#include "device/device.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "core/command.h"
+#include "core/json.h"
+#include "core/topic.h"
+#include "device/actuator.h"
+#include "device/localrules.h"
+#include "device/telemetry.h"
+#include "outbox/uplink.h"
+#include "util/clock.h"
+#include "util/log.h"
+#include "util/ratelimit.h"
+
+struct topics {
+    char *commands, *group_commands, *state;
+};
+
+struct device {
+    sd_event *event;
+    const struct device_handlers *handlers;
+    void *userdata;
+    struct config *config;
+    struct topics topics;
+    struct uplink *uplink;
+    struct uplink *old_uplink; // saying goodbye after a reload
+    struct telemetry *telemetry;
+    struct localrules *rules;
+    size_t n_actuators;
+    struct actuator **actuators;
+    bool stopping;
+    struct ratelimit story;    // info lines
+    struct ratelimit refusals; // warnings
+};
+
+static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
+static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
+
+/* --- state -------------------------------------------------------------------------------------
+ */
+
+static void publish_state(struct device *device)
+{
+    if (device->n_actuators == 0 || !uplink_is_connected(device->uplink))
+        return;
+    char *payload = NULL, value[VALUE_TEXT_SIZE * 6 + 3], key[512];
+    size_t size;
+    FILE *out = open_memstream(&payload, &size);
+    if (!out)
+        return;
+    fputc('{', out);
+    for (size_t i = 0; i < device->n_actuators; i++) {
+        const struct actuator *actuator = device->actuators[i];
+        fprintf(out, "%s%s: %s", i > 0 ? ", " : "",
+                json_quote(actuator_name(actuator), key, sizeof(key)),
+                value_format_json(actuator_now(actuator), value, sizeof(value)));
+    }
+    fputc('}', out);
+    if (fclose(out) == 0)
+        uplink_publish(device->uplink, device->topics.state, payload, 1, true);
+    free(payload);
+}
+
+/* The state is told once all actuators are at rest, so that a command of several keys is one. */
+static void on_actuator_changed(void *userdata, struct actuator *actuator)
+{
+    (void)actuator;
+    struct device *device = userdata;
+    for (size_t i = 0; i < device->n_actuators; i++) {
+        if (actuator_is_moving(device->actuators[i]))
+            return;
+    }
+    publish_state(device);
+    device->handlers->changed(device->userdata);
+}
+
+/* --- commands ----------------------------------------------------------------------------------
+ */
+
+static struct actuator *find_actuator(const struct device *device, const char *name)
+{
+    for (size_t i = 0; i < device->n_actuators; i++) {
+        if (strcmp(actuator_name(device->actuators[i]), name) == 0)
+            return device->actuators[i];
+    }
+    return NULL;
+}
+
+/* Every key is checked before the first actuator moves. */
+static int check_command(const struct device *device, const struct command *command,
+                         struct why *why)
+{
+    for (size_t i = 0; i < command->n_items; i++) {
+        const struct command_item *item = &command->items[i];
+        const struct actuator *actuator = find_actuator(device, item->key);
+        if (!actuator)
+            return why_set(why, ENOENT, "there is no actuator '%s'", item->key);
+        int r = command_check_item(item, &config_actuator(actuator_section(actuator))->limits, why);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static void apply_command(struct device *device, const struct command *command)
+{
+    for (size_t i = 0; i < command->n_items; i++)
+        actuator_set(find_actuator(device, command->items[i].key), &command->items[i].value);
+}
+
+static void take_command(struct device *device, const struct mqtt_message *message)
+{
+    _cleanup_(command_freep) struct command *command = NULL;
+    struct why why = { "" };
+    unsigned n_suppressed;
+    int r = command_parse(message->payload, message->payload_size, &command, &why);
+    if (r >= 0)
+        r = check_command(device, command, &why);
+    if (r < 0) {
+        uplink_count_rejected(device->uplink);
+        if (ratelimit_pass(&device->refusals, clock_mono_usec(), &n_suppressed))
+            log_warning(LOG_FIELDS(LOG_ID(LOG_ID_COMMAND_REJECTED), { "TOPIC", message->topic }),
+                        "command on %s rejected, nothing is changed: %s%s", message->topic,
+                        why.text, n_suppressed ? " (and others before it)" : "");
+        return;
+    }
+    if (ratelimit_pass(&device->story, clock_mono_usec(), NULL))
+        log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "TOPIC", message->topic }),
+                 "command %s", command->json);
+    apply_command(device, command);
+}
+
+static void on_rule(void *userdata, const char *rule, const struct command *command)
+{
+    struct device *device = userdata;
+    log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "RULE", rule }),
+             "rule %s decides %s", rule, command->json);
+    apply_command(device, command);
+}
+
+/* --- telemetry ---------------------------------------------------------------------------------
+ */
+
+static void on_reading(void *userdata, size_t i, double value, uint64_t mono_usec)
+{
+    struct device *device = userdata;
+    localrules_reading(device->rules, i, value, mono_usec);
+}
+
+static void on_publish(void *userdata, const char *topic, const char *payload, int qos, bool retain)
+{
+    struct device *device = userdata;
+    int r = uplink_publish(device->uplink, topic, payload, qos, retain);
+    if (!ratelimit_pass(&device->story, clock_mono_usec(), NULL))
+        return;
+    log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "TOPIC", topic }),
+             "telemetry %s%s", payload, r < 0 ? " (not connected: dropped)" : "");
+}
+
+static void on_telemetry_changed(void *userdata)
+{
+    struct device *device = userdata;
+    device->handlers->changed(device->userdata);
+}
+
+static const struct telemetry_handlers telemetry_handlers = {
+    .reading = on_reading,
+    .publish = on_publish,
+    .changed = on_telemetry_changed,
+};
+
+/* --- the uplink --------------------------------------------------------------------------------
+ */
+
+static void on_connected(void *userdata)
+{
+    struct device *device = userdata;
+    uplink_subscribe(device->uplink, device->topics.commands);
+    uplink_subscribe(device->uplink, device->topics.group_commands);
+    publish_state(device);
+    telemetry_publish_now(device->telemetry);
+}
+
+static void on_message(void *userdata, const struct mqtt_message *message)
+{
+    take_command(userdata, message); // nothing else is subscribed to
+}
+
+static void on_changed(void *userdata)
+{
+    struct device *device = userdata;
+    device->handlers->changed(device->userdata);
+}
+
+static void on_stopped(void *userdata, struct uplink *uplink)
+{
+    struct device *device = userdata;
+    if (uplink == device->old_uplink) {
+        uplink_free(TAKE_PTR(device->old_uplink));
+        if (!device->stopping) {
+            int r = uplink_start(device->uplink);
+            if (r < 0)
+                log_err(NULL, "cannot start the connection to the broker: %s", strerror(-r));
+            return;
+        }
+    }
+    device->handlers->stopped(device->userdata);
+}
+
+static const struct uplink_handlers uplink_handlers = {
+    .connected = on_connected,
+    .message = on_message,
+    .changed = on_changed,
+    .stopped = on_stopped,
+};
+
+/* --- configuration -----------------------------------------------------------------------------
+ */
+
+static void topics_done(struct topics *topics)
+{
+    free(topics->commands);
+    free(topics->group_commands);
+    free(topics->state);
+    *topics = (struct topics){ 0 };
+}
+
+static int expand(const struct config *config, const char *text, char **ret_topic)
+{
+    _cleanup_(topic_freep) struct topic_template *template = NULL;
+    int r = topic_parse(text, 1u << TOPIC_ID | 1u << TOPIC_GROUP, &template, NULL);
+    if (r < 0)
+        return r;
+    return topic_expand(
+        template,
+        &(struct topic_values){
+            .field = { [TOPIC_ID] = config->daemon->id, [TOPIC_GROUP] = config->daemon->group } },
+        ret_topic);
+}
+
+static int make_topics(const struct config *config, struct topics *ret_topics)
+{
+    struct topics topics = { 0 };
+    int r = expand(config, config->topics->commands, &topics.commands);
+    if (r >= 0)
+        r = expand(config, config->topics->group_commands, &topics.group_commands);
+    if (r >= 0)
+        r = expand(config, config->topics->state, &topics.state);
+    if (r < 0) {
+        topics_done(&topics);
+        return r;
+    }
+    *ret_topics = topics;
+    return 0;
+}
+
+static void free_actuators(struct actuator **actuators, size_t n)
+{
+    for (size_t i = 0; actuators && i < n; i++)
+        actuator_free(actuators[i]);
+    free(actuators);
+}
+
+static struct actuator **find_equal(struct device *device, const struct config_section *section)
+{
+    for (size_t i = 0; i < device->n_actuators; i++) {
+        struct actuator **actuator = &device->actuators[i];
+        if (*actuator && config_section_equal(actuator_section(*actuator), section))
+            return actuator;
+    }
+    return NULL;
+}
+
+/* The actuators of config that are new or have changed; the places of all others are NULL. */
+static int make_actuators(struct device *device, struct config *config,
+                          struct actuator ***ret_actuators, size_t *ret_n)
+{
+    size_t n = 0;
+    while (config_nth(config, "actuator", n))
+        n++;
+    struct actuator **actuators = calloc(n + 1, sizeof(*actuators));
+    if (!actuators)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        const struct config_section *section = config_nth(config, "actuator", i);
+        if (find_equal(device, section))
+            continue;
+        int r = actuator_new(device->event, config, section, on_actuator_changed, device,
+                             &actuators[i]);
+        if (r < 0) {
+            free_actuators(actuators, n);
+            return r;
+        }
+    }
+    *ret_actuators = actuators;
+    *ret_n = n;
+    return 0;
+}
+
+/* What a configuration needs that can fail to be made, made before anything in force is touched. */
+struct plan {
+    struct topics topics;
+    struct uplink *uplink; // NULL: the present one stays
+    struct localrules *rules;
+    struct actuator **actuators;
+    size_t n_actuators;
+};
+
+static void plan_done(struct plan *plan)
+{
+    topics_done(&plan->topics);
+    uplink_free(plan->uplink);
+    localrules_free(plan->rules);
+    free_actuators(plan->actuators, plan->n_actuators);
+}
+
+static int make_plan(struct device *device, struct config *config, struct plan *plan)
+{
+    int r = make_topics(config, &plan->topics);
+    if (r < 0)
+        return r;
+    r = localrules_new(device->event, config, device->rules, on_rule, device, &plan->rules);
+    if (r < 0)
+        return r;
+    r = make_actuators(device, config, &plan->actuators, &plan->n_actuators);
+    if (r < 0)
+        return r;
+    if (!device->uplink || uplink_outdated(device->uplink, config)) {
+        r = uplink_new(device->event, config, "", true, 0, &uplink_handlers, device, &plan->uplink);
+        if (r < 0)
+            return r;
+    }
+    return telemetry_configure(device->telemetry, config); // fails whole
+}
+
+/* Cannot fail. */
+static void take_actuators(struct device *device, const struct config *config, struct plan *plan)
+{
+    for (size_t i = 0; i < plan->n_actuators; i++) {
+        if (plan->actuators[i])
+            continue;
+        struct actuator **kept = find_equal(device, config_nth(config, "actuator", i));
+        plan->actuators[i] = TAKE_PTR(*kept);
+    }
+    free_actuators(device->actuators, device->n_actuators);
+    device->actuators = TAKE_PTR(plan->actuators);
+    device->n_actuators = plan->n_actuators;
+    plan->n_actuators = 0;
+}
+
+/* Cannot fail. A new uplink starts when the old one, if any, has said goodbye: see on_stopped(). */
+static void take_uplink(struct device *device, struct plan *plan)
+{
+    if (!plan->uplink)
+        return;
+    struct uplink *old = device->uplink;
+    device->uplink = TAKE_PTR(plan->uplink);
+    if (device->old_uplink) { // a reload upon a reload: this one never began
+        uplink_free(old);
+    } else if (old) {
+        device->old_uplink = old;
+        uplink_stop(old);
+    }
+}
+
+static int configure(struct device *device, struct config *config)
+{
+    _cleanup_(plan_done) struct plan plan = { 0 };
+    int r = make_plan(device, config, &plan);
+    if (r < 0)
+        return r;
+    topics_done(&device->topics);
+    device->topics = plan.topics;
+    plan.topics = (struct topics){ 0 };
+    localrules_free(device->rules);
+    device->rules = TAKE_PTR(plan.rules);
+    take_actuators(device, config, &plan);
+    take_uplink(device, &plan);
+    config_unref(device->config);
+    device->config = config_ref(config);
+    for (size_t i = 0; i < device->n_actuators; i++)
+        actuator_start(device->actuators[i]);
+    return 0;
+}
+
+/* --- life --------------------------------------------------------------------------------------
+ */
+
+int device_new(sd_event *event, struct config *config, const struct device_handlers *handlers,
+               void *userdata, struct device **ret_device)
+{
+    _cleanup_(device_freep) struct device *device = calloc(1, sizeof(*device));
+    if (!device)
+        return -ENOMEM;
+    device->event = sd_event_ref(event);
+    device->handlers = handlers;
+    device->userdata = userdata;
+    device->story = story_limit;
+    device->refusals = refusal_limit;
+    int r = telemetry_new(event, &telemetry_handlers, device, &device->telemetry);
+    if (r >= 0)
+        r = configure(device, config);
+    if (r >= 0)
+        r = uplink_start(device->uplink);
+    if (r < 0)
+        return r;
+    *ret_device = TAKE_PTR(device);
+    return 0;
+}
+
+void device_free(struct device *device)
+{
+    if (!device)
+        return;
+    telemetry_free(device->telemetry);
+    localrules_free(device->rules);
+    free_actuators(device->actuators, device->n_actuators);
+    uplink_free(device->old_uplink);
+    uplink_free(device->uplink);
+    topics_done(&device->topics);
+    config_unref(device->config);
+    sd_event_unref(device->event);
+    free(device);
+}
+
+int device_reload(struct device *device, struct config *config)
+{
+    int r = configure(device, config);
+    if (r >= 0)
+        publish_state(device); // actuators may have come and gone
+    return r;
+}
+
+void device_stop(struct device *device)
+{
+    device->stopping = true;
+    uplink_stop(device->old_uplink ? device->old_uplink : device->uplink);
+}
+
+bool device_is_settled(const struct device *device)
+{
+    for (size_t i = 0; i < device->n_actuators; i++) {
+        if (actuator_is_moving(device->actuators[i]))
+            return false;
+    }
+    return telemetry_is_settled(device->telemetry);
+}
+
+const char *device_describe(const struct device *device, char *out, size_t size)
+{
+    char uplink[256];
+    size_t n_failed_actuators = 0;
+    for (size_t i = 0; i < device->n_actuators; i++)
+        n_failed_actuators += actuator_has_failed(device->actuators[i]);
+    size_t n_failed_sensors = telemetry_n_failed(device->telemetry);
+    int length = snprintf(out, size, "Device %s: %s", device->config->daemon->id,
+                          uplink_describe(device->uplink, uplink, sizeof(uplink)));
+    if (n_failed_sensors > 0 && length > 0 && (size_t)length < size)
+        length += snprintf(out + length, size - (size_t)length, "; %zu of %zu sensors failed",
+                           n_failed_sensors, telemetry_n_sensors(device->telemetry));
+    if (n_failed_actuators > 0 && length > 0 && (size_t)length < size)
+        snprintf(out + length, size - (size_t)length, "; %zu of %zu actuators failed",
+                 n_failed_actuators, device->n_actuators);
+    return out;
+}

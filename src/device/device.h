@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The device role: samples sensors and publishes telemetry, sets actuators as commanded and as its
+ * own rules decide, publishes its state and status.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+#include "util/cleanup.h"
+
+struct device;
+
+struct device_handlers {
+    void (*changed)(void *userdata); // what device_describe() says has changed
+    void (*stopped)(void *userdata); // after device_stop()
+};
+
+int device_new(sd_event *event, struct config *config, const struct device_handlers *handlers,
+               void *userdata, struct device **ret_device);
+void device_free(struct device *device);
+DEFINE_CLEANUP(struct device *, device_free)
+
+/*
+ * Takes up another configuration: only what changed is closed and opened, the connection is kept
+ * unless it is concerned. 0, or -errno and nothing has changed.
+ */
+int device_reload(struct device *device, struct config *config);
+
+/* Says goodbye to the broker, for 1 s at the most, then calls handlers.stopped(). */
+void device_stop(struct device *device);
+
+/* Whether every sensor and actuator has been tried at least once: the hardware is up, or known not
+ * to be. */
+bool device_is_settled(const struct device *device);
+
+/* For `systemctl status`, one line. Returns out. */
+const char *device_describe(const struct device *device, char *out, size_t size);

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The device's own rules. Owns the last readings and each rule's state.
+#include "device/localrules.h"
+
+#include <fnmatch.h>
+#include <string.h>
+
+#include "core/rule.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+struct local_rule {
+    const struct config_section *section;
+    const struct rule_config *config;
+    struct rule_state state;
+    bool unknown_logged;
+};
+
+struct localrules {
+    struct config *config;
+    localrules_apply_fn apply;
+    void *userdata;
+    sd_event_source *timer; // for what changes without a reading, and for what is held
+    bool any_uses_time;
+    size_t n_readings;
+    struct expr_reading *readings; // indexed as the configuration's sensors
+    size_t n_rules;
+    struct local_rule *rules;
+};
+
+static bool applies(const struct config_section *section, const char *id)
+{
+    const struct rule_config *rule = config_rule(section);
+    if (rule->where != WHERE_DEVICE)
+        return false;
+    for (size_t i = 0; rule->devices && rule->devices[i]; i++) {
+        if (fnmatch(rule->devices[i], id, 0) == 0)
+            return true;
+    }
+    return !rule->devices;
+}
+
+static void log_unknown(struct local_rule *rule, const struct rule_decision *decision)
+{
+    if (!decision->unknown) {
+        rule->unknown_logged = false;
+        return;
+    }
+    if (rule->unknown_logged)
+        return;
+    rule->unknown_logged = true;
+    log_notice(LOG_FIELDS(LOG_ID(LOG_ID_RULE_UNKNOWN), { "RULE", rule->section->name }),
+               "rule %s: %s%s; it changes nothing until that is known", rule->section->name,
+               decision->unknown_name ? decision->unknown_name : "its value",
+               decision->unknown_name ? " has no fresh reading" : " cannot be computed");
+}
+
+/* Evaluates one rule; returns when it wants to be evaluated again, or USEC_INFINITY. */
+static uint64_t evaluate(struct localrules *rules, struct local_rule *rule)
+{
+    uint64_t now_wall_usec = clock_wall_usec();
+    const struct rule_spec spec = config_rule_spec(rule->config);
+    const struct expr_context context = {
+        .readings = rules->readings,
+        .now_mono_usec = clock_mono_usec(),
+        .now_wall_usec = now_wall_usec,
+        .local_hour = rules->any_uses_time ? clock_local_hour(now_wall_usec) : 0,
+        .stale_after_usec = spec.stale_after_usec,
+    };
+    struct rule_decision decision;
+    rule_evaluate(&spec, &rule->state, &context, &decision);
+    log_unknown(rule, &decision);
+    const struct command *command = rule->state.outcome == RULE_THEN   ? rule->config->then_command
+                                    : rule->state.outcome == RULE_ELSE ? rule->config->else_command
+                                                                       : NULL;
+    bool always = rule->config->send == SEND_ALWAYS && !decision.unknown;
+    if (command && (decision.changed || always))
+        rules->apply(rules->userdata, rule->section->name, command);
+    return decision.retry_mono_usec > 0 ? decision.retry_mono_usec : USEC_INFINITY;
+}
+
+static bool uses_time(const struct local_rule *rule)
+{
+    return expr_uses_time(rule->config->when) ||
+           (rule->config->until && expr_uses_time(rule->config->until));
+}
+
+static void arm(struct localrules *rules, uint64_t mono_usec)
+{
+    uint64_t armed_mono_usec = USEC_INFINITY;
+    int enabled = SD_EVENT_OFF;
+    sd_event_source_get_enabled(rules->timer, &enabled);
+    if (enabled != SD_EVENT_OFF)
+        sd_event_source_get_time(rules->timer, &armed_mono_usec);
+    if (mono_usec >= armed_mono_usec)
+        return;
+    sd_event_source_set_time(rules->timer, mono_usec);
+    sd_event_source_set_enabled(rules->timer, SD_EVENT_ONESHOT);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    struct localrules *rules = userdata;
+    uint64_t next_mono_usec = USEC_INFINITY;
+    for (size_t i = 0; i < rules->n_rules; i++) {
+        uint64_t retry_mono_usec = evaluate(rules, &rules->rules[i]);
+        if (retry_mono_usec < next_mono_usec)
+            next_mono_usec = retry_mono_usec;
+    }
+    uint64_t second_mono_usec = clock_mono_usec() + USEC_PER_SEC;
+    if (rules->any_uses_time && second_mono_usec < next_mono_usec)
+        next_mono_usec = second_mono_usec;
+    if (next_mono_usec != USEC_INFINITY)
+        arm(rules, next_mono_usec);
+    return 0;
+}
+
+static bool reads(const struct expr *expr, const char *name)
+{
+    for (size_t i = 0; expr && i < expr_n_names(expr); i++) {
+        if (strcmp(expr_name(expr, i), name) == 0)
+            return true;
+    }
+    return false;
+}
+
+void localrules_reading(struct localrules *rules, size_t i, double value, uint64_t mono_usec)
+{
+    if (i >= rules->n_readings)
+        return;
+    const char *name = config_nth(rules->config, "sensor", i)->name;
+    rules->readings[i] = (struct expr_reading){ .value = value, .mono_usec = mono_usec };
+    for (size_t k = 0; k < rules->n_rules; k++) {
+        struct local_rule *rule = &rules->rules[k];
+        if (!reads(rule->config->when, name) && !reads(rule->config->until, name))
+            continue;
+        uint64_t retry_mono_usec = evaluate(rules, rule);
+        if (retry_mono_usec != USEC_INFINITY)
+            arm(rules, retry_mono_usec);
+    }
+}
+
+/* --- life --------------------------------------------------------------------------------------
+ */
+
+static size_t sensor_index(const struct config *config, const char *name)
+{
+    for (size_t i = 0;; i++) {
+        const struct config_section *section = config_nth(config, "sensor", i);
+        if (!section)
+            return SIZE_MAX;
+        if (strcmp(section->name, name) == 0)
+            return i;
+    }
+}
+
+static void bind(struct expr *expr, const struct config *config)
+{
+    for (size_t i = 0; expr && i < expr_n_names(expr); i++)
+        expr_bind(expr, i, sensor_index(config, expr_name(expr, i))); // checked with the file
+}
+
+static void inherit(struct localrules *rules, const struct localrules *previous)
+{
+    for (size_t i = 0; i < rules->n_readings; i++) {
+        size_t old = sensor_index(previous->config, config_nth(rules->config, "sensor", i)->name);
+        if (old < previous->n_readings)
+            rules->readings[i] = previous->readings[old];
+    }
+    for (size_t i = 0; i < rules->n_rules; i++) {
+        struct local_rule *rule = &rules->rules[i];
+        for (size_t k = 0; k < previous->n_rules; k++) {
+            const struct local_rule *old = &previous->rules[k];
+            if (config_section_equal(old->section, rule->section)) {
+                rule->state = old->state;
+                rule->unknown_logged = old->unknown_logged;
+            }
+        }
+    }
+}
+
+static int collect(struct localrules *rules)
+{
+    const struct config_section *section;
+    size_t n_sections = 0;
+    while (config_nth(rules->config, "sensor", rules->n_readings))
+        rules->n_readings++;
+    while (config_nth(rules->config, "rule", n_sections))
+        n_sections++;
+    rules->readings = calloc(rules->n_readings + 1, sizeof(*rules->readings));
+    rules->rules = calloc(n_sections + 1, sizeof(*rules->rules));
+    if (!rules->readings || !rules->rules)
+        return -ENOMEM;
+    for (size_t i = 0; (section = config_nth(rules->config, "rule", i)); i++) {
+        if (!applies(section, rules->config->daemon->id))
+            continue;
+        struct local_rule *rule = &rules->rules[rules->n_rules++];
+        *rule = (struct local_rule){ .section = section, .config = config_rule(section) };
+        bind(rule->config->when, rules->config);
+        bind(rule->config->until, rules->config);
+        rules->any_uses_time |= uses_time(rule);
+    }
+    return 0;
+}
+
+int localrules_new(sd_event *event, struct config *config, const struct localrules *previous,
+                   localrules_apply_fn apply, void *userdata, struct localrules **ret_rules)
+{
+    _cleanup_(localrules_freep) struct localrules *rules = calloc(1, sizeof(*rules));
+    if (!rules)
+        return -ENOMEM;
+    rules->config = config_ref(config);
+    rules->apply = apply;
+    rules->userdata = userdata;
+    int r = collect(rules);
+    if (r < 0)
+        return r;
+    if (previous)
+        inherit(rules, previous);
+    r = sd_event_add_time_relative(event, &rules->timer, CLOCK_BOOTTIME, USEC_PER_SEC,
+                                   10 * USEC_PER_MSEC, on_timer, rules);
+    if (r < 0)
+        return r;
+    sd_event_source_set_enabled(rules->timer,
+                                rules->any_uses_time ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+    *ret_rules = TAKE_PTR(rules);
+    return 0;
+}
+
+void localrules_free(struct localrules *rules)
+{
+    if (!rules)
+        return;
+    sd_event_source_disable_unref(rules->timer);
+    free(rules->readings);
+    free(rules->rules);
+    config_unref(rules->config);
+    free(rules);
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * One sensor: reads its driver when told to, watches for its edges, turns raw values into readings,
+ * and gathers them for its stream. A failing one is logged once, opened anew at growing distances,
+ * and logged again when it is back.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+#include "util/cleanup.h"
+
+struct sensor;
+
+struct sensor_handlers {
+    // A reading: each sample and each edge. An edge is to be published at once.
+    void (*reading)(void *userdata, struct sensor *sensor, double value, bool edge,
+                    uint64_t mono_usec);
+    // A sample that sensor_sample() began has ended, with a reading or without.
+    void (*sampled)(void *userdata, struct sensor *sensor);
+};
+
+/* config is referenced; section stands in it. The driver is opened by the first sample. */
+int sensor_new(sd_event *event, struct config *config, const struct config_section *section,
+               const struct sensor_handlers *handlers, void *userdata, struct sensor **ret_sensor);
+void sensor_free(struct sensor *sensor);
+DEFINE_CLEANUP(struct sensor *, sensor_free)
+
+const struct config_section *sensor_section(const struct sensor *sensor);
+const char *sensor_name(const struct sensor *sensor);
+bool sensor_has_failed(const struct sensor *sensor);
+
+/* How often it is sampled and published, in microseconds, both > 0. */
+uint64_t sensor_sample_interval(const struct sensor *sensor);
+uint64_t sensor_interval(const struct sensor *sensor);
+
+/*
+ * Begins a sample, unless one is under way (then, if it has been for long, the sensor is reported
+ * as stuck) or a failed sensor is to be left alone a while longer. sampled() is called in any case,
+ * unless a sample is still under way.
+ */
+void sensor_sample(struct sensor *sensor, uint64_t now_mono_usec);
+bool sensor_is_sampling(const struct sensor *sensor);
+
+/* Ends its interval: 1 and what to publish, 0 for nothing; as sampling_take(). */
+int sensor_take(struct sensor *sensor, uint64_t now_mono_usec, double *ret_value);
