@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The devices that have been heard of. Owns their memory; a hash table with a list from the one
+// heard of last to the one heard of longest ago. Pure: reads no clock and does no I/O.
+#include "server/fleet.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { MIN_BUCKETS = 64 };
+
+struct fleet {
+    size_t n_slots, n_rules;
+    size_t n_devices, n_buckets; // n_buckets is a power of two
+    struct fleet_device **buckets;
+    struct fleet_device *newest, *oldest;
+};
+
+/*
+ * FNV-1a, 64 bits, with a final mix so that the low bits depend on all. The ids come from clients
+ * that the broker has let in, and the table is bounded: no keyed hash is needed to bound the harm.
+ */
+static uint64_t hash_id(struct topic_slice id)
+{
+    uint64_t hash = 0xcbf29ce484222325;
+    for (size_t i = 0; i < id.length; i++)
+        hash = (hash ^ (unsigned char)id.bytes[i]) * 0x100000001b3;
+    return hash ^ hash >> 32;
+}
+
+static bool has_id(const struct fleet_device *device, uint64_t hash, struct topic_slice id)
+{
+    return device->hash == hash && strncmp(device->id, id.bytes, id.length) == 0 &&
+           device->id[id.length] == '\0';
+}
+
+static struct fleet_device **bucket(const struct fleet *fleet, uint64_t hash)
+{
+    return &fleet->buckets[hash & (fleet->n_buckets - 1)];
+}
+
+static void unlink_age(struct fleet *fleet, struct fleet_device *device)
+{
+    *(device->newer ? &device->newer->older : &fleet->newest) = device->older;
+    *(device->older ? &device->older->newer : &fleet->oldest) = device->newer;
+}
+
+static void link_newest(struct fleet *fleet, struct fleet_device *device)
+{
+    device->newer = NULL;
+    device->older = fleet->newest;
+    *(fleet->newest ? &fleet->newest->newer : &fleet->oldest) = device;
+    fleet->newest = device;
+}
+
+static void free_device(struct fleet_device *device)
+{
+    free(device->group);
+    free(device);
+}
+
+static void drop_oldest(struct fleet *fleet)
+{
+    struct fleet_device *device = fleet->oldest;
+    struct fleet_device **at = bucket(fleet, device->hash);
+    while (*at != device)
+        at = &(*at)->next;
+    *at = device->next;
+    unlink_age(fleet, device);
+    free_device(device);
+    fleet->n_devices--;
+}
+
+/* Doubles the table; when memory is short the chains only grow longer. */
+static void grow(struct fleet *fleet)
+{
+    size_t n_buckets = fleet->n_buckets * 2;
+    struct fleet_device **buckets = calloc(n_buckets, sizeof(struct fleet_device *));
+    if (!buckets)
+        return;
+    free(fleet->buckets);
+    fleet->buckets = buckets;
+    fleet->n_buckets = n_buckets;
+    for (struct fleet_device *device = fleet->newest; device; device = device->older) {
+        struct fleet_device **at = bucket(fleet, device->hash);
+        device->next = *at;
+        *at = device;
+    }
+}
+
+static struct fleet_device *new_device(const struct fleet *fleet, struct topic_slice id)
+{
+    size_t align = _Alignof(struct expr_reading);
+    size_t head = (sizeof(struct fleet_device) + id.length + 1 + align - 1) / align * align;
+    size_t readings_size = fleet->n_slots * sizeof(struct expr_reading);
+    struct fleet_device *device =
+        calloc(1, head + readings_size + fleet->n_rules * sizeof(struct fleet_rule));
+    if (!device)
+        return NULL;
+    device->readings = (struct expr_reading *)((char *)device + head);
+    device->rules = (struct fleet_rule *)((char *)device + head + readings_size);
+    memcpy(device->id, id.bytes, id.length);
+    return device;
+}
+
+int fleet_new(size_t n_slots, size_t n_rules, struct fleet **ret_fleet)
+{
+    _cleanup_(fleet_freep) struct fleet *fleet = calloc(1, sizeof(*fleet));
+    if (!fleet)
+        return -ENOMEM;
+    fleet->n_slots = n_slots;
+    fleet->n_rules = n_rules;
+    fleet->n_buckets = MIN_BUCKETS;
+    fleet->buckets = calloc(MIN_BUCKETS, sizeof(struct fleet_device *));
+    if (!fleet->buckets)
+        return -ENOMEM;
+    *ret_fleet = TAKE_PTR(fleet);
+    return 0;
+}
+
+void fleet_free(struct fleet *fleet)
+{
+    if (!fleet)
+        return;
+    for (struct fleet_device *device = fleet->newest; device;) {
+        struct fleet_device *older = device->older;
+        free_device(device);
+        device = older;
+    }
+    free(fleet->buckets);
+    free(fleet);
+}
+
+size_t fleet_count(const struct fleet *fleet)
+{
+    return fleet->n_devices;
+}
+
+static struct fleet_device *find(const struct fleet *fleet, uint64_t hash, struct topic_slice id)
+{
+    struct fleet_device *device = *bucket(fleet, hash);
+    while (device && !has_id(device, hash, id))
+        device = device->next;
+    return device;
+}
+
+struct fleet_device *fleet_find(struct fleet *fleet, struct topic_slice id)
+{
+    return find(fleet, hash_id(id), id);
+}
+
+int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device **ret_device,
+               bool *ret_new)
+{
+    uint64_t hash = hash_id(id);
+    struct fleet_device *device = find(fleet, hash, id);
+    *ret_new = !device;
+    if (device) {
+        unlink_age(fleet, device);
+    } else {
+        device = new_device(fleet, id);
+        if (!device)
+            return -ENOMEM;
+        if (fleet->n_devices >= FLEET_MAX_DEVICES)
+            drop_oldest(fleet);
+        if (fleet->n_devices >= fleet->n_buckets)
+            grow(fleet);
+        device->hash = hash;
+        device->next = *bucket(fleet, hash);
+        *bucket(fleet, hash) = device;
+        fleet->n_devices++;
+    }
+    link_newest(fleet, device);
+    *ret_device = device;
+    return 0;
+}
+
+void fleet_each(struct fleet *fleet, void (*visit)(struct fleet_device *device, void *userdata),
+                void *userdata)
+{
+    for (struct fleet_device *device = fleet->newest; device; device = device->older)
+        visit(device, userdata);
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Topics of the server: what to subscribe to and what a topic that comes in means. Owns the parsed
+// templates; no I/O.
+#include "server/intake.h"
+
+#include <fnmatch.h>
+#include <string.h>
+
+struct intake {
+    struct config *config;
+    struct topic_template *status, *commands;
+    size_t n_telemetry; // the telemetry template and those of the streams, each once
+    struct topic_template **telemetry;
+    bool any_pattern; // a device pattern with a wildcard
+};
+
+static const unsigned all_fields = (1u << TOPIC_FIELDS) - 1;
+
+static bool has_wildcard(const char *pattern)
+{
+    return strpbrk(pattern, "*?[\\") != NULL;
+}
+
+static int add_telemetry(struct intake *intake, const char *text)
+{
+    int r = topic_parse(text, all_fields, &intake->telemetry[intake->n_telemetry], NULL);
+    if (r >= 0)
+        intake->n_telemetry++;
+    return r;
+}
+
+static int parse_all(struct intake *intake)
+{
+    const struct topics_config *topics = intake->config->topics;
+    const struct config_section *section;
+    size_t n_streams = 0;
+    while (config_nth(intake->config, "stream", n_streams))
+        n_streams++;
+    intake->telemetry = calloc(n_streams + 1, sizeof(struct topic_template *));
+    if (!intake->telemetry)
+        return -ENOMEM;
+    int r = topic_parse(topics->status, all_fields, &intake->status, NULL);
+    if (r >= 0)
+        r = topic_parse(topics->commands, all_fields, &intake->commands, NULL);
+    if (r >= 0)
+        r = add_telemetry(intake, topics->telemetry);
+    for (size_t i = 0; r >= 0 && (section = config_nth(intake->config, "stream", i)); i++) {
+        const char *topic = config_stream(section)->topic;
+        if (topic && strcmp(topic, topics->telemetry) != 0)
+            r = add_telemetry(intake, topic);
+    }
+    return r;
+}
+
+int intake_new(struct config *config, struct intake **ret_intake)
+{
+    _cleanup_(intake_freep) struct intake *intake = calloc(1, sizeof(*intake));
+    if (!intake)
+        return -ENOMEM;
+    intake->config = config_ref(config);
+    for (size_t i = 0; config->server->devices && config->server->devices[i]; i++)
+        intake->any_pattern |= has_wildcard(config->server->devices[i]);
+    int r = parse_all(intake);
+    if (r < 0)
+        return r;
+    *ret_intake = TAKE_PTR(intake);
+    return 0;
+}
+
+void intake_free(struct intake *intake)
+{
+    if (!intake)
+        return;
+    topic_free(intake->status);
+    topic_free(intake->commands);
+    for (size_t i = 0; i < intake->n_telemetry; i++)
+        topic_free(intake->telemetry[i]);
+    free(intake->telemetry);
+    config_unref(intake->config);
+    free(intake);
+}
+
+static void subscribe_one(const struct topic_template *template, const char *id,
+                          void (*subscribe)(void *userdata, const char *filter), void *userdata)
+{
+    _cleanup_(freep) char *filter = NULL;
+    const struct topic_values values = { .field = { [TOPIC_ID] = id } };
+    if (topic_filter(template, &values, &filter) >= 0)
+        subscribe(userdata, filter);
+}
+
+void intake_filters(const struct intake *intake,
+                    void (*subscribe)(void *userdata, const char *filter), void *userdata)
+{
+    char *const everyone[] = { NULL, NULL };
+    // One filter for all as soon as one pattern needs it: the others would only come twice.
+    bool all = intake->any_pattern || !intake->config->server->devices;
+    char *const *ids = all ? everyone : intake->config->server->devices;
+    for (size_t i = 0; i == 0 || ids[i]; i++) {
+        subscribe_one(intake->status, ids[i], subscribe, userdata);
+        for (size_t k = 0; k < intake->n_telemetry; k++)
+            subscribe_one(intake->telemetry[k], ids[i], subscribe, userdata);
+    }
+}
+
+static bool is_ours(const struct intake *intake, struct topic_slice slice)
+{
+    char *const *devices = intake->config->server->devices;
+    char id[128];
+    if (!slice.bytes || slice.length >= sizeof(id) || !topic_valid_value(slice.bytes, slice.length))
+        return false;
+    memcpy(id, slice.bytes, slice.length);
+    id[slice.length] = '\0';
+    for (size_t i = 0; devices && devices[i]; i++) {
+        if (fnmatch(devices[i], id, 0) == 0)
+            return true;
+    }
+    return !devices;
+}
+
+enum intake_kind intake_classify(const struct intake *intake, const char *topic,
+                                 struct topic_slice *ret_id, struct topic_slice *ret_group)
+{
+    struct topic_match match;
+    enum intake_kind kind = INTAKE_OTHER;
+    if (topic_match(intake->status, topic, &match))
+        kind = INTAKE_STATUS; // before telemetry: "{id}/{sensor}" would take it as well
+    for (size_t i = 0; kind == INTAKE_OTHER && i < intake->n_telemetry; i++) {
+        if (topic_match(intake->telemetry[i], topic, &match))
+            kind = INTAKE_TELEMETRY;
+    }
+    if (kind == INTAKE_OTHER || !is_ours(intake, match.field[TOPIC_ID]))
+        return INTAKE_OTHER;
+    *ret_id = match.field[TOPIC_ID];
+    *ret_group = match.field[TOPIC_GROUP];
+    return kind;
+}
+
+int intake_command_topic(const struct intake *intake, const char *id, const char *group,
+                         char **ret_topic)
+{
+    const struct topic_values values = {
+        .field = { [TOPIC_ID] = id, [TOPIC_GROUP] = group ? group : intake->config->daemon->group },
+    };
+    return topic_expand(intake->commands, &values, ret_topic);
+}
