@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The object graph, signals and sd_notify. Owns the event loop and the configuration in force.
+#include "daemon.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "device/device.h"
+#include "io/worker.h"
+#include "server/server.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+// However badly the roles' goodbyes go, this ends it: SIGTERM promises 2 s.
+static const uint64_t stop_limit_usec = 1500 * USEC_PER_MSEC;
+// STATUS= is brought up to date at most this often, so that it costs next to nothing.
+static const uint64_t status_delay_usec = 5 * USEC_PER_SEC;
+
+static const uint64_t ready_limit_usec = 1 * USEC_PER_SEC;
+static const uint64_t ready_look_usec = 5 * USEC_PER_MSEC;
+
+struct daemon {
+    sd_event *event;
+    const struct config_sources *sources;
+    struct config *config;
+    struct device *device; // NULL: not that role
+    struct server *server;
+    unsigned n_stopping; // roles whose goodbye is awaited
+    bool stopping;
+    sd_event_source *stop_timer;
+    sd_event_source *status_timer;
+    sd_event_source *ready_timer;
+    sd_event_source *watchdog_timer;
+    uint64_t start_mono_usec;
+    uint64_t watchdog_usec;
+    char status[768]; // as systemd was last told
+    struct worker *loader;
+    bool reload_again; // SIGHUP came while loading
+};
+
+/* --- what systemd is told ----------------------------------------------------------------------
+ */
+
+static void tell_status(struct daemon *daemon)
+{
+    char status[sizeof(daemon->status)], device[320] = "", server[320] = "";
+    if (daemon->device)
+        device_describe(daemon->device, device, sizeof(device));
+    if (daemon->server)
+        server_describe(daemon->server, server, sizeof(server));
+    snprintf(status, sizeof(status), "%s%s%s", device, device[0] && server[0] ? ". " : "", server);
+    if (strcmp(status, daemon->status) == 0)
+        return;
+    memcpy(daemon->status, status, sizeof(status));
+    sd_notifyf(0, "STATUS=%s", status);
+}
+
+static int on_status_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    tell_status(userdata);
+    return 0;
+}
+
+static void on_role_changed(void *userdata)
+{
+    struct daemon *daemon = userdata;
+    int enabled = SD_EVENT_OFF;
+    sd_event_source_get_enabled(daemon->status_timer, &enabled);
+    if (enabled != SD_EVENT_OFF)
+        return;
+    // At once when it has been quiet: a lost connection shows in `systemctl status` right away.
+    uint64_t told_mono_usec = 0, now_mono_usec = clock_mono_usec();
+    sd_event_source_get_time(daemon->status_timer, &told_mono_usec);
+    uint64_t next_mono_usec = told_mono_usec + status_delay_usec;
+    sd_event_source_set_time(daemon->status_timer,
+                             next_mono_usec > now_mono_usec ? next_mono_usec : now_mono_usec);
+    sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_ONESHOT);
+}
+
+/*
+ * A timer among the loop's other sources: it is late when the loop hangs, and when something keeps
+ * the loop so busy that timers do not get their turn.
+ */
+static int on_watchdog(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)usec;
+    struct daemon *daemon = userdata;
+    sd_notify(0, "WATCHDOG=1");
+    sd_event_source_set_time_relative(source, daemon->watchdog_usec / 2);
+    return 0;
+}
+
+/*
+ * READY once every actuator and sensor has been tried for the first time; one that takes longer
+ * than ready_limit_usec, or does not work at all, is not waited for.
+ */
+static int on_ready_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)usec;
+    struct daemon *daemon = userdata;
+    bool late = clock_mono_usec() - daemon->start_mono_usec > ready_limit_usec;
+    if (daemon->device && !device_is_settled(daemon->device) && !late) {
+        sd_event_source_set_time_relative(source, ready_look_usec);
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+    }
+    log_notice(LOG_FIELDS(LOG_ID(LOG_ID_READY), { "DEVICE", daemon->config->daemon->id }),
+               "nightlightd " NIGHTLIGHT_VERSION " is up: role %s, id %s",
+               config_role_names[daemon->config->daemon->role], daemon->config->daemon->id);
+    sd_notify(0, "READY=1");
+    tell_status(daemon);
+    return 0;
+}
+
+/* --- stopping ----------------------------------------------------------------------------------
+ */
+
+static void stop_when_done(struct daemon *daemon)
+{
+    if (daemon->n_stopping == 0)
+        sd_event_exit(daemon->event, 0);
+}
+
+static void on_role_stopped(void *userdata)
+{
+    struct daemon *daemon = userdata;
+    if (daemon->n_stopping > 0)
+        daemon->n_stopping--;
+    if (daemon->stopping)
+        stop_when_done(daemon);
+}
+
+static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    struct daemon *daemon = userdata;
+    return sd_event_exit(daemon->event, 0);
+}
+
+static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo *info,
+                          void *userdata)
+{
+    (void)source, (void)info;
+    struct daemon *daemon = userdata;
+    if (daemon->stopping)
+        return sd_event_exit(daemon->event, 0); // asked twice: no goodbyes
+    daemon->stopping = true;
+    sd_notify(0, "STOPPING=1\nSTATUS=Saying goodbye to the broker");
+    log_info(NULL, "stopping");
+    sd_event_source_set_time_relative(daemon->stop_timer, stop_limit_usec);
+    sd_event_source_set_enabled(daemon->stop_timer, SD_EVENT_ONESHOT);
+    daemon->n_stopping = (daemon->device != NULL) + (daemon->server != NULL);
+    if (daemon->device)
+        device_stop(daemon->device);
+    if (daemon->server)
+        server_stop(daemon->server);
+    stop_when_done(daemon);
+    return 0;
+}
+
+/* --- roles -------------------------------------------------------------------------------------
+ */
+
+static const struct device_handlers device_handlers = { on_role_changed, on_role_stopped };
+static const struct server_handlers server_handlers = { on_role_changed, on_role_stopped };
+
+static bool has_device(const struct config *config)
+{
+    return config->daemon->role != ROLE_SERVER;
+}
+
+static bool has_server(const struct config *config)
+{
+    return config->daemon->role != ROLE_DEVICE;
+}
+
+/*
+ * Brings the roles to a configuration. When one fails, the one before it has the new configuration
+ * already; that takes a lack of memory, and the caller says so.
+ */
+static int configure(struct daemon *daemon, struct config *config)
+{
+    int r = 0;
+    log_set_level(config_log_level(config->daemon));
+    if (has_device(config))
+        r = daemon->device
+                ? device_reload(daemon->device, config)
+                : device_new(daemon->event, config, &device_handlers, daemon, &daemon->device);
+    if (r >= 0 && has_server(config))
+        r = daemon->server
+                ? server_reload(daemon->server, config)
+                : server_new(daemon->event, config, &server_handlers, daemon, &daemon->server);
+    if (r < 0)
+        return r;
+    if (!has_device(config)) { // the broker publishes the last will
+        device_free(daemon->device);
+        daemon->device = NULL;
+    }
+    if (!has_server(config)) {
+        server_free(daemon->server);
+        daemon->server = NULL;
+    }
+    config_unref(daemon->config);
+    daemon->config = config_ref(config);
+    return 0;
+}
+
+/* --- reloading ---------------------------------------------------------------------------------
+ */
+
+struct reload {
+    struct worker_job base; // first
+    struct daemon *daemon;
+    int result;
+    struct config *config;
+    struct config_errors errors;
+};
+
+static void start_reload(struct daemon *daemon);
+
+void daemon_log_errors(const struct config_errors *errors, const char *consequence)
+{
+    for (size_t i = 0; i < errors->n_lines; i++)
+        log_err(LOG_FIELDS(LOG_ID(LOG_ID_CONFIG_INVALID)), "%s", errors->lines[i]);
+    log_err(LOG_FIELDS(LOG_ID(LOG_ID_CONFIG_INVALID)), "%zu error%s in the configuration: %s",
+            errors->n_lines, errors->n_lines == 1 ? "" : "s", consequence);
+}
+
+static void free_reload(struct worker_job *base)
+{
+    struct reload *reload = (struct reload *)base;
+    config_unref(reload->config);
+    config_errors_done(&reload->errors);
+    free(reload);
+}
+
+static void run_reload(struct worker_job *base)
+{
+    struct reload *reload = (struct reload *)base;
+    reload->result = config_load(reload->daemon->sources, &reload->config, &reload->errors);
+}
+
+static void finish_reload(struct worker_job *base)
+{
+    struct reload *reload = (struct reload *)base;
+    struct daemon *daemon = reload->daemon;
+    int r = reload->result;
+    if (r < 0 && reload->errors.n_lines > 0) {
+        daemon_log_errors(&reload->errors, "it is not reloaded, the old one stays in force");
+    } else {
+        if (r >= 0)
+            r = configure(daemon, reload->config);
+        if (r < 0)
+            log_err(NULL, "cannot reload the configuration: %s", strerror(-r));
+        else
+            log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONFIG_RELOADED)), "configuration reloaded");
+    }
+    free_reload(base);
+    sd_notify(0, "READY=1");
+    daemon->status[0] = '\0';
+    on_role_changed(daemon);
+    if (daemon->reload_again)
+        start_reload(daemon);
+}
+
+static void start_reload(struct daemon *daemon)
+{
+    daemon->reload_again = worker_busy(daemon->loader);
+    if (daemon->reload_again || daemon->stopping)
+        return;
+    struct reload *reload = calloc(1, sizeof(*reload));
+    if (!reload) {
+        log_err(NULL, "cannot reload the configuration: %s", strerror(ENOMEM));
+        return;
+    }
+    *reload = (struct reload){
+        .base = { .run = run_reload, .done = finish_reload, .abandoned = free_reload },
+        .daemon = daemon,
+    };
+    // sd_notify(3): RELOADING=1 wants the monotonic time of the notification with it.
+    uint64_t now_usec = 0;
+    sd_event_now(daemon->event, CLOCK_MONOTONIC, &now_usec);
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=Reloading the configuration",
+               now_usec);
+    int r = worker_run(daemon->loader, &reload->base);
+    if (r < 0) {
+        log_err(NULL, "cannot reload the configuration: %s", strerror(-r));
+        free_reload(&reload->base);
+        sd_notify(0, "READY=1");
+    }
+}
+
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+    (void)source, (void)info;
+    start_reload(userdata);
+    return 0;
+}
+
+/* --- life --------------------------------------------------------------------------------------
+ */
+
+static int add_signals(struct daemon *daemon)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0)
+        return -EINVAL;
+    int r = sd_event_add_signal(daemon->event, NULL, SIGTERM, on_stop_signal, daemon);
+    if (r >= 0)
+        r = sd_event_add_signal(daemon->event, NULL, SIGINT, on_stop_signal, daemon);
+    if (r >= 0)
+        r = sd_event_add_signal(daemon->event, NULL, SIGHUP, on_hangup, daemon);
+    return r;
+}
+
+static int add_timers(struct daemon *daemon)
+{
+    int r = sd_event_add_time(daemon->event, &daemon->stop_timer, CLOCK_BOOTTIME, 0, 0,
+                              on_stop_timer, daemon);
+    if (r >= 0)
+        r = sd_event_source_set_enabled(daemon->stop_timer, SD_EVENT_OFF);
+    if (r >= 0)
+        r = sd_event_add_time(daemon->event, &daemon->status_timer, CLOCK_BOOTTIME, 0,
+                              USEC_PER_SEC / 2, on_status_timer, daemon);
+    if (r >= 0)
+        r = sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_OFF);
+    if (r >= 0)
+        r = sd_event_add_time_relative(daemon->event, &daemon->ready_timer, CLOCK_BOOTTIME, 0,
+                                       USEC_PER_MSEC, on_ready_timer, daemon);
+    if (r < 0 || sd_watchdog_enabled(0, &daemon->watchdog_usec) <= 0)
+        return r;
+    r = sd_event_add_time_relative(daemon->event, &daemon->watchdog_timer, CLOCK_MONOTONIC,
+                                   daemon->watchdog_usec / 2, daemon->watchdog_usec / 20,
+                                   on_watchdog, daemon);
+    return r < 0 ? r : sd_event_source_set_enabled(daemon->watchdog_timer, SD_EVENT_ON);
+}
+
+static void daemon_done(struct daemon *daemon)
+{
+    device_free(daemon->device);
+    server_free(daemon->server);
+    worker_free(daemon->loader);
+    sd_event_source_disable_unref(daemon->stop_timer);
+    sd_event_source_disable_unref(daemon->status_timer);
+    sd_event_source_disable_unref(daemon->ready_timer);
+    sd_event_source_disable_unref(daemon->watchdog_timer);
+    config_unref(daemon->config);
+    sd_event_unref(daemon->event);
+}
+
+int daemon_run(const struct config_sources *sources, struct config *config)
+{
+    _cleanup_(daemon_done) struct daemon daemon = {
+        .sources = sources,
+        .start_mono_usec = clock_mono_usec(),
+    };
+    int r = sd_event_default(&daemon.event);
+    if (r >= 0)
+        r = add_signals(&daemon);
+    if (r >= 0)
+        r = add_timers(&daemon);
+    if (r >= 0)
+        r = worker_new(daemon.event, "config", &daemon.loader);
+    if (r >= 0)
+        r = configure(&daemon, config);
+    if (r < 0) {
+        log_err(NULL, "cannot start: %s", strerror(-r));
+        return r;
+    }
+    r = sd_event_loop(daemon.event);
+    if (r < 0)
+        log_err(NULL, "the event loop failed: %s", strerror(-r));
+    else
+        log_notice(NULL, "stopped");
+    return r;
+}
