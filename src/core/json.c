@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// JSON from a peer: a validating scanner in front of json-c. Owns one tokener a thread.
+// JSON from a peer: a validating scanner in front of json-c. Pure.
 #include "core/json.h"
 
 #include <math.h>
@@ -295,18 +295,16 @@ static size_t count_members(struct json_object *object)
 int json_parse_object(const char *bytes, size_t length, struct json_object **ret_object,
                       struct why *why)
 {
-    static __thread struct json_tokener *tokener; // kept: a new one costs more than a message
     struct scanner scanner;
     int r = scan(&scanner, bytes, length, JSON_MAX_SIZE, JSON_MAX_DEPTH, why);
     if (r < 0)
         return r;
-    if (!tokener)
-        tokener = json_tokener_new_ex(JSON_MAX_DEPTH + 1);
+    struct json_tokener *tokener = json_tokener_new_ex(JSON_MAX_DEPTH + 1);
     if (!tokener)
         return why_set(why, ENOMEM, "out of memory");
-    json_tokener_reset(tokener);
     _cleanup_(json_object_putp) struct json_object *object =
         json_tokener_parse_ex(tokener, bytes, (int)length);
+    json_tokener_free(tokener);
     if (!json_object_is_type(object, json_type_object))
         return why_set(why, EBADMSG, "not a JSON object: '{' is expected");
     if (count_members(object) != scanner.n_members)

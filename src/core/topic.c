@@ -90,7 +90,7 @@ int topic_parse(const char *text, unsigned allowed, struct topic_template **ret_
         calloc(1, sizeof(*template) + strlen(text) + 1);
     if (!template)
         return why_set(why, ENOMEM, "out of memory");
-    memcpy(template->text, text, strlen(text));
+    memcpy(template->text, text, strlen(text) + 1);
     unsigned used = 0;
     for (const char *at = template->text;; at++) {
         size_t length = strcspn(at, "/");
@@ -138,7 +138,7 @@ static int expand(const struct topic_template *template, const struct topic_valu
             return -EMSGSIZE;
         if (i > 0)
             topic[length++] = '/';
-        memcpy(topic + length, text, text_length);
+        memcpy(topic + length, text, text_length); // NOLINT(bugprone-not-null-terminated-result)
         length += text_length;
     }
     char *copy = strndup(topic, length);

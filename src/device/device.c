@@ -283,7 +283,7 @@ static int make_actuators(struct device *device, struct config *config,
     size_t n = 0;
     while (config_nth(config, "actuator", n))
         n++;
-    struct actuator **actuators = calloc(n + 1, sizeof(*actuators));
+    struct actuator **actuators = calloc(n + 1, sizeof(struct actuator *));
     if (!actuators)
         return -ENOMEM;
     for (size_t i = 0; i < n; i++) {

@@ -120,7 +120,7 @@ int outbox_publish(struct outbox *outbox, const char *topic, const char *payload
     waiting->qos = qos;
     waiting->retain = retain;
     memcpy(waiting->topic, topic, topic_size);
-    waiting->payload = strcpy(waiting->topic + topic_size, payload);
+    waiting->payload = memcpy(waiting->topic + topic_size, payload, size - topic_size);
     *outbox->last = waiting;
     outbox->last = &waiting->next;
     outbox->waiting_bytes += size;
