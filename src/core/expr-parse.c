@@ -381,7 +381,7 @@ static int parse_whole(struct parser *parser, enum expr_type type)
     if (r < 0)
         return r;
     const char *start = parser->token.start;
-    enum expr_type found;
+    enum expr_type found = EXPR_NUMBER;
     r = parse_operators(parser, STRENGTH_OR, &found);
     if (r < 0)
         return r;

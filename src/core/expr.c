@@ -152,8 +152,12 @@ static double run(const struct expr *expr, const struct expr_context *context)
 
     for (const struct expr_step *step = expr->steps; step < expr->steps + expr->n_steps; step++) {
         if (step->op < EXPR_NEGATE) {
+            assert(n < EXPR_MAX_DEPTH);
             stack[n++] = run_leaf(expr, step, context);
-        } else if (step->op == EXPR_NEGATE) {
+            continue;
+        }
+        assert(n >= (step->op < EXPR_ADD ? 1U : 2U));
+        if (step->op == EXPR_NEGATE) {
             stack[n - 1] = -stack[n - 1];
         } else if (step->op == EXPR_NOT) {
             stack[n - 1] = 1 - stack[n - 1];
