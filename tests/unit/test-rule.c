@@ -119,6 +119,65 @@ static void clock_before_the_last_change_holds(void **state)
     assert_int_equal(retry, 1500);
 }
 
+/* One evaluation of "light < 300" until "light > 320 and dark / dark == 1". */
+static struct rule_decision evaluate(struct rule_state *rule, struct expr_reading light,
+                                     struct expr_reading dark, uint64_t now_mono_usec)
+{
+    _cleanup_(expr_freep) struct expr *when = NULL;
+    _cleanup_(expr_freep) struct expr *until = NULL;
+    assert_int_equal(expr_parse("light < 300", EXPR_CONDITION, &when, NULL), 0);
+    assert_int_equal(expr_parse("light > 320 and dark / dark == 1", EXPR_CONDITION, &until, NULL),
+                     0);
+    struct expr_reading readings[] = { light, dark };
+    struct expr_context context = { readings, now_mono_usec, 0, 0, 100 };
+    struct rule_spec spec = { .when = when, .until = until, .hold_usec = 50 };
+    struct rule_decision decision;
+    rule_evaluate(&spec, rule, &context, &decision);
+    if (decision.unknown_name) // borrowed from the expressions that end here
+        decision.unknown_name = decision.unknown_name[0] == 'l' ? "light" : "dark";
+    return decision;
+}
+
+static void evaluation_decides_holds_and_names_what_is_unknown(void **state)
+{
+    (void)state;
+    struct rule_state rule = { 0 };
+    struct expr_reading none = { 0 }, one = { 1, 1000 }, zero = { 0, 1000 };
+    struct expr_reading low = { 250, 1000 }, high = { 330, 1000 };
+
+    struct rule_decision decision = evaluate(&rule, none, none, 1000);
+    assert_false(decision.changed);
+    assert_true(decision.unknown);
+    assert_string_equal(decision.unknown_name, "light");
+
+    decision = evaluate(&rule, low, none, 1000);
+    assert_true(decision.changed);
+    assert_false(decision.unknown);
+    assert_int_equal(rule.outcome, RULE_THEN);
+
+    decision = evaluate(&rule, high, none, 1010);
+    assert_true(decision.unknown);
+    assert_string_equal(decision.unknown_name, "dark");
+    decision = evaluate(&rule, high, zero, 1010); // no name is to blame
+    assert_true(decision.unknown);
+    assert_null(decision.unknown_name);
+
+    decision = evaluate(&rule, high, one, 1010);
+    assert_false(decision.unknown || decision.changed);
+    assert_int_equal(decision.retry_mono_usec, 1050);
+    decision = evaluate(&rule, high, one, 1050);
+    assert_true(decision.changed);
+    assert_int_equal(rule.outcome, RULE_ELSE);
+
+    decision = evaluate(&rule, high, none, 1060); // dark does not count now
+    assert_false(decision.unknown);
+
+    decision = evaluate(&rule, low, one, 1101); // stale by now
+    assert_true(decision.unknown);
+    assert_string_equal(decision.unknown_name, "light");
+    assert_int_equal(rule.outcome, RULE_ELSE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +188,7 @@ int main(void)
         cmocka_unit_test(change_of_mind_within_the_hold_needs_no_retry),
         cmocka_unit_test(endless_hold_does_not_overflow),
         cmocka_unit_test(clock_before_the_last_change_holds),
+        cmocka_unit_test(evaluation_decides_holds_and_names_what_is_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
