@@ -5,6 +5,8 @@
  */
 #include "io/mqtt-connection.h"
 
+#include <assert.h>
+#include <limits.h>
 #include <mqtt_protocol.h>
 #include <netdb.h>
 #include <stdarg.h>
@@ -96,21 +98,22 @@ static void wipe_and_free(char **secret)
 static int read_secret(struct mqtt_connection *connection, const char *what, const char *name,
                        char **ret_secret)
 {
-    _cleanup_(freep) char *path = NULL;
     _cleanup_(wipe_and_free) char *secret = NULL;
     const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    char path[PATH_MAX];
     size_t size;
+    int n;
 
     if (strchr(name, '/'))
-        path = strdup(name);
-    else if (!directory)
+        n = snprintf(path, sizeof(path), "%s", name);
+    else if (directory)
+        n = snprintf(path, sizeof(path), "%s/%s", directory, name);
+    else
         return fail(connection,
                     "%s '%s': no path, and systemd has handed over no credentials directory", what,
                     name);
-    else if (asprintf(&path, "%s/%s", directory, name) < 0)
-        path = NULL;
-    if (!path)
-        return fail(connection, "out of memory");
+    if (n < 0 || (size_t)n >= sizeof(path))
+        return fail(connection, "%s: the path is too long", what);
 
     int r = files_read(path, SECRET_MAX_SIZE, &secret, &size);
     if (r < 0)
@@ -148,6 +151,7 @@ static int set_psk(struct mqtt_connection *connection, struct mosquitto *mosq)
     int r = read_secret(connection, "psk_file", options->psk_file, &key);
     if (r < 0)
         return r;
+    assert(key);
     if (!key[0] || key[strspn(key, "0123456789abcdefABCDEF")])
         return fail(connection, "psk_file %s: not a key in hexadecimal digits", options->psk_file);
     int rc =
@@ -204,16 +208,70 @@ static int set_options(struct mqtt_connection *connection, struct mosquitto *mos
     return rc ? fail(connection, "last will: %s", mosquitto_strerror(rc)) : 0;
 }
 
-static int explain_connect(struct mqtt_connection *connection, int rc, int error)
+static const char *explain_refusal(const struct mqtt_connection *connection)
 {
-    if (rc == MOSQ_ERR_EAI)
-        return fail(connection, "name look-up of %s failed: %s", connection->host,
-                    gai_strerror(error));
-    if (connection->complaint[0])
-        return fail(connection, "%s: %s%s", connection->where,
-                    connection->options.tls ? "TLS: " : "", connection->complaint);
-    return fail(connection, "%s: %s", connection->where,
-                rc == MOSQ_ERR_ERRNO ? strerror(error) : mosquitto_strerror(rc));
+    switch (connection->connack) {
+    case CONNACK_REFUSED_BAD_USERNAME_PASSWORD:
+    case CONNACK_REFUSED_NOT_AUTHORIZED:
+    case MQTT_RC_BAD_USERNAME_OR_PASSWORD:
+    case MQTT_RC_NOT_AUTHORIZED:
+        return "not authorised (bad user name or password)";
+    default:
+        return connection->protocol == MQTT_PROTOCOL_V5
+                   ? mosquitto_reason_string(connection->connack)
+                   : mosquitto_connack_string(connection->connack);
+    }
+}
+
+static const char *explain_code(const struct mqtt_connection *connection, int rc, int error)
+{
+    switch (rc) {
+    case MOSQ_ERR_SUCCESS: // it has closed the socket, which says as much
+    case MOSQ_ERR_NO_CONN:
+    case MOSQ_ERR_CONN_LOST:
+        return connection->connack == 0 ? "closed by the broker"
+                                        : "closed by the broker before it answered";
+    case MOSQ_ERR_KEEPALIVE:
+        return "keepalive: no answer to PINGREQ";
+    case MOSQ_ERR_ERRNO:
+        return error ? strerror(error) : "closed by the broker";
+    default:
+        return mosquitto_strerror(rc);
+    }
+}
+
+enum mqtt_failure mqtt_connection_explain(const struct mqtt_connection *connection, int rc,
+                                          int error, char *reason, size_t size)
+{
+    const char *where = connection->where;
+    const char *complaint = connection->complaint;
+    bool tls = connection->options.tls;
+
+    if (connection->connack > 0) {
+        snprintf(reason, size, "%s: %s", where, explain_refusal(connection));
+        return connection->connack == MQTT_RC_UNSUPPORTED_PROTOCOL_VERSION ? MQTT_VERSION_REFUSED
+                                                                           : MQTT_FAILED;
+    }
+    if (connection->farewell >= MQTT_FIRST_REFUSAL) {
+        snprintf(reason, size, "%s: closed by the broker: %s", where,
+                 mosquitto_reason_string(connection->farewell));
+        return MQTT_FAILED;
+    }
+    // A peer that closes without the alert that TLS asks for has closed, no more.
+    if (tls && complaint[0] && !strstr(complaint, "unexpected eof")) {
+        snprintf(reason, size, "%s: TLS: %s", where, complaint);
+        return MQTT_FAILED;
+    }
+    // The alert that says so comes with a reset, which often overtakes it.
+    if (tls && !complaint[0] && connection->connack < 0 && error == EPROTO) {
+        snprintf(reason, size, "%s: TLS: broken off by the broker (a client certificate required?)",
+                 where);
+        return MQTT_FAILED;
+    }
+    if (tls && complaint[0])
+        rc = MOSQ_ERR_CONN_LOST;
+    snprintf(reason, size, "%s: %s", where, explain_code(connection, rc, error));
+    return MQTT_CLOSED_EARLY;
 }
 
 static uint32_t clamp_seconds(uint64_t usec, uint32_t min, uint32_t max)
@@ -222,7 +280,6 @@ static uint32_t clamp_seconds(uint64_t usec, uint32_t min, uint32_t max)
     return sec < min ? min : sec > max ? max : (uint32_t)sec;
 }
 
-/* The library answers, in the thread, with its code and the errno that belongs to it. */
 static int connect_client(struct mqtt_connection *connection, struct mosquitto *mosq)
 {
     const struct mqtt_options *options = &connection->options;
@@ -242,7 +299,13 @@ static int connect_client(struct mqtt_connection *connection, struct mosquitto *
                                   keepalive_sec, NULL, properties);
     int error = errno;
     mosquitto_property_free_all(&properties);
-    return rc ? explain_connect(connection, rc, error) : 0;
+    if (rc == MOSQ_ERR_EAI) // with getaddrinfo()'s code for an errno
+        return fail(connection, "name look-up of %s failed: %s", connection->host,
+                    gai_strerror(error));
+    if (rc)
+        mqtt_connection_explain(connection, rc, error, connection->error,
+                                sizeof(connection->error));
+    return rc ? -EIO : 0;
 }
 
 static void run(struct worker_job *job)
@@ -303,6 +366,7 @@ int mqtt_connection_new(const struct mqtt_options *options, const char *host, in
     connection->base.cancel = cancel;
     connection->base.abandoned = abandoned;
     connection->protocol = protocol;
+    connection->connack = -1;
     connection->host = strdup(host);
     int n = options->unix_socket ? asprintf(&connection->where, "%s", host)
                                  : asprintf(&connection->where, "%s:%d", host, options->port);

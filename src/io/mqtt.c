@@ -25,7 +25,6 @@
 enum {
     MAX_PACKETS_A_TURN = 256, // then timers and other descriptors get theirs
     MAX_ABANDONED = 4,        // threads that hang in a look-up or a connect
-    FIRST_REFUSAL = 0x80,     // MQTT 5.0, section 2.4: reason codes from here on are failures
 };
 
 #define ATTEMPT_LIMIT_USEC (20 * USEC_PER_SEC)
@@ -56,8 +55,6 @@ struct mqtt {
     bool is_reported; // this outage, to disconnected()
     uint64_t connected_mono_usec;
     uint64_t keepalive_usec;
-    int connack;             // its code; -1 before it came
-    int farewell;            // the code of the broker's DISCONNECT
     int call_rc, call_errno; // publishing or subscribing found the connection broken
 
     unsigned depth;    // of enter()
@@ -162,52 +159,12 @@ static void fail(struct mqtt *mqtt, enum mqtt_failure failure, const char *text)
     }
 }
 
-static const char *explain_refusal(int protocol, int code)
-{
-    switch (code) {
-    case CONNACK_REFUSED_BAD_USERNAME_PASSWORD:
-    case CONNACK_REFUSED_NOT_AUTHORIZED:
-    case MQTT_RC_BAD_USERNAME_OR_PASSWORD:
-    case MQTT_RC_NOT_AUTHORIZED:
-        return "not authorised (bad user name or password)";
-    default:
-        return protocol == MQTT_PROTOCOL_V5 ? mosquitto_reason_string(code)
-                                            : mosquitto_connack_string(code);
-    }
-}
-
-/* Why a connection that had come up is no more: the library's code and the errno beside it. */
+/* A connection that had come up is no more: rc is the library's code, error the errno beside it. */
 static void fail_connection(struct mqtt *mqtt, int rc, int error)
 {
-    const struct mqtt_connection *connection = mqtt->connection;
-    enum mqtt_failure failure = MQTT_FAILED;
-    const char *prefix = "";
-    const char *text;
     char reason[sizeof(mqtt->description)];
-
-    if (mqtt->connack > 0) {
-        text = explain_refusal(connection->protocol, mqtt->connack);
-        if (mqtt->connack == MQTT_RC_UNSUPPORTED_PROTOCOL_VERSION)
-            failure = MQTT_VERSION_REFUSED;
-    } else if (mqtt->farewell >= FIRST_REFUSAL) {
-        prefix = "closed by the broker: ";
-        text = mosquitto_reason_string(mqtt->farewell);
-    } else if (connection->options.tls && connection->complaint[0]) {
-        prefix = "TLS: ";
-        text = connection->complaint;
-    } else {
-        failure = MQTT_CLOSED_EARLY;
-        if (rc == MOSQ_ERR_KEEPALIVE)
-            text = "keepalive: no answer to PINGREQ";
-        else if (rc == MOSQ_ERR_ERRNO && error != 0)
-            text = strerror(error);
-        else if (rc != MOSQ_ERR_CONN_LOST && rc != MOSQ_ERR_NO_CONN && rc != MOSQ_ERR_SUCCESS)
-            text = mosquitto_strerror(rc);
-        else
-            text = mqtt->state == STATE_CONNECTED ? "closed by the broker"
-                                                  : "closed by the broker before it answered";
-    }
-    snprintf(reason, sizeof(reason), "%s: %s%s", connection->where, prefix, text);
+    enum mqtt_failure failure =
+        mqtt_connection_explain(mqtt->connection, rc, error, reason, sizeof(reason));
     fail(mqtt, failure, reason);
 }
 
@@ -221,7 +178,7 @@ static void on_connect(struct mosquitto *mosq, void *userdata, int code, int fla
     connection->n_packets++;
     if (mqtt->state != STATE_GREETING)
         return;
-    mqtt->connack = code;
+    connection->connack = code;
     if (code != 0)
         return; // the library closes the connection
     // Its lines tell of packets without a callback, which matters with TLS alone (see serve());
@@ -247,7 +204,8 @@ static void on_disconnect(struct mosquitto *mosq, void *userdata, int code,
     struct mqtt_connection *connection = userdata;
     (void)mosq;
     (void)properties;
-    connection->mqtt->farewell = code; // below FIRST_REFUSAL it is the library's
+    if (code >= MQTT_FIRST_REFUSAL) // else the library's own code, which may follow the broker's
+        connection->farewell = code;
 }
 
 static void on_message(struct mosquitto *mosq, void *userdata,
@@ -384,8 +342,6 @@ static int adopt(struct mqtt *mqtt)
     mosquitto_message_v5_callback_set(mosq, on_message);
     mosquitto_publish_v5_callback_set(mosq, on_publish);
     mosquitto_subscribe_v5_callback_set(mosq, on_subscribe);
-    mqtt->connack = -1;
-    mqtt->farewell = 0;
     mqtt->call_rc = MOSQ_ERR_SUCCESS;
     int r = sd_event_add_io(mqtt->event, &mqtt->socket, mosquitto_socket(mosq), EPOLLIN, on_socket,
                             mqtt);

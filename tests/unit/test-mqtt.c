@@ -18,6 +18,16 @@
 
 enum { BURST = 20000 };
 
+/*
+ * libmosquitto's own: it takes its locks in more than one order and gives one back that it has not
+ * taken. Only the main loop's thread does either.
+ */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "deadlock:libmosquitto.so\nmutex:libmosquitto.so\n";
+}
+
 struct client {
     sd_event *event;
     struct mqtt *mqtt;
@@ -124,6 +134,12 @@ static void client_done(struct client *client)
     mqtt_free(client->mqtt);
     sd_event_unref(client->event);
 }
+
+#define assert_reason(client, part)                                                                \
+    do {                                                                                           \
+        if (!strstr((client)->reason, part))                                                       \
+            fail_msg("'%s' does not say '%s'", (client)->reason, part);                            \
+    } while (0)
 
 /* Runs the loop until condition holds; 20 s at most. */
 #define RUN_UNTIL(client, condition)                                                               \
@@ -384,10 +400,10 @@ static void last_will_is_sent_on_free_and_not_on_stop(void **state)
         watcher.options.client_id = "watcher";
         client_start(&watcher);
         RUN_UNTIL(&watcher, watcher.n_connected == 1);
-        assert_int_equal(mqtt_subscribe(watcher.mqtt, "will/#", 1, NULL), 0);
+        assert_int_equal(mqtt_subscribe(watcher.mqtt, stops ? "stop/#" : "free/#", 1, NULL), 0);
         RUN_UNTIL(&watcher, watcher.n_granted == 1);
         client_init(&client, plain.port);
-        client.options.will_topic = stops ? "will/stop" : "will/free";
+        client.options.will_topic = stops ? "stop/will" : "free/will";
         client.options.will_payload = "gone";
         client_start(&client);
         RUN_UNTIL(&client, client.n_connected == 1);
@@ -395,7 +411,7 @@ static void last_will_is_sent_on_free_and_not_on_stop(void **state)
         if (stops)
             mqtt_stop(client.mqtt);
         client_done(&client);
-        publish(&watcher, "will/end", "end", 1);
+        publish(&watcher, stops ? "stop/end" : "free/end", "end", 1);
         RUN_UNTIL(&watcher, strcmp(watcher.last_payload, "end") == 0);
         if (!stops)
             RUN_UNTIL(&watcher, watcher.n_messages == 2);
@@ -417,7 +433,7 @@ static void broker_restart_is_reported_and_mended(void **state)
         RUN_UNTIL(&client, client.n_connected == i);
         broker_stop(&broker);
         RUN_UNTIL(&client, client.n_lost == i);
-        assert_non_null(strstr(client.reason, "closed by the broker"));
+        assert_reason(&client, "closed by the broker");
         assert_true(client.last_retry_usec >= client.options.reconnect_min_usec);
         assert_true(client.last_retry_usec <= client.options.reconnect_max_usec);
         broker_start(&broker, "allow_anonymous true\n");
@@ -438,8 +454,8 @@ static void refused_connection_is_reported_once_and_tried_again(void **state)
     client_init(&client, broker.port);
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
-    assert_non_null(strstr(client.reason, "Connection refused"));
-    assert_non_null(strstr(client.reason, "127.0.0.1"));
+    assert_reason(&client, "Connection refused");
+    assert_reason(&client, "127.0.0.1");
     for (int i = 0; i < 10; i++)
         assert_true(sd_event_run(client.event, 50 * USEC_PER_MSEC) >= 0);
     broker_start(&broker, "allow_anonymous true\n");
@@ -472,25 +488,8 @@ static void name_that_does_not_exist_is_named(void **state)
     client.hosts[0] = (char *)"a..b"; // refused by the resolver itself
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
-    assert_non_null(strstr(client.reason, "name look-up of a..b failed"));
+    assert_reason(&client, "name look-up of a..b failed");
     client_done(&client);
-}
-
-static void taken_over_session_says_so(void **state)
-{
-    struct client first, second;
-    (void)state;
-    client_init(&first, plain.port);
-    first.in_disconnected = stop_it;
-    client_start(&first);
-    RUN_UNTIL(&first, first.n_connected == 1);
-    client_init(&second, plain.port);
-    client_start(&second);
-    RUN_UNTIL(&second, second.n_connected == 1);
-    RUN_UNTIL(&first, first.n_lost == 1);
-    assert_non_null(strstr(first.reason, "closed by the broker: Session taken over"));
-    client_done(&first);
-    client_done(&second);
 }
 
 static void session_survives_with_an_expiry(void **state)
@@ -515,38 +514,65 @@ static void session_survives_with_an_expiry(void **state)
 
 /* --- a broker of our own, that a thread plays ---------------------------------------------- */
 
+enum fake_answer { REFUSES_5, CLOSES_ON_5, TAKES_5_AND_SAYS_GOODBYE };
+
 struct fake {
     int fd, port;
     pthread_t thread;
-    bool refuses_5_politely; // else it closes
+    enum fake_answer answer;
 };
 
-static void *play_old_broker(void *userdata)
+static void answer_5(const struct fake *fake, int fd)
 {
-    struct fake *fake = userdata;
+    // MQTT 3.1.1, section 3.2; MQTT 5.0, sections 3.2 and 3.14 (session taken over)
+    static const uint8_t refusal[] = { 0x20, 2, 0, 1 };
+    static const uint8_t goodbye[] = { 0x20, 3, 0, 0, 0, 0xe0, 2, 0x8e, 0 };
+    if (fake->answer == REFUSES_5)
+        (void)!send(fd, refusal, sizeof(refusal), MSG_NOSIGNAL);
+    if (fake->answer == TAKES_5_AND_SAYS_GOODBYE)
+        (void)!send(fd, goodbye, sizeof(goodbye), MSG_NOSIGNAL);
+}
+
+static void *play_broker(void *userdata)
+{
+    static const uint8_t connack[] = { 0x20, 2, 0, 0 };
+    const struct fake *fake = userdata;
     for (;;) {
         uint8_t packet[256];
         int fd = accept(fake->fd, NULL, NULL);
         if (fd < 0)
             return NULL;
         // Fixed header of 2 bytes, "\0\4MQTT", then the level (MQTT 3.1.1, section 3.1.2.2).
-        bool is_311 = recv(fd, packet, sizeof(packet), 0) > 8 && packet[8] == 4;
-        const uint8_t connack[] = { 0x20, 2, 0, is_311 ? 0 : 1 };
-        if (is_311 || fake->refuses_5_politely)
+        if (recv(fd, packet, sizeof(packet), 0) > 8 && packet[8] == 4) {
             (void)!send(fd, connack, sizeof(connack), MSG_NOSIGNAL);
-        if (is_311)
             while (recv(fd, packet, sizeof(packet), 0) > 0)
                 ;
+        } else {
+            answer_5(fake, fd);
+        }
         close(fd);
     }
 }
 
-static void falls_back_to_3_1_1_where_5_is(bool refused_politely)
+static void fake_start(struct fake *fake, enum fake_answer answer)
 {
-    struct fake fake = { .refuses_5_politely = refused_politely };
+    fake->answer = answer;
+    fake->fd = listen_somewhere(&fake->port);
+    assert_int_equal(pthread_create(&fake->thread, NULL, play_broker, fake), 0);
+}
+
+static void fake_stop(struct fake *fake)
+{
+    shutdown(fake->fd, SHUT_RDWR);
+    pthread_join(fake->thread, NULL);
+    close(fake->fd);
+}
+
+static void falls_back_to_3_1_1(enum fake_answer answer)
+{
+    struct fake fake;
     struct client client;
-    fake.fd = listen_somewhere(&fake.port);
-    assert_int_equal(pthread_create(&fake.thread, NULL, play_old_broker, &fake), 0);
+    fake_start(&fake, answer);
     client_init(&client, fake.port);
     client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
     client_start(&client);
@@ -561,21 +587,33 @@ static void falls_back_to_3_1_1_where_5_is(bool refused_politely)
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
     client_done(&client);
-    shutdown(fake.fd, SHUT_RDWR);
-    pthread_join(fake.thread, NULL);
-    close(fake.fd);
+    fake_stop(&fake);
+}
+
+static void reason_of_the_brokers_disconnect_is_told(void **state)
+{
+    struct fake fake;
+    struct client client;
+    (void)state;
+    fake_start(&fake, TAKES_5_AND_SAYS_GOODBYE);
+    client_init(&client, fake.port);
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_lost == 1);
+    assert_reason(&client, "closed by the broker: Session taken over");
+    client_done(&client);
+    fake_stop(&fake);
 }
 
 static void falls_back_where_5_is_refused(void **state)
 {
     (void)state;
-    falls_back_to_3_1_1_where_5_is(true);
+    falls_back_to_3_1_1(REFUSES_5);
 }
 
 static void falls_back_where_5_makes_the_broker_close(void **state)
 {
     (void)state;
-    falls_back_to_3_1_1_where_5_is(false);
+    falls_back_to_3_1_1(CLOSES_ON_5);
 }
 
 /* --- access ----------------------------------------------------------------------------------- */
@@ -602,7 +640,7 @@ static void wrong_password_and_unreadable_file_are_named(void **state)
         broker_path(&broker, "wrong", path);
         client_start(&client);
         RUN_UNTIL(&client, client.n_disconnected == 1);
-        assert_non_null(strstr(client.reason, "not authorised (bad user name or password)"));
+        assert_reason(&client, "not authorised (bad user name or password)");
         // Read anew at each attempt.
         broker_path(&broker, "right", path);
         RUN_UNTIL(&client, client.n_connected == 1);
@@ -613,7 +651,7 @@ static void wrong_password_and_unreadable_file_are_named(void **state)
     client.options.password_file = "/nonexistent/password";
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
-    assert_non_null(strstr(client.reason, "password_file /nonexistent/password: No such file"));
+    assert_reason(&client, "password_file /nonexistent/password: No such file");
     client_done(&client);
 
     // A bare name is a credential.
@@ -622,7 +660,7 @@ static void wrong_password_and_unreadable_file_are_named(void **state)
     client.options.password_file = "right";
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
-    assert_non_null(strstr(client.reason, "no credentials directory"));
+    assert_reason(&client, "no credentials directory");
     setenv("CREDENTIALS_DIRECTORY", broker.directory, 1);
     RUN_UNTIL(&client, client.n_connected == 1);
     unsetenv("CREDENTIALS_DIRECTORY");
@@ -702,7 +740,7 @@ static void tls_checks_both_sides(void **state)
     client.options.ca_file = other_ca;
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
-    assert_non_null(strstr(client.reason, "TLS: certificate verify failed"));
+    assert_reason(&client, "TLS: certificate verify failed");
     client_done(&client);
 
     // The system's store does not know it either, with and without a certificate of our own.
@@ -714,7 +752,7 @@ static void tls_checks_both_sides(void **state)
         client.options.key_file = i ? key : NULL;
         client_start(&client);
         RUN_UNTIL(&client, client.n_disconnected == 1);
-        assert_non_null(strstr(client.reason, "TLS: certificate verify failed"));
+        assert_reason(&client, "TLS: certificate verify failed");
         client_done(&client);
     }
 
@@ -724,7 +762,7 @@ static void tls_checks_both_sides(void **state)
     client.options.ca_file = ca;
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
-    assert_non_null(strstr(client.reason, "TLS: host name verification failed"));
+    assert_reason(&client, "TLS: host name verification failed");
     client_done(&client);
 
     client_init(&client, broker.port);
@@ -733,8 +771,9 @@ static void tls_checks_both_sides(void **state)
     client.options.ca_file = ca;
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
-    assert_non_null(strstr(client.reason, "TLS: "));
-    assert_non_null(strstr(client.reason, "certificate required"));
+    assert_reason(&client, "TLS: ");
+    assert_reason(&client, "certificate required"); // by its alert, or by our guess
+
     client_done(&client);
 
     client_init(&client, broker.port);
@@ -743,7 +782,7 @@ static void tls_checks_both_sides(void **state)
     client.options.ca_file = "/nonexistent/ca";
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
-    assert_non_null(strstr(client.reason, "ca_file"));
+    assert_reason(&client, "ca_file");
     client_done(&client);
     broker_done(&broker);
 }
@@ -773,7 +812,7 @@ static void psk_opens_with_the_right_key(void **state)
             converse(&client);
         } else {
             RUN_UNTIL(&client, client.n_disconnected == 1);
-            assert_non_null(strstr(client.reason, i == 1 ? "TLS: " : "hexadecimal"));
+            assert_reason(&client, i == 1 ? "TLS: " : "hexadecimal");
         }
         client_done(&client);
     }
@@ -843,8 +882,8 @@ static void silent_peer_times_out_without_spinning(void **state)
         assert_int_equal(client.n_disconnected, 1);
         assert_true(begin_usec > 0);
         assert_true(cpu_usec() - begin_usec < 100 * USEC_PER_MSEC);
-        assert_non_null(strstr(client.reason, "no answer from 127.0.0.1"));
-        assert_non_null(strstr(client.reason, "within 1 s"));
+        assert_reason(&client, "no answer from 127.0.0.1");
+        assert_reason(&client, "within 1 s");
         client_done(&client);
     }
 }
@@ -876,7 +915,7 @@ static void black_hole_does_not_hold_the_loop(void **state)
     client_start(&client);
     ticker_start(&ticker, client.event);
     RUN_UNTIL(&client, client.n_disconnected == 1);
-    assert_non_null(strstr(client.reason, "no answer from 127.0.0.1"));
+    assert_reason(&client, "no answer from 127.0.0.1");
     // Attempts go on until four threads hang there; then it waits for one of them.
     RUN_UNTIL(&client, strstr(mqtt_describe(client.mqtt), "still hang"));
     uint64_t begin_mono_usec = clock_mono_usec();
@@ -941,7 +980,7 @@ static void dead_broker_is_found_by_keepalive(void **state)
     RUN_UNTIL(&client, client.n_connected == 1);
     kill(broker.pid, SIGSTOP);
     RUN_UNTIL(&client, client.n_lost == 1);
-    assert_non_null(strstr(client.reason, "keepalive: no answer to PINGREQ"));
+    assert_reason(&client, "keepalive: no answer to PINGREQ");
     kill(broker.pid, SIGCONT);
     RUN_UNTIL(&client, client.n_connected == 2);
     client_done(&client);
@@ -967,7 +1006,7 @@ int main(void)
         cmocka_unit_test(refused_connection_is_reported_once_and_tried_again),
         cmocka_unit_test(next_host_is_tried_at_once),
         cmocka_unit_test(name_that_does_not_exist_is_named),
-        cmocka_unit_test(taken_over_session_says_so),
+        cmocka_unit_test(reason_of_the_brokers_disconnect_is_told),
         cmocka_unit_test(session_survives_with_an_expiry),
         cmocka_unit_test(falls_back_where_5_is_refused),
         cmocka_unit_test(falls_back_where_5_makes_the_broker_close),
