@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The queue in memory and the window in flight; see outbox.h. Owns what waits, counts what became
-// of the rest.
+/*
+ * The queue in front of an MQTT client. Owns what waits and knows which message ids are its own;
+ * must never hand the client more than the window.
+ */
 #include "outbox/outbox.h"
 
 #include <string.h>
 
-struct waiting {
-    struct waiting *next;
-    size_t size; // topic and payload
+enum { N_MIDS = UINT16_MAX + 1 };
+
+struct entry {
+    struct entry *next;
+    size_t size; // topic and payload, as counted against OUTBOX_MAX_BYTES
     int qos;
     bool retain;
     const char *payload; // behind the topic
@@ -17,20 +21,18 @@ struct waiting {
 struct outbox {
     struct mqtt *mqtt;
     unsigned max_inflight;
-    struct outbox_counters counters;
-    size_t waiting_bytes;
-    struct waiting *first, **last;
-    uint64_t in_flight[65536 / 64]; // bit n: message id n
-    bool pumping;
-};
+    bool is_connected;
 
-static bool flip(struct outbox *outbox, int mid, bool on)
-{
-    uint64_t *word = &outbox->in_flight[(mid & 0xffff) / 64], bit = UINT64_C(1) << (mid & 63);
-    bool was_on = *word & bit;
-    *word = on ? *word | bit : *word & ~bit;
-    return was_on;
-}
+    struct entry *head, **tail;
+    size_t n_queued, n_bytes;
+
+    unsigned n_in_flight;
+    uint8_t is_ours[N_MIDS / 8]; // a bit a message id
+    bool is_sending;             // within mqtt_publish(), which may call outbox_published()
+    int sending_mid;             // of that message; 0 once it is acknowledged
+
+    uint64_t n_sent, n_dropped, n_rejected;
+};
 
 int outbox_new(struct mqtt *mqtt, unsigned max_inflight, struct outbox **ret_outbox)
 {
@@ -39,127 +41,165 @@ int outbox_new(struct mqtt *mqtt, unsigned max_inflight, struct outbox **ret_out
         return -ENOMEM;
     outbox->mqtt = mqtt;
     outbox->max_inflight = max_inflight;
-    outbox->last = &outbox->first;
+    outbox->tail = &outbox->head;
     *ret_outbox = outbox;
     return 0;
 }
 
-static void drop_waiting(struct outbox *outbox)
+static struct entry *pop(struct outbox *outbox)
 {
-    while (outbox->first) {
-        struct waiting *waiting = outbox->first;
-        outbox->first = waiting->next;
-        free(waiting);
-    }
-    outbox->last = &outbox->first;
-    outbox->waiting_bytes = 0;
+    struct entry *entry = outbox->head;
+    outbox->head = entry->next;
+    if (!outbox->head)
+        outbox->tail = &outbox->head;
+    outbox->n_queued--;
+    outbox->n_bytes -= entry->size;
+    return entry;
 }
 
 void outbox_free(struct outbox *outbox)
 {
     if (!outbox)
         return;
-    drop_waiting(outbox);
+    while (outbox->head)
+        free(pop(outbox));
     free(outbox);
 }
 
-static int send_now(struct outbox *outbox, const char *topic, const char *payload, int qos,
-                    bool retain)
+static void set_ours(struct outbox *outbox, int mid, bool is_ours)
 {
-    int mid;
-    int r = mqtt_publish(outbox->mqtt, topic, payload, strlen(payload), qos, retain, &mid);
-    if (r < 0) {
-        outbox->counters.dropped++;
-        return r;
-    }
-    if (qos == 0) { // written or about to be: nobody will ever say more
-        outbox->counters.sent++;
-        return 0;
-    }
-    flip(outbox, mid, true);
-    outbox->counters.in_flight++;
-    return 0;
+    uint8_t bit = (uint8_t)(1U << (mid % 8));
+    if (is_ours)
+        outbox->is_ours[mid / 8] |= bit;
+    else
+        outbox->is_ours[mid / 8] &= (uint8_t)~bit;
 }
 
-static void pump(struct outbox *outbox)
+static bool take_ours(struct outbox *outbox, int mid)
 {
-    while (outbox->first && outbox->counters.in_flight < outbox->max_inflight) {
-        struct waiting *waiting = outbox->first;
-        outbox->first = waiting->next;
-        if (!outbox->first)
-            outbox->last = &outbox->first;
-        outbox->waiting_bytes -= waiting->size;
-        outbox->counters.queued--;
-        send_now(outbox, waiting->topic, waiting->payload, waiting->qos, waiting->retain);
-        free(waiting);
+    if (mid <= 0 || mid >= N_MIDS)
+        return false;
+    if (outbox->is_sending && mid == outbox->sending_mid) {
+        outbox->sending_mid = 0;
+        return true;
     }
+    bool is_ours = outbox->is_ours[mid / 8] & (1U << (mid % 8));
+    set_ours(outbox, mid, false);
+    return is_ours;
+}
+
+/* Hands one message over. It may be acknowledged before mqtt_publish() returns. */
+static int send_now(struct outbox *outbox, const char *topic, const char *payload,
+                    size_t payload_size, int qos, bool retain)
+{
+    outbox->n_in_flight++;
+    outbox->is_sending = true;
+    outbox->sending_mid = 0;
+    int r =
+        mqtt_publish(outbox->mqtt, topic, payload, payload_size, qos, retain, &outbox->sending_mid);
+    outbox->is_sending = false;
+    if (r < 0) {
+        outbox->n_in_flight--;
+        outbox->n_dropped++;
+    } else if (outbox->sending_mid > 0) {
+        set_ours(outbox, outbox->sending_mid, true);
+    }
+    return r;
+}
+
+static void fill_window(struct outbox *outbox)
+{
+    // What is acknowledged while it is sent makes room for the loop below us on the stack.
+    if (outbox->is_sending)
+        return;
+    while (outbox->head && outbox->n_in_flight < outbox->max_inflight) {
+        _cleanup_(freep) struct entry *entry = pop(outbox);
+        send_now(outbox, entry->topic, entry->payload, strlen(entry->payload), entry->qos,
+                 entry->retain);
+    }
+}
+
+static int push(struct outbox *outbox, const char *topic, const char *payload, int qos, bool retain)
+{
+    size_t topic_size = strlen(topic) + 1;
+    size_t size = topic_size + strlen(payload) + 1;
+    if (outbox->n_queued >= OUTBOX_MAX_MESSAGES || size > OUTBOX_MAX_BYTES - outbox->n_bytes)
+        return -ENOBUFS;
+    struct entry *entry = malloc(sizeof(*entry) + size);
+    if (!entry)
+        return -ENOMEM;
+    *entry = (struct entry){
+        .size = size,
+        .qos = qos,
+        .retain = retain,
+        .payload = entry->topic + topic_size,
+    };
+    memcpy(entry->topic, topic, topic_size);
+    memcpy(entry->topic + topic_size, payload, size - topic_size);
+    *outbox->tail = entry;
+    outbox->tail = &entry->next;
+    outbox->n_queued++;
+    outbox->n_bytes += size;
+    return 0;
 }
 
 int outbox_publish(struct outbox *outbox, const char *topic, const char *payload, int qos,
                    bool retain)
 {
-    if (!mqtt_is_connected(outbox->mqtt)) {
-        outbox->counters.dropped++;
-        return -ENOTCONN;
+    int r = -ENOTCONN;
+    if (outbox->is_connected) {
+        if (!outbox->head && !outbox->is_sending && outbox->n_in_flight < outbox->max_inflight) {
+            r = send_now(outbox, topic, payload, strlen(payload), qos, retain);
+            fill_window(outbox); // what a handler has published meanwhile
+            return r;
+        }
+        r = push(outbox, topic, payload, qos, retain);
     }
-    if (!outbox->first && outbox->counters.in_flight < outbox->max_inflight)
-        return send_now(outbox, topic, payload, qos, retain);
-    size_t topic_size = strlen(topic) + 1, size = topic_size + strlen(payload) + 1;
-    if (outbox->counters.queued >= OUTBOX_MAX_MESSAGES ||
-        outbox->waiting_bytes + size > OUTBOX_MAX_BYTES) {
-        outbox->counters.dropped++;
-        return -ENOBUFS;
-    }
-    struct waiting *waiting = malloc(sizeof(*waiting) + size);
-    if (!waiting) {
-        outbox->counters.dropped++;
-        return -ENOMEM;
-    }
-    waiting->next = NULL;
-    waiting->size = size;
-    waiting->qos = qos;
-    waiting->retain = retain;
-    memcpy(waiting->topic, topic, topic_size);
-    waiting->payload = memcpy(waiting->topic + topic_size, payload, size - topic_size);
-    *outbox->last = waiting;
-    outbox->last = &waiting->next;
-    outbox->waiting_bytes += size;
-    outbox->counters.queued++;
-    return 0;
+    if (r < 0)
+        outbox->n_dropped++;
+    return r;
 }
 
 void outbox_connected(struct outbox *outbox)
 {
-    (void)outbox;
+    outbox->is_connected = true;
 }
 
 void outbox_disconnected(struct outbox *outbox)
 {
-    outbox->counters.dropped += outbox->counters.queued + outbox->counters.in_flight;
-    outbox->counters.queued = outbox->counters.in_flight = 0;
-    memset(outbox->in_flight, 0, sizeof(outbox->in_flight));
-    drop_waiting(outbox);
+    outbox->is_connected = false;
+    outbox->n_dropped += outbox->n_queued + outbox->n_in_flight;
+    outbox->n_in_flight = 0;
+    memset(outbox->is_ours, 0, sizeof(outbox->is_ours));
+    while (outbox->head)
+        free(pop(outbox));
 }
 
 bool outbox_published(struct outbox *outbox, int mid, int reason_code)
 {
-    if (!flip(outbox, mid, false))
+    if (!take_ours(outbox, mid))
         return false;
-    outbox->counters.in_flight--;
-    if (reason_code >= 0x80)
-        outbox->counters.rejected++;
+    outbox->n_in_flight--;
+    if (reason_code >= 0x80) // MQTT 5.0, section 2.4
+        outbox->n_rejected++;
     else
-        outbox->counters.sent++;
-    pump(outbox);
+        outbox->n_sent++;
+    fill_window(outbox);
     return true;
 }
 
 bool outbox_is_empty(const struct outbox *outbox)
 {
-    return outbox->counters.queued + outbox->counters.in_flight == 0;
+    return outbox->n_queued == 0 && outbox->n_in_flight == 0;
 }
 
 void outbox_count(const struct outbox *outbox, struct outbox_counters *ret_counters)
 {
-    *ret_counters = outbox->counters;
+    *ret_counters = (struct outbox_counters){
+        .sent = outbox->n_sent,
+        .dropped = outbox->n_dropped,
+        .rejected = outbox->n_rejected,
+        .queued = outbox->n_queued,
+        .in_flight = outbox->n_in_flight,
+    };
 }

@@ -38,13 +38,15 @@ void outbox_free(struct outbox *outbox);
 DEFINE_CLEANUP(struct outbox *, outbox_free)
 
 /*
- * Takes a message. 0 if it is sent or waits for the window; -ENOTCONN or -ENOBUFS if it was dropped
- * and counted; -ENOMEM likewise.
+ * Takes a message. 0 if it is sent or waits for the window; else it was dropped and counted:
+ * -ENOTCONN, -ENOBUFS (a bound was reached), -ENOMEM, or what mqtt_publish() says.
  */
 int outbox_publish(struct outbox *outbox, const char *topic, const char *payload, int qos,
                    bool retain);
 
 void outbox_connected(struct outbox *outbox);
+
+/* Drops and counts what waits and what is in flight. */
 void outbox_disconnected(struct outbox *outbox);
 
 /* Takes an acknowledgement and sends what waited for its place. Returns whether mid was one of
