@@ -155,6 +155,8 @@ static void on_reading(void *userdata, size_t i, double value, uint64_t mono_use
 static void on_publish(void *userdata, const char *topic, const char *payload, int qos, bool retain)
 {
     struct device *device = userdata;
+    if (device->stopping)
+        return;
     int r = uplink_publish(device->uplink, topic, payload, qos, retain);
     if (!ratelimit_pass(&device->story, clock_mono_usec(), NULL))
         return;

@@ -95,27 +95,34 @@ static void wipe_and_free(char **secret)
 }
 
 /* A path, or the name of a credential (systemd.exec(5), "CREDENTIALS"). what names it in errors. */
-static int read_secret(struct mqtt_connection *connection, const char *what, const char *name,
-                       char **ret_secret)
+static int find_secret(struct mqtt_connection *connection, const char *what, const char *name,
+                       char path[static PATH_MAX])
 {
-    _cleanup_(wipe_and_free) char *secret = NULL;
     const char *directory = getenv("CREDENTIALS_DIRECTORY");
-    char path[PATH_MAX];
-    size_t size;
     int n;
 
     if (strchr(name, '/'))
-        n = snprintf(path, sizeof(path), "%s", name);
+        n = snprintf(path, PATH_MAX, "%s", name);
     else if (directory)
-        n = snprintf(path, sizeof(path), "%s/%s", directory, name);
+        n = snprintf(path, PATH_MAX, "%s/%s", directory, name);
     else
         return fail(connection,
                     "%s '%s': no path, and systemd has handed over no credentials directory", what,
                     name);
-    if (n < 0 || (size_t)n >= sizeof(path))
-        return fail(connection, "%s: the path is too long", what);
+    return n < 0 || n >= PATH_MAX ? fail(connection, "%s: the path is too long", what) : 0;
+}
 
-    int r = files_read(path, SECRET_MAX_SIZE, &secret, &size);
+static int read_secret(struct mqtt_connection *connection, const char *what, const char *name,
+                       char **ret_secret)
+{
+    _cleanup_(wipe_and_free) char *secret = NULL;
+    char path[PATH_MAX];
+    size_t size;
+
+    int r = find_secret(connection, what, name, path);
+    if (r < 0)
+        return r;
+    r = files_read(path, SECRET_MAX_SIZE, &secret, &size);
     if (r < 0)
         return fail(connection, "cannot read %s %s: %s", what, path, strerror(-r));
     if (strlen(secret) != size)
@@ -159,30 +166,53 @@ static int set_psk(struct mqtt_connection *connection, struct mosquitto *mosq)
     return rc ? fail(connection, "psk_file %s: %s", options->psk_file, mosquitto_strerror(rc)) : 0;
 }
 
+/* The library only says "invalid" of a file that it cannot open. */
+static int check_readable(struct mqtt_connection *connection, const char *what, const char *path)
+{
+    if (!path || access(path, R_OK) == 0)
+        return 0;
+    return fail(connection, "cannot read %s %s: %s", what, path, strerror(errno));
+}
+
+static int set_certificates(struct mqtt_connection *connection, struct mosquitto *mosq)
+{
+    const struct mqtt_options *options = &connection->options;
+    char key_path[PATH_MAX];
+
+    int r = check_readable(connection, "ca_file", options->ca_file);
+    if (r == 0)
+        r = check_readable(connection, "cert_file", options->cert_file);
+    if (r == 0 && options->key_file)
+        r = find_secret(connection, "key_file", options->key_file, key_path);
+    if (r == 0 && options->key_file)
+        r = check_readable(connection, "key_file", key_path);
+    if (r < 0)
+        return r;
+    // A client certificate is taken only beside a CA, and the system's store counts as one only by
+    // its directory.
+    int rc =
+        mosquitto_tls_set(mosq, options->ca_file, options->ca_file ? NULL : SYSTEM_CERTIFICATES,
+                          options->cert_file, options->key_file ? key_path : NULL, NULL);
+    return rc ? fail(connection, "TLS: %s", mosquitto_strerror(rc)) : 0;
+}
+
 static int set_tls(struct mqtt_connection *connection, struct mosquitto *mosq)
 {
     const struct mqtt_options *options = &connection->options;
-    int rc = MOSQ_ERR_SUCCESS;
+    int r = 0, rc = MOSQ_ERR_SUCCESS;
 
     if (!options->tls)
         return 0;
-    if (options->psk_file) {
-        int r = set_psk(connection, mosq);
-        if (r < 0)
-            return r;
-    } else if (options->ca_file || options->cert_file) {
-        // A client certificate is taken only beside a CA, and the system's store counts as one
-        // only by its directory.
-        rc =
-            mosquitto_tls_set(mosq, options->ca_file, options->ca_file ? NULL : SYSTEM_CERTIFICATES,
-                              options->cert_file, options->key_file, NULL);
-    } else {
+    if (options->psk_file)
+        r = set_psk(connection, mosq);
+    else if (options->ca_file || options->cert_file)
+        r = set_certificates(connection, mosq);
+    else
         rc = mosquitto_int_option(mosq, MOSQ_OPT_TLS_USE_OS_CERTS, 1);
-    }
+    if (r < 0)
+        return r;
     if (rc == MOSQ_ERR_SUCCESS && options->alpn)
         rc = mosquitto_string_option(mosq, MOSQ_OPT_TLS_ALPN, options->alpn);
-    if (rc == MOSQ_ERR_INVAL) // its only word for a file that cannot be opened
-        return fail(connection, "TLS: cannot read ca_file, cert_file or key_file");
     return rc ? fail(connection, "TLS: %s", mosquitto_strerror(rc)) : 0;
 }
 

@@ -56,9 +56,9 @@ struct mqtt_message {
 struct mqtt_handlers {
     // CONNACK came: subscribe now. session_present as MQTT 5.0, section 3.2.2.1.1.
     void (*connected)(void *userdata, bool session_present);
-    // The connection, or the first attempt after one or after start, has failed; was_connected
-    // tells which. What was published and not acknowledged is the caller's again. reason is one
-    // line; retry_usec the pause before the next attempt.
+    // The connection has failed (was_connected), or an attempt has, unless it is for the reason
+    // that was given last in this outage. What was published and not acknowledged is the caller's
+    // again. reason is one line; retry_usec the pause before the next attempt.
     void (*disconnected)(void *userdata, bool was_connected, const char *reason,
                          uint64_t retry_usec);
     void (*message)(void *userdata, const struct mqtt_message *message);

@@ -11,6 +11,7 @@
 #include "core/topic.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/ratelimit.h"
 #include "util/strings.h"
 
 enum {
@@ -20,6 +21,7 @@ enum {
 static const uint64_t status_interval_usec = 60 * USEC_PER_SEC;
 static const uint64_t status_soon_usec = 1 * USEC_PER_SEC;
 static const uint64_t stop_limit_usec = 1 * USEC_PER_SEC;
+static const struct ratelimit failure_limit = { .interval_usec = 600 * USEC_PER_SEC, .burst = 6 };
 
 struct subscription {
     int mid;
@@ -41,10 +43,11 @@ struct uplink {
     sd_event_source *stop_timer;
 
     bool stopping;
+    bool status_is_soon; // the timer runs for a change, not for its interval
     uint64_t since_wall_usec;
     uint64_t lost_mono_usec; // when the connection broke, 0 while connected or before the first
     uint64_t n_rejected;
-    char last_reason[256]; // of the last failure that was logged
+    struct ratelimit failures; // to connect, as logged
     size_t next_subscription;
     struct subscription subscriptions[MAX_SUBSCRIPTIONS]; // the last ones, a ring
 };
@@ -99,23 +102,26 @@ static int on_status_timer(sd_event_source *source, uint64_t usec, void *userdat
 {
     (void)source, (void)usec;
     struct uplink *uplink = userdata;
+    uplink->status_is_soon = false;
     if (!uplink->stopping)
         publish_status(uplink, "online");
     schedule_status(uplink, status_interval_usec);
     return 0;
 }
 
-static void finish_stop(struct uplink *uplink)
+/* The goodbye is over by the next turn of the loop: not from within the client's own handlers. */
+static void finish_soon(struct uplink *uplink)
 {
-    sd_event_source_set_enabled(uplink->stop_timer, SD_EVENT_OFF);
-    mqtt_stop(uplink->mqtt);
-    uplink->handlers->stopped(uplink->userdata, uplink);
+    sd_event_source_set_time_relative(uplink->stop_timer, 0);
+    sd_event_source_set_enabled(uplink->stop_timer, SD_EVENT_ONESHOT);
 }
 
 static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
-    finish_stop(userdata);
+    struct uplink *uplink = userdata;
+    mqtt_stop(uplink->mqtt);
+    uplink->handlers->stopped(uplink->userdata, uplink);
     return 0;
 }
 
@@ -135,9 +141,10 @@ static void on_connected(void *userdata, bool session_present)
                "%s as %s%s%s", mqtt_describe(uplink->mqtt), uplink->client_id, back,
                session_present ? ", session resumed" : "");
     uplink->lost_mono_usec = 0;
-    uplink->last_reason[0] = '\0';
+    uplink->failures = failure_limit;
     uplink->since_wall_usec = clock_wall_usec();
     outbox_connected(uplink->outbox);
+    uplink->status_is_soon = false;
     publish_status(uplink, "online");
     schedule_status(uplink, status_interval_usec);
     uplink->handlers->connected(uplink->userdata);
@@ -151,15 +158,15 @@ static void on_disconnected(void *userdata, bool was_connected, const char *reas
     char span[32];
     outbox_disconnected(uplink->outbox);
     if (uplink->stopping) {
-        finish_stop(uplink);
+        finish_soon(uplink);
         return;
     }
     if (uplink->lost_mono_usec == 0)
         uplink->lost_mono_usec = clock_mono_usec();
     clock_format_span(retry_usec, span, sizeof(span));
-    // The same reason again and again is one line, until something changes.
-    int level = was_connected || strcmp(reason, uplink->last_reason) != 0 ? LOG_WARNING : LOG_DEBUG;
-    snprintf(uplink->last_reason, sizeof(uplink->last_reason), "%s", reason);
+    // Several hosts may fail in turn, each for a reason of its own.
+    bool passes = ratelimit_pass(&uplink->failures, clock_mono_usec(), NULL);
+    int level = was_connected || passes ? LOG_WARNING : LOG_DEBUG;
     if (was_connected)
         log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_DISCONNECTED)),
                "connection to the broker lost: %s; trying again in %s", reason, span);
@@ -184,7 +191,7 @@ static void on_published(void *userdata, int mid, int reason_code)
         log_warning(NULL, "the broker refused a message (MQTT reason code 0x%02x)",
                     (unsigned)reason_code);
     if (uplink->stopping && outbox_is_empty(uplink->outbox))
-        finish_stop(uplink);
+        finish_soon(uplink);
     else
         uplink->handlers->changed(uplink->userdata);
 }
@@ -292,6 +299,7 @@ int uplink_new(sd_event *event, struct config *config, const char *client_suffix
     uplink->config = config_ref(config);
     uplink->handlers = handlers;
     uplink->userdata = userdata;
+    uplink->failures = failure_limit;
     if (asprintf(&uplink->client_id, "%s%s", config->daemon->id, client_suffix) < 0) {
         uplink->client_id = NULL;
         return -ENOMEM;
@@ -336,10 +344,9 @@ void uplink_stop(struct uplink *uplink)
         return;
     publish_status(uplink, "offline");
     uplink->stopping = true;
-    // Nothing to wait for: stopped() is still called from the loop, never from within this call.
-    bool wait = mqtt_is_connected(uplink->mqtt) && !outbox_is_empty(uplink->outbox);
-    sd_event_source_set_time_relative(uplink->stop_timer, wait ? stop_limit_usec : 0);
-    sd_event_source_set_enabled(uplink->stop_timer, SD_EVENT_ONESHOT);
+    finish_soon(uplink);
+    if (mqtt_is_connected(uplink->mqtt) && !outbox_is_empty(uplink->outbox))
+        sd_event_source_set_time_relative(uplink->stop_timer, stop_limit_usec);
 }
 
 /* --- use ---------------------------------------------------------------------------------------
@@ -376,8 +383,10 @@ void uplink_subscribe(struct uplink *uplink, const char *filter)
 void uplink_count_rejected(struct uplink *uplink)
 {
     uplink->n_rejected++;
-    if (mqtt_is_connected(uplink->mqtt))
+    if (!uplink->status_is_soon && mqtt_is_connected(uplink->mqtt)) {
+        uplink->status_is_soon = true;
         schedule_status(uplink, status_soon_usec);
+    }
     uplink->handlers->changed(uplink->userdata);
 }
 
