@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -88,6 +89,7 @@ static inline void broker_start(struct broker *broker, const char *lines)
     broker->pid = fork();
     assert_true(broker->pid >= 0);
     if (broker->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM); // a test that fails leaves none behind
         if (!freopen(log_path, "a", stderr) || !freopen("/dev/null", "w", stdout))
             _exit(1);
         execlp("mosquitto", "mosquitto", "-c", path, (char *)NULL);
