@@ -5,15 +5,20 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config/config.h"
 #include "daemon.h"
 #include "drivers/driver.h"
+#include "io/worker.h"
+#include "util/clock.h"
 
 enum {
     EXIT_OTHER = 1,
     EXIT_CONFIG = 78, // EX_CONFIG of sysexits.h; the unit does not restart on it
 };
+
+static const uint64_t orphan_limit_usec = 200 * USEC_PER_MSEC;
 
 static void print_help(void)
 {
@@ -118,5 +123,9 @@ int main(int argc, char **argv)
     else if (r == 0)
         r = daemon_run(&sources, config) < 0 ? EXIT_OTHER : 0;
     config_unref(config);
+    if (worker_wait_for_orphans(orphan_limit_usec) > 0) {
+        fflush(NULL);
+        _exit(r); // a name look-up still hangs: see io/worker.h
+    }
     return r;
 }

@@ -198,6 +198,11 @@ bool sensor_is_sampling(const struct sensor *sensor)
     return sensor->sampling_now;
 }
 
+void sensor_forget_published(struct sensor *sensor)
+{
+    sensor->sampling.published = false;
+}
+
 int sensor_take(struct sensor *sensor, uint64_t now_mono_usec, double *ret_value)
 {
     return sampling_take(&sensor->sampling, &sensor->config->sampling, now_mono_usec, ret_value);

@@ -200,6 +200,8 @@ static void tick(struct telemetry *telemetry, bool everything)
     uint64_t now_mono_usec = clock_mono_usec();
     for (size_t i = 0; i < telemetry->n_sources; i++) {
         struct source *source = &telemetry->sources[i];
+        if (everything) // what was published before may never have arrived
+            sensor_forget_published(source->sensor);
         if (everything || now_mono_usec >= source->publish_mono_usec)
             set_due(source, now_mono_usec);
         source->publish_mono_usec = sampling_next(telemetry->start_mono_usec,

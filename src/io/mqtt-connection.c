@@ -259,8 +259,11 @@ static const char *explain_code(const struct mqtt_connection *connection, int rc
     case MOSQ_ERR_SUCCESS: // it has closed the socket, which says as much
     case MOSQ_ERR_NO_CONN:
     case MOSQ_ERR_CONN_LOST:
-        return connection->connack == 0 ? "closed by the broker"
-                                        : "closed by the broker before it answered";
+        if (connection->connack == 0)
+            return "closed by the broker";
+        return connection->options.tls
+                   ? "closed by the broker before it answered; does it speak TLS on this port?"
+                   : "closed by the broker before it answered";
     case MOSQ_ERR_KEEPALIVE:
         return "keepalive: no answer to PINGREQ";
     case MOSQ_ERR_ERRNO:

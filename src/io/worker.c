@@ -8,11 +8,15 @@
 #include <assert.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdint.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 
+#include "util/clock.h"
+
 enum { STACK_SIZE = 256 << 10 };
+
+static atomic_uint n_orphans; // threads of freed workers
 
 struct worker {
     // The main loop's alone.
@@ -62,6 +66,7 @@ static void *thread_main(void *userdata)
     if (left_over)
         left_over->abandoned(left_over);
     free_now(worker);
+    atomic_fetch_sub(&n_orphans, 1);
     return NULL;
 }
 
@@ -136,6 +141,7 @@ void worker_free(struct worker *worker)
         free_now(worker);
         return;
     }
+    atomic_fetch_add(&n_orphans, 1);
     // Under the lock run() may return, but the job is not abandoned before cancel() is over.
     pthread_mutex_lock(&worker->lock);
     struct worker_job *job = worker->job;
@@ -167,4 +173,12 @@ int worker_run(struct worker *worker, struct worker_job *job)
     pthread_cond_signal(&worker->changed);
     pthread_mutex_unlock(&worker->lock);
     return 0;
+}
+
+unsigned worker_wait_for_orphans(uint64_t limit_usec)
+{
+    uint64_t end_mono_usec = clock_mono_usec() + limit_usec;
+    while (atomic_load(&n_orphans) > 0 && clock_mono_usec() < end_mono_usec)
+        usleep(1000);
+    return atomic_load(&n_orphans);
 }

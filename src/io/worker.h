@@ -13,6 +13,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <systemd/sd-event.h>
 
 #include "util/cleanup.h"
@@ -39,3 +40,10 @@ bool worker_busy(const struct worker *worker);
 
 /* 0, -EBUSY while a job is under way, -EAGAIN or -ENOMEM if no thread can be had. */
 int worker_run(struct worker *worker, struct worker_job *job);
+
+/*
+ * Waits until no thread of a freed worker is left in this process, for limit_usec at the most; how
+ * many are left. With one left, exit(3) is not safe: what it tears down (OpenSSL, stdio) may be in
+ * use there. Leave by _exit(2) then.
+ */
+unsigned worker_wait_for_orphans(uint64_t limit_usec);
