@@ -52,7 +52,7 @@ struct mqtt {
     sd_event_source *again;             // comes back to serve() without an event on the socket
     bool watches_write;
 
-    bool is_reported; // this outage, to disconnected()
+    char reported[256]; // the reason last given to disconnected() in this outage; "": none yet
     uint64_t connected_mono_usec;
     uint64_t keepalive_usec;
     int call_rc, call_errno; // publishing or subscribing found the connection broken
@@ -153,8 +153,8 @@ static void fail(struct mqtt *mqtt, enum mqtt_failure failure, const char *text)
     set_timer(mqtt, pause_usec, 10 * USEC_PER_MSEC);
     if (!was_connected && !fell_back && mqtt->retry.falls_back)
         return; // not the end of an attempt but its second half
-    if (was_connected || !mqtt->is_reported) {
-        mqtt->is_reported = true;
+    if (was_connected || strcmp(reason, mqtt->reported) != 0) {
+        snprintf(mqtt->reported, sizeof(mqtt->reported), "%s", reason);
         mqtt->handlers.disconnected(mqtt->userdata, was_connected, reason, pause_usec);
     }
 }
@@ -191,7 +191,7 @@ static void on_connect(struct mosquitto *mosq, void *userdata, int code, int fla
         keepalive_sec > 0 ? keepalive_sec * USEC_PER_SEC : mqtt->options.keepalive_usec;
     set_timer(mqtt, mqtt->keepalive_usec / 4, mqtt->keepalive_usec / 8);
     mqtt->state = STATE_CONNECTED;
-    mqtt->is_reported = false;
+    mqtt->reported[0] = '\0';
     mqtt->connected_mono_usec = clock_mono_usec();
     mqtt_retry_connected(&mqtt->retry);
     describe(mqtt, "connected to %s, %s", connection->where, protocol_name(connection->protocol));
@@ -503,7 +503,7 @@ int mqtt_start(struct mqtt *mqtt)
     if (mqtt->state != STATE_STOPPED)
         return 0;
     mqtt->state = STATE_WAITING;
-    mqtt->is_reported = false;
+    mqtt->reported[0] = '\0';
     describe(mqtt, "connecting to %s", mqtt->options.hosts[mqtt->retry.i_host]);
     set_timer(mqtt, 0, 1);
     return 0;
