@@ -10,13 +10,21 @@
 
 #include "util/strings.h"
 
-enum { STACK_DEPTH = 64 };
+enum {
+    STACK_DEPTH = 64,
+    MAX_NUMBER = 512,        // bytes; RFC 8259, section 6 lets a reader limit the precision
+    MAX_FINITE_DIGITS = 300, // without an exponent, a double holds whatever they are
+    MAX_INTEGER = 19,        // bytes, the sign included, that 64 bits hold whatever they are
+};
 
 struct scanner {
     const char *begin, *at, *end;
     uint64_t objects; // bit n: level n is an object
     unsigned depth, max_depth;
-    size_t n_members; // of all objects
+    size_t n_members;       // of all objects
+    size_t n_long_integers; // which json-c may clamp to 64 bits
+    bool in_key;
+    bool has_nul_in_key; // where json-c would cut it
     struct why *why;
 };
 
@@ -46,10 +54,18 @@ static int skip_digits(struct scanner *scanner, const char *expected)
     return 0;
 }
 
+/* Whether a number of the right form is one that a double holds. */
+static bool is_finite(const char *number, size_t length)
+{
+    char text[MAX_NUMBER + 1]; // strtod() needs the NUL
+    memcpy(text, number, length);
+    text[length] = '\0';
+    return isfinite(strtod(text, NULL)); // the program never leaves the "C" numeric locale
+}
+
 /* RFC 8259, section 6, and no more than a double holds. */
 static int scan_number(struct scanner *scanner)
 {
-    char text[64];
     const char *begin = scanner->at;
     scanner->at += *scanner->at == '-';
     bool leading_zero = scanner->at < scanner->end && *scanner->at == '0';
@@ -58,13 +74,15 @@ static int scan_number(struct scanner *scanner)
         return r;
     if (leading_zero && scanner->at - begin > 1 + (*begin == '-'))
         return fail(scanner, "a number cannot begin with 0");
-    if (scanner->at < scanner->end && *scanner->at == '.') {
+    bool has_fraction = scanner->at < scanner->end && *scanner->at == '.';
+    if (has_fraction) {
         scanner->at++;
         r = skip_digits(scanner, "a digit is expected behind the '.'");
         if (r < 0)
             return r;
     }
-    if (scanner->at < scanner->end && (*scanner->at == 'e' || *scanner->at == 'E')) {
+    bool has_exponent = scanner->at < scanner->end && (*scanner->at | 0x20) == 'e';
+    if (has_exponent) {
         scanner->at++;
         if (scanner->at < scanner->end && (*scanner->at == '-' || *scanner->at == '+'))
             scanner->at++;
@@ -73,25 +91,32 @@ static int scan_number(struct scanner *scanner)
             return r;
     }
     size_t length = (size_t)(scanner->at - begin);
-    if (length < 16 && !memchr(begin, 'e', length) && !memchr(begin, 'E', length))
-        return 0; // too short to be too large
-    if (length >= sizeof(text))
-        return fail(scanner, "a number of more than 63 characters");
-    memcpy(text, begin, length);
-    text[length] = '\0';
-    return isfinite(strtod(text, NULL)) ? 0 : fail(scanner, "the number is too large");
+    scanner->n_long_integers += !has_fraction && !has_exponent && length > MAX_INTEGER;
+    if (length > MAX_NUMBER)
+        return fail(scanner, "the number is too long");
+    if ((has_exponent || length > MAX_FINITE_DIGITS) && !is_finite(begin, length))
+        return fail(scanner, "the number is too large");
+    return 0;
+}
+
+/* 0..15, or -1. */
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 static int scan_hex(struct scanner *scanner, unsigned *ret_code)
 {
     *ret_code = 0;
     for (int i = 0; i < 4; i++) {
-        static const char digits[] = "0123456789abcdef";
-        const char *digit =
-            scanner->at < scanner->end && *scanner->at ? strchr(digits, *scanner->at | 0x20) : NULL;
-        if (!digit)
+        int digit = scanner->at < scanner->end ? hex_digit(*scanner->at) : -1;
+        if (digit < 0)
             return fail(scanner, "four hexadecimal digits are expected behind \\u");
-        *ret_code = *ret_code * 16 + (unsigned)(digit - digits);
+        *ret_code = *ret_code * 16 + (unsigned)digit;
         scanner->at++;
     }
     return 0;
@@ -106,6 +131,8 @@ static int scan_escape(struct scanner *scanner)
     if (*scanner->at++ != 'u')
         return 0;
     int r = scan_hex(scanner, &code);
+    if (r == 0 && code == 0 && scanner->in_key)
+        scanner->has_nul_in_key = true;
     if (r < 0 || code < 0xd800 || code > 0xdfff)
         return r;
     // A character beyond U+FFFF is two of them; one alone has no UTF-8 form.
@@ -161,7 +188,9 @@ static int scan_key(struct scanner *scanner)
     skip_blank(scanner);
     if (scanner->at == scanner->end || *scanner->at != '"')
         return fail(scanner, "a key in double quotes is expected");
+    scanner->in_key = true;
     int r = scan_string(scanner);
+    scanner->in_key = false;
     if (r < 0)
         return r;
     skip_blank(scanner);
@@ -292,6 +321,38 @@ static size_t count_members(struct json_object *object)
     return n;
 }
 
+/*
+ * A copy of a scanned text in which "e0" stands behind each long integer, so that json-c takes it
+ * as a double instead of clamping it to 64 bits.
+ */
+static char *widen_integers(const struct scanner *scanner, size_t *ret_length)
+{
+    char *copy = malloc((size_t)(scanner->end - scanner->begin) + 2 * scanner->n_long_integers);
+    if (!copy)
+        return NULL;
+    char *out = copy;
+    bool in_string = false;
+    for (const char *at = scanner->begin; at < scanner->end;) {
+        const char *begin = at++;
+        bool is_integer = false;
+        if (*begin == '"') {
+            in_string = !in_string;
+        } else if (in_string) {
+            at += *begin == '\\';
+        } else if (strchr("-0123456789", *begin)) {
+            is_integer = true;
+            for (; at < scanner->end && strchr("+-.0123456789Ee", *at); at++)
+                is_integer &= *at >= '0' && *at <= '9';
+        }
+        size_t length = (size_t)(at - begin);
+        out = mempcpy(out, begin, length);
+        if (is_integer && length > MAX_INTEGER)
+            out = mempcpy(out, "e0", 2);
+    }
+    *ret_length = (size_t)(out - copy);
+    return copy;
+}
+
 int json_parse_object(const char *bytes, size_t length, struct json_object **ret_object,
                       struct why *why)
 {
@@ -299,11 +360,19 @@ int json_parse_object(const char *bytes, size_t length, struct json_object **ret
     int r = scan(&scanner, bytes, length, JSON_MAX_SIZE, JSON_MAX_DEPTH, why);
     if (r < 0)
         return r;
+    if (scanner.has_nul_in_key)
+        return why_set(why, EBADMSG, "a key cannot hold \\u0000");
+    _cleanup_(freep) char *widened = NULL;
+    if (scanner.n_long_integers > 0) {
+        widened = widen_integers(&scanner, &length);
+        if (!widened)
+            return why_set(why, ENOMEM, "out of memory");
+    }
     struct json_tokener *tokener = json_tokener_new_ex(JSON_MAX_DEPTH + 1);
     if (!tokener)
         return why_set(why, ENOMEM, "out of memory");
     _cleanup_(json_object_putp) struct json_object *object =
-        json_tokener_parse_ex(tokener, bytes, (int)length);
+        json_tokener_parse_ex(tokener, widened ? widened : bytes, (int)length);
     json_tokener_free(tokener);
     if (!json_object_is_type(object, json_type_object))
         return why_set(why, EBADMSG, "not a JSON object: '{' is expected");

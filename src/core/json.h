@@ -21,22 +21,24 @@ DEFINE_CLEANUP(struct json_object *, json_object_put)
 
 /*
  * Whether bytes are one JSON text as RFC 8259 has it: valid UTF-8, no NaN or infinity, numbers that
- * a double holds (finite), no repeated key in an object, at most max_size bytes and max_depth
- * levels, nothing but white space behind it. Constant stack, no allocation. Returns 0, -EMSGSIZE
- * (too large or too deep) or -EBADMSG, with why ("byte 17: ..."). Repeated keys are found by
- * json_parse_object(), not here.
+ * a double holds (finite; at most 512 bytes), no escaped half of a surrogate pair, at most max_size
+ * bytes and max_depth (0..64) levels, nothing but white space behind it. Constant stack, no
+ * allocation. Returns 0, -EMSGSIZE (too large or too deep) or -EBADMSG, with why ("byte 17: ...",
+ * counted from 0). Repeated keys are found by json_parse_object(), not here.
  */
 int json_check(const char *bytes, size_t length, size_t max_size, unsigned max_depth,
                struct why *why);
 
 /*
  * Parses a JSON object within JSON_MAX_SIZE and JSON_MAX_DEPTH. *ret_object is new, freed with
- * json_object_put(). Errors as json_check(), -EBADMSG also for a repeated key or another type than
- * an object, -ENOMEM.
+ * json_object_put(). An integer beyond 64 bits is a double. Errors as json_check(), -EBADMSG also
+ * for a repeated key, a NUL in a key or another type than an object; -ENOMEM.
  */
 int json_parse_object(const char *bytes, size_t length, struct json_object **ret_object,
                       struct why *why);
 
-/* Writes text as a JSON string with its quotes, escapes included; cut whole characters. Returns
- * out. */
+/*
+ * Writes text as a JSON string with its quotes and escapes. What is not UTF-8 becomes U+FFFD; what
+ * does not fit in size (>= 3) is cut after a whole character. Returns out.
+ */
 const char *json_quote(const char *text, char *out, size_t size);
