@@ -33,9 +33,11 @@ bool value_equal(const struct value *a, const struct value *b)
 
 const char *value_format_number(double number, int decimals, char *out, size_t size)
 {
+    // Above this, 15 digits could round up to what is read back as infinity.
+    static const double max_rounded = 1.79769313486231e308;
     assert(isfinite(number));
     if (decimals < 0)
-        snprintf(out, size, "%.15g", number == 0 ? 0 : number);
+        snprintf(out, size, "%.*g", fabs(number) > max_rounded ? 17 : 15, number);
     else
         snprintf(out, size, "%.*f", decimals, number);
     if (out[0] == '-' && out[strspn(out, "-0.")] == '\0') // what is left of -0.001 is no sign

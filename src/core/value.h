@@ -36,7 +36,8 @@ const char *value_format_plain(const struct value *value, char *out, size_t size
 
 /*
  * Writes a finite number as JSON with that many decimals (0..9), or with decimals < 0 in the
- * shortest form of at most 15 significant digits: 21.4 stays 21.4. Negative zero becomes 0.
- * size 352 always suffices. Returns out.
+ * shortest form of at most 15 significant digits: 21.4 stays 21.4 (17 digits next to DBL_MAX, where
+ * rounding up gives infinity). Negative zero, also from rounding, becomes 0. size 352 always
+ * suffices. Returns out.
  */
 const char *value_format_number(double number, int decimals, char *out, size_t size);
