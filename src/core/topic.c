@@ -70,7 +70,8 @@ static int check_text(const char *text, struct why *why)
     if (!strings_is_utf8(text, length))
         return why_set(why, EINVAL, "a topic must be valid UTF-8");
     for (const char *at = text; *at; at++) {
-        if ((unsigned char)*at < 0x20 || *at == 0x7f)
+        const unsigned char *byte = (const unsigned char *)at; // C2 80 is U+0080
+        if (byte[0] < 0x20 || byte[0] == 0x7f || (byte[0] == 0xc2 && byte[1] < 0xa0))
             return why_set(why, EINVAL, "a topic cannot hold control characters");
     }
     if (text[strcspn(text, "+#")] != '\0')
@@ -128,12 +129,15 @@ static int expand(const struct topic_template *template, const struct topic_valu
     size_t length = 0;
     for (size_t i = 0; i < template->n_levels; i++) {
         const struct level *level = &template->levels[i];
-        const char *text = level->text ? level->text : values->field[level->field];
-        if (!text)
-            text = missing;
-        if (!text)
-            return -EINVAL;
-        size_t text_length = level->text ? level->length : strlen(text);
+        const char *text = level->text;
+        size_t text_length = level->length;
+        if (!text) {
+            const char *value = values->field[level->field];
+            text = value ? value : missing;
+            if (!text || (value && !topic_valid_value(value, strlen(value))))
+                return -EINVAL;
+            text_length = strlen(text);
+        }
         if (length + text_length + 1 > TOPIC_MAX_LENGTH)
             return -EMSGSIZE;
         if (i > 0)
@@ -164,6 +168,8 @@ bool topic_match(const struct topic_template *template, const char *topic,
                  struct topic_match *ret_match)
 {
     struct topic_match match = { 0 };
+    if (topic[0] == '$') // taken by no filter that begins with '+': MQTT 5.0, section 4.7.2
+        return false;
     for (size_t i = 0; i < template->n_levels; i++) {
         const struct level *level = &template->levels[i];
         size_t length = strcspn(topic, "/");

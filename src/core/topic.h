@@ -37,9 +37,9 @@ struct topic_match {
 
 /*
  * Parses a template. allowed is a mask of 1 << TOPIC_... that may stand in it. Errors: -EINVAL with
- * why, for an empty template or level placeholder that is not a whole level, an unknown or repeated
- * or not allowed placeholder, '+' or '#', a leading '$', control characters, invalid UTF-8, more
- * than TOPIC_MAX_LENGTH / 2 bytes; -ENOMEM.
+ * why, for an empty template or level, a placeholder that is not a whole level, an unknown,
+ * repeated or not allowed placeholder, '+' or '#', a leading '$', control characters, invalid
+ * UTF-8, more than TOPIC_MAX_LENGTH / 2 bytes or 32 levels; -ENOMEM.
  */
 int topic_parse(const char *text, unsigned allowed, struct topic_template **ret_template,
                 struct why *why);
@@ -48,16 +48,21 @@ DEFINE_CLEANUP(struct topic_template *, topic_free)
 
 bool topic_has(const struct topic_template *template, enum topic_field field);
 
-/* A new topic with every placeholder replaced; -EINVAL if a value is missing, -EMSGSIZE, -ENOMEM.
+/*
+ * A new topic with every placeholder replaced; -EINVAL if a value is missing or is none by
+ * topic_valid_value(), -EMSGSIZE, -ENOMEM.
  */
 int topic_expand(const struct topic_template *template, const struct topic_values *values,
                  char **ret_topic);
 
-/* A new subscription filter: '+' where values has no value. -EMSGSIZE, -ENOMEM. */
+/* A new subscription filter: '+' where values has no value. Errors as topic_expand(). */
 int topic_filter(const struct topic_template *template, const struct topic_values *values,
                  char **ret_filter);
 
-/* Whether topic (NUL-terminated) fits; fields point into it. Every field has at least one byte. */
+/*
+ * Whether topic (NUL-terminated) fits; fields point into it. Every field has at least one byte;
+ * what it holds is the sender's choice. A topic that begins with '$' never fits.
+ */
 bool topic_match(const struct topic_template *template, const char *topic,
                  struct topic_match *ret_match);
 
