@@ -2,7 +2,6 @@
 // Commands from a peer or the configuration; see command.h. Pure.
 #include "core/command.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "core/json.h"
@@ -85,7 +84,9 @@ int command_parse(const char *bytes, size_t length, struct command **ret_command
             return r;
         command->n_items++;
     }
-    command->json = strndup(bytes, length);
+    const char *json = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
+                                                                  JSON_C_TO_STRING_NOSLASHESCAPE);
+    command->json = json ? strdup(json) : NULL;
     if (!command->json)
         return why_set(why, ENOMEM, "out of memory");
     *ret_command = TAKE_PTR(command);
