@@ -6,8 +6,8 @@
  *
  * Chips are addressed by label ("pinctrl-bcm2711"), name ("gpiochip0"), number ("0") or path: a
  * Raspberry Pi's number has changed between models, its label and line names have not. Lines by
- * name
- * ("GPIO17") or offset ("17"). An empty chip looks for the line's name on every chip.
+ * name ("GPIO17") or offset ("17"). An empty chip looks for the line's name on every chip. Neither
+ * labels nor names need be unique: the chip with the lowest number wins.
  */
 #pragma once
 
@@ -25,10 +25,11 @@ struct gpio_request {
     const char *line;
     bool output;
     bool initial; // an output's first value, logical: active_low is applied to it
+    bool keep;    // a line that is an output already keeps its value; initial is for any other
     bool active_low;
-    enum gpio_bias bias;
-    enum gpio_edge edge; // of the logical value
-    uint64_t debounce_usec;
+    enum gpio_bias bias;    // inputs only
+    enum gpio_edge edge;    // of the logical value; inputs only
+    uint64_t debounce_usec; // with edges only; at most UINT32_MAX
 };
 
 struct gpio_event {
@@ -49,9 +50,13 @@ int gpio_open(const struct gpio_request *request, struct gpio **ret_gpio, struct
 void gpio_close(struct gpio *gpio);
 DEFINE_CLEANUP(struct gpio *, gpio_close)
 
-/* The logical value: 0 or 1, or -errno (-ENODEV when the chip has gone). */
+/*
+ * The logical value of an input (with debounce: the one that was stable last) or of an output:
+ * 0 or 1, or -errno (-ENODEV when the chip has gone).
+ */
 int gpio_get(struct gpio *gpio);
 
+/* Sets the logical value of an output. 0 or -errno (-ENODEV as above). */
 int gpio_set(struct gpio *gpio, bool value);
 
 /* Readable when an edge is waiting; -EBADF without edges. */
@@ -59,6 +64,7 @@ int gpio_fd(const struct gpio *gpio);
 
 /*
  * Takes one edge that is waiting: 1 and *ret_event, 0 if there is none (or it was bouncing),
- * -errno. Never blocks.
+ * -errno (-ENODEV when the chip has gone: close, or gpio_fd() stays readable). Never blocks. Where
+ * the kernel had to drop edges, the last value that is told is the line's, all the same.
  */
 int gpio_read_event(struct gpio *gpio, struct gpio_event *ret_event);
