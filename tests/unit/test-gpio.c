@@ -314,6 +314,24 @@ static void bouncing_line_is_told_once_it_is_stable(void **state)
     gpio_close(gpio);
 }
 
+static void each_bounce_begins_the_wait_anew(void **state)
+{
+    (void)state;
+    struct gpio *gpio = open_debounced(GPIO_EDGE_BOTH);
+    if (gpioshim_line(0, BUTTON)->version == 1) {
+        struct gpio_event event = { 0 };
+        gpioshim_set(0, BUTTON, 1);
+        assert_no_edge(gpio);
+        assert_false(is_readable(gpio, 15));
+        uint64_t last_usec = clock_mono_usec();
+        gpioshim_set(0, BUTTON, 0);
+        gpioshim_set(0, BUTTON, 1);
+        assert_int_equal(wait_for_edge(gpio, &event), 1);
+        assert_true(event.mono_usec >= last_usec + 30000);
+    }
+    gpio_close(gpio);
+}
+
 static void debounced_line_tells_only_the_edge_that_was_asked_for(void **state)
 {
     (void)state;
@@ -413,6 +431,7 @@ static void sensor_reads_and_speaks_up(void **state)
     void *sensor = NULL;
     assert_int_equal(driver->check(config, &why), 0);
     assert_int_equal(driver->open(config, &sensor, &why), 0);
+    assert_true(gpioshim_line(0, BUTTON)->flags & GPIO_V2_LINE_FLAG_BIAS_PULL_UP);
     double value = NAN;
     assert_int_equal(driver->read(sensor, &value, &why), 0);
     assert_float_equal(value, 1, 0);
@@ -487,6 +506,7 @@ int main(void)
         cmocka_unit_test_setup(last_value_is_right_though_the_kernel_dropped_edges, setup),
         cmocka_unit_test_setup(edge_that_was_seen_before_it_was_read_is_told_once, setup),
         cmocka_unit_test_setup(bouncing_line_is_told_once_it_is_stable, setup),
+        cmocka_unit_test_setup(each_bounce_begins_the_wait_anew, setup),
         cmocka_unit_test_setup(debounced_line_tells_only_the_edge_that_was_asked_for, setup),
         cmocka_unit_test_setup(chip_that_goes_away_is_told_and_can_come_back, setup),
         cmocka_unit_test_setup(output_begins_with_its_initial_value, setup),
