@@ -84,9 +84,7 @@ int command_parse(const char *bytes, size_t length, struct command **ret_command
             return r;
         command->n_items++;
     }
-    const char *json = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
-                                                                  JSON_C_TO_STRING_NOSLASHESCAPE);
-    command->json = json ? strdup(json) : NULL;
+    command->json = strndup(bytes, length); // with its digits and spaces, a line of the file
     if (!command->json)
         return why_set(why, ENOMEM, "out of memory");
     *ret_command = TAKE_PTR(command);

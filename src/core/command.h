@@ -24,7 +24,7 @@ struct command_item {
 };
 
 struct command {
-    char *json; // as it goes on the wire, without needless white space
+    char *json; // as it was written: what a rule's command is on the wire
     size_t n_items;
     struct command_item items[];
 };

@@ -87,10 +87,6 @@ static int member_value(struct json_object *member, const char *path, double *re
     if (type != json_type_int && type != json_type_double)
         return why_set(why, EBADMSG, "'%s' is of type %s, expected a number", path,
                        json_type_to_name(type));
-    // json-c clamps an integer that 64 bits do not hold, so its limits are not to be believed.
-    if (type == json_type_int && (json_object_get_uint64(member) == UINT64_MAX ||
-                                  json_object_get_int64(member) == INT64_MIN))
-        return why_set(why, ERANGE, "'%s' is too large an integer", path);
     *ret_value = json_object_get_double(member);
     return 0;
 }

@@ -22,8 +22,7 @@ int reading_from_text(const char *bytes, size_t length, double *ret_value, struc
 /*
  * The number at path within a JSON object (json_parse_object()). Path: a member's name, or names
  * and array indices joined by dots; a member whose own name has the dots goes first. -ENODATA if it
- * is not there, -EBADMSG if it is no number or the text is no JSON object, -ERANGE for an integer
- * beyond 64 bits, -EMSGSIZE, -ENOMEM.
+ * is not there, -EBADMSG if it is no number or the text is no JSON object, -EMSGSIZE, -ENOMEM.
  */
 int reading_from_json(const char *bytes, size_t length, const char *path, double *ret_value,
                       struct why *why);

@@ -7,9 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#include "util/clock.h"
 #include "util/parse.h"
 
 enum { KERNEL_ENOTSUPP = 524 }; // the kernel's own errno, which some pin controllers let slip out
@@ -206,19 +204,4 @@ int gpio_common_unblock(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
     return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
-}
-
-/*
- * Edges carry CLOCK_MONOTONIC, which stops while the machine is suspended: their age counts. This
- * is the one look at that clock, and says nothing about the present time.
- */
-uint64_t gpio_common_time(uint64_t monotonic_nsec)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t now_usec = (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
-    uint64_t edge_usec = monotonic_nsec / 1000;
-    uint64_t age_usec = now_usec > edge_usec ? now_usec - edge_usec : 0;
-    uint64_t mono_usec = clock_mono_usec();
-    return mono_usec > age_usec ? mono_usec - age_usec : 0;
 }

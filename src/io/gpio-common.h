@@ -48,6 +48,3 @@ int gpio_common_refused(int error, const struct gpio_request *request,
 
 /* Makes the reads from a line's descriptor return -EAGAIN instead of waiting. 0 or -errno. */
 int gpio_common_unblock(int fd);
-
-/* The kernel's time of an edge as clock_mono_usec() would have read it. */
-uint64_t gpio_common_time(uint64_t monotonic_nsec);

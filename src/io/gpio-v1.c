@@ -180,8 +180,8 @@ static int read_raw(struct gpio *gpio, struct gpio_event *ret_event)
         return errno == EAGAIN ? 0 : -errno;
     *ret_event = (struct gpio_event){
         .value = event.event_type == GPIOD_LINE_EVENT_RISING_EDGE,
-        .mono_usec =
-            gpio_common_time((uint64_t)event.ts.tv_sec * 1000000000 + (uint64_t)event.ts.tv_nsec),
+        .mono_usec = clock_from_monotonic((uint64_t)event.ts.tv_sec * 1000000000 +
+                                          (uint64_t)event.ts.tv_nsec),
     };
     return 1;
 }

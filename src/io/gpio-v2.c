@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "io/gpio-common.h"
+#include "util/clock.h"
 
 enum { EVENTS_MAX = 64 }; // that the kernel keeps for us
 
@@ -173,7 +174,7 @@ int gpio_read_event(struct gpio *gpio, struct gpio_event *ret_event)
     struct gpiod_edge_event *event = gpiod_edge_event_buffer_get_event(gpio->buffer, 0);
     *ret_event = (struct gpio_event){
         .value = gpiod_edge_event_get_event_type(event) == GPIOD_EDGE_EVENT_RISING_EDGE,
-        .mono_usec = gpio_common_time(gpiod_edge_event_get_timestamp_ns(event)),
+        .mono_usec = clock_from_monotonic(gpiod_edge_event_get_timestamp_ns(event)),
     };
     return 1;
 }

@@ -17,6 +17,14 @@ uint64_t clock_mono_usec(void)
     return read_clock(CLOCK_BOOTTIME);
 }
 
+uint64_t clock_from_monotonic(uint64_t monotonic_nsec)
+{
+    uint64_t now_usec = read_clock(CLOCK_MONOTONIC), mono_usec = clock_mono_usec();
+    uint64_t then_usec = monotonic_nsec / 1000;
+    uint64_t age_usec = now_usec > then_usec ? now_usec - then_usec : 0;
+    return mono_usec > age_usec ? mono_usec - age_usec : 0;
+}
+
 uint64_t clock_wall_usec(void)
 {
     return read_clock(CLOCK_REALTIME);

@@ -19,6 +19,13 @@
 /* Microseconds since boot, suspend included. Cannot fail. */
 uint64_t clock_mono_usec(void);
 
+/*
+ * When, on clock_mono_usec()'s clock, it was monotonic_nsec on CLOCK_MONOTONIC, which stops while
+ * the machine is suspended: the kernel's stamp on something that has just happened. What seems to
+ * lie in the future is now.
+ */
+uint64_t clock_from_monotonic(uint64_t monotonic_nsec);
+
 /* Microseconds since the epoch, UTC. Cannot fail. */
 uint64_t clock_wall_usec(void);
 
