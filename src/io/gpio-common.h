@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * What gpio-v1.c and gpio-v2.c share: finding a line from what the user wrote, the words for a
- * refused request, the time of an edge. Internal to gpio-*.c.
+ * refused request. Internal to gpio-*.c.
  *
  * The two libgpiod APIs have only gpiod_chip_open() and gpiod_chip_close() in common; each file
  * brings the two gpio_chip_ functions below, on which the search is built.

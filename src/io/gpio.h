@@ -59,7 +59,10 @@ int gpio_get(struct gpio *gpio);
 /* Sets the logical value of an output. 0 or -errno (-ENODEV as above). */
 int gpio_set(struct gpio *gpio, bool value);
 
-/* Readable when an edge is waiting; -EBADF without edges. */
+/*
+ * Readable when an edge is waiting; -EBADF without edges. That the chip has gone may not make it
+ * readable (seen with Linux 6.1): gpio_get() tells.
+ */
 int gpio_fd(const struct gpio *gpio);
 
 /*
