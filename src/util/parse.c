@@ -159,11 +159,13 @@ int parse_size(const char *text, uint64_t *ret_bytes)
     return 0;
 }
 
+static const char blank[] = " \t\n\v\f\r"; // that separates arguments
+
 /* Copies one argument, unquoted, to out (which has room); returns where it ends, NULL if open. */
 static const char *parse_argument(const char *text, char *out)
 {
     char quote = '\0';
-    for (; *text && (quote || !isspace((unsigned char)*text)); text++) {
+    for (; *text && (quote || !strchr(blank, *text)); text++) {
         if (*text == '\\' && quote != '\'') {
             if (text[1] == '\0')
                 return NULL;
@@ -186,7 +188,7 @@ int parse_argv(const char *text, char ***ret_argv)
     if (!argv)
         return -ENOMEM;
     size_t n = 0;
-    while (*(text += strspn(text, " \t\r\n"))) {
+    while (*(text += strspn(text, blank))) {
         argv[n] = malloc(strlen(text) + 1);
         if (!argv[n])
             return -ENOMEM;

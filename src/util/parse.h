@@ -16,7 +16,10 @@ int parse_bool(const char *text, bool *ret_value);
 /* A decimal integer with an optional sign. */
 int parse_int(const char *text, int64_t *ret_value);
 
-/* A finite decimal number: JSON's form, and ".5" and "+3" besides; no hex, no "inf", no "nan". */
+/*
+ * A finite decimal number: JSON's form, and "+3", "007", ".5" and "5." besides; no hex, no "inf",
+ * no "nan".
+ */
 int parse_number(const char *text, double *ret_value);
 
 /*
