@@ -141,9 +141,12 @@ const char *strings_printable(const char *bytes, size_t length, char *out, size_
     while (length > 0) {
         size_t n = strings_utf8_length(bytes, length);
         uint8_t byte = (uint8_t)bytes[0];
-        bool plain = n > 1 || (n == 1 && byte >= 0x20 && byte != 0x7f);
+        bool is_c1 = n == 2 && byte == 0xc2 && (uint8_t)bytes[1] < 0xa0; // U+0080 to U+009F
+        bool plain = n > 0 && byte >= 0x20 && byte != 0x7f && !is_c1;
         size_t need = plain ? n : 4;
-        if (at + need + (length > (n ? n : 1) ? 3 : 0) >= size) {
+        if (!plain)
+            n = 1; // byte by byte
+        if (at + need + (length > n ? 3 : 0) >= size) {
             memcpy(out + at, "...", 3);
             at += 3;
             break;
@@ -151,7 +154,6 @@ const char *strings_printable(const char *bytes, size_t length, char *out, size_
         if (plain) {
             memcpy(out + at, bytes, n);
         } else {
-            n = 1;
             memcpy(out + at, (char[]){ '\\', 'x', hex[byte >> 4], hex[byte & 15] }, 4);
         }
         at += need;

@@ -33,8 +33,8 @@ bool strings_equal(const char *a, const char *b);
 const char *strings_nearest(const char *word, const char *const *candidates, size_t n_candidates);
 
 /*
- * Copies bytes as one printable line into out (size >= 8): control characters and bytes that are
- * not UTF-8 become \xNN, and what does not fit is cut and marked "...". Returns out.
+ * Copies bytes as one printable line into out (size >= 8): control characters (C0, DEL and C1) and
+ * bytes that are not UTF-8 become \xNN, and what does not fit is cut and marked "...". Returns out.
  */
 const char *strings_printable(const char *bytes, size_t length, char *out, size_t size);
 
