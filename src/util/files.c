@@ -30,24 +30,6 @@ static int read_all(int fd, char *buffer, size_t size)
     return (int)length;
 }
 
-/* Reads from the start, at most size bytes. 1 if there is more, else 0 and *ret_text. */
-static int read_up_to(int fd, size_t size, char **ret_text, size_t *ret_length)
-{
-    char *text = malloc(size + 2); // one byte to see that there is more, and the NUL
-    if (!text)
-        return -ENOMEM;
-    int length =
-        lseek(fd, 0, SEEK_SET) < 0 && errno != ESPIPE ? -errno : read_all(fd, text, size + 1);
-    if (length < 0 || (size_t)length > size) {
-        free(text);
-        return length < 0 ? length : 1;
-    }
-    text[length] = '\0';
-    *ret_text = text;
-    *ret_length = (size_t)length;
-    return 0;
-}
-
 int files_read(const char *path, size_t max_size, char **ret_text, size_t *ret_size)
 {
     _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -61,16 +43,26 @@ int files_read(const char *path, size_t max_size, char **ret_text, size_t *ret_s
     // The size of a regular file saves memory; sysfs says 4096 and /proc 0 whatever they hold.
     size_t limit = max_size < INT_MAX - 2 ? max_size : INT_MAX - 2;
     size_t expect = status.st_size > 4096 ? (size_t)status.st_size : 4096;
-    char *text = NULL;
     size_t length = 0;
-    int r = read_up_to(fd, expect < limit ? expect : limit, &text, &length);
-    if (r > 0 && expect < limit)
-        r = read_up_to(fd, limit, &text, &length);
-    if (r != 0)
-        return r > 0 ? -EFBIG : r;
+    _cleanup_(freep) char *text = NULL;
+    for (size_t size = expect < limit ? expect : limit;; size = limit) {
+        char *larger = realloc(text, size + 2); // one byte to see that there is more, and the NUL
+        if (!larger)
+            return -ENOMEM;
+        text = larger;
+        int n = read_all(fd, text + length, size + 1 - length);
+        if (n < 0)
+            return n;
+        length += (size_t)n;
+        if (length <= size)
+            break;
+        if (size == limit)
+            return -EFBIG;
+    }
+    text[length] = '\0';
     if (ret_size)
         *ret_size = length;
-    *ret_text = text;
+    *ret_text = TAKE_PTR(text);
     return 0;
 }
 
@@ -106,9 +98,10 @@ static int write_all(int fd, const char *text)
     return 0;
 }
 
-static int write_in_place(const char *path, const char *text)
+static int write_in_place(const char *path, const char *text, int flags)
 {
-    _cleanup_(closep) int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    _cleanup_(closep) int fd =
+        open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | flags, 0644);
     if (fd < 0)
         return -errno;
     return write_all(fd, text);
@@ -139,13 +132,18 @@ int files_write(const char *path, const char *text)
 {
     char resolved[PATH_MAX];
     struct stat status;
-    if (stat(path, &status) < 0)
-        return errno == ENOENT ? replace(path, text, NULL) : -errno;
+    if (stat(path, &status) < 0) {
+        if (errno != ENOENT)
+            return -errno;
+        if (lstat(path, &status) < 0)
+            return replace(path, text, NULL);
+        return write_in_place(path, text, O_CREAT); // what the link will point to
+    }
     if (!S_ISREG(status.st_mode))
-        return write_in_place(path, text);
+        return write_in_place(path, text, 0);
     struct statfs file_system;
     if (statfs(path, &file_system) == 0 && (uint32_t)file_system.f_type == SYSFS_MAGIC)
-        return write_in_place(path, text);
+        return write_in_place(path, text, 0);
     if (!realpath(path, resolved))
         return -errno;
     return replace(resolved, text, &status);

@@ -20,8 +20,9 @@ int files_read_line(const char *path, size_t max_size, char **ret_text);
 /*
  * Writes text to path. A regular file, or one that is not there, is replaced atomically (a new file
  * beside it with the old one's mode, owner kept where allowed, renamed over it; a symbolic link is
- * followed). Anything else (sysfs, a FIFO, a device) is opened and written with one write(),
- * without waiting for a FIFO's reader (-ENXIO). sysfs attributes are regular files to stat(2): pass
- * a path below /sys and it is written in place. Does not fsync. Returns 0 or -errno.
+ * followed, and the file it points to made where there is none). Anything else (sysfs, a FIFO, a
+ * device) is opened and written with one write(), without waiting for a FIFO's reader (-ENXIO).
+ * sysfs attributes are regular files to stat(2): pass a path below /sys and it is written in place.
+ * Does not fsync. Returns 0 or -errno.
  */
 int files_write(const char *path, const char *text);
