@@ -6,7 +6,7 @@
 #include "config/config.h"
 #include "util/strings.h"
 
-enum { MAX_LINE = 199 }; // bytes that inih takes
+enum { MAX_LINE = 198 }; // bytes that inih takes
 
 static void print_origin(const struct config_value *value, FILE *out)
 {

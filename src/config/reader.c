@@ -4,6 +4,7 @@
 #include "config/reader.h"
 
 #include <ini.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/topic.h"
@@ -333,7 +334,7 @@ static char *next_line(char *out, int size, void *stream)
 {
     static const char byte_order_mark[] = { '\xef', '\xbb', '\xbf' };
     struct reader *reader = stream;
-    if (reader->at == reader->end || size <= 1)
+    if (reader->at == reader->end || size <= 2)
         return NULL;
     const char *newline = memchr(reader->at, '\n', (size_t)(reader->end - reader->at));
     const char *begin = reader->at, *end = newline ? newline : reader->end;
@@ -350,8 +351,9 @@ static char *next_line(char *out, int size, void *stream)
     _cleanup_(freep) char *line = strndup(begin, length);
     if (!line)
         reader->errors->out_of_memory = true;
-    else if (take_line(reader, line, length, (size_t)size - 1))
-        memcpy(out, line, length + 1);
+    else if (take_line(reader, line, length, (size_t)size - 2))
+        snprintf(out, (size_t)size, "%s\n",
+                 line); // inih 58 and later miss the newline of a full one
     else if (line[strspn(line, " \t")] == '[')
         leave_section(reader);
     return out;

@@ -87,9 +87,9 @@ static void a_line_too_long_is_refused(void **state)
 {
     (void)state;
     char text[400] = "[daemon]\nid = here\n[broker]\nusername=";
-    memset(text + strlen(text), 'x', 191);
+    memset(text + strlen(text), 'x', 190);
     put(MAIN_FILE, text);
-    expect_errors(NULL, MAIN_FILE ":4: the line has 200 bytes; expected at most 199", NULL);
+    expect_errors(NULL, MAIN_FILE ":4: the line has 199 bytes; expected at most 198", NULL);
 }
 
 static void unknown_keys_name_the_nearest(void **state)

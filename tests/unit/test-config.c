@@ -219,7 +219,7 @@ static void longest_line_is_taken_whole(void **state)
 {
     (void)state;
     char text[300] = "[daemon]\nid = here\n[broker]\nusername=", *value = text + strlen(text);
-    memset(value, 'x', 190);
+    memset(value, 'x', 189);
     put(MAIN_FILE, text);
     struct config *config = load_good(NULL);
     assert_string_equal(config->broker->username, value);
@@ -334,7 +334,7 @@ static void longest_line_is_printed_to_load_again(void **state)
 {
     (void)state;
     char text[300] = "[daemon]\nid = here\n[broker]\nusername=";
-    memset(text + strlen(text), 'x', 190);
+    memset(text + strlen(text), 'x', 189);
     put(MAIN_FILE, text);
     struct config *config = load_good(NULL);
     char *printed = print(config);
