@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -183,20 +185,36 @@ static void a_failed_write_leaves_nothing_behind(void **state)
     assert_int_equal(files_write(path, "1"), -ENAMETOOLONG);
 }
 
+static void a_full_disk_leaves_the_old_file_as_it_was(void **state)
+{
+    (void)state;
+    struct rlimit old, tiny;
+    const char *path = in_directory("written");
+    assert_int_equal(files_write(path, "old"), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    tiny = old;
+    tiny.rlim_cur = 4;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tiny), 0);
+    int r = files_write(path, "longer");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(r, -EFBIG);
+    assert_holds(path, "old");
+}
+
 static int make_directory(void **state)
 {
     (void)state;
     return mkdtemp(directory) ? 0 : -1;
 }
 
-/* rmdir() shows that no temporary file was left over. */
-static int remove_directory(void **state)
+static void no_temporary_file_is_left_over(void **state)
 {
     (void)state;
     static const char *const names[] = { "sized", "line", "written", "link", "target", "fifo" };
     for (size_t i = 0; i < ELEMENTS(names); i++)
         unlink(in_directory(names[i]));
-    return rmdir(directory);
+    assert_int_equal(rmdir(directory), 0);
 }
 
 int main(void)
@@ -211,6 +229,8 @@ int main(void)
         cmocka_unit_test(a_link_is_followed_also_to_what_is_not_there_yet),
         cmocka_unit_test(a_fifo_is_written_in_place_and_not_waited_for),
         cmocka_unit_test(a_failed_write_leaves_nothing_behind),
+        cmocka_unit_test(a_full_disk_leaves_the_old_file_as_it_was),
+        cmocka_unit_test(no_temporary_file_is_left_over),
     };
-    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+    return cmocka_run_group_tests(tests, make_directory, NULL);
 }
