@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""SIGHUP: a bad file changes nothing and is reported; a good one restarts only what changed."""
+
+import pytest
+
+from support import configs
+from support.wait import holds_for, wait_until
+
+
+class House:
+    """A nightlight at work in the combined role, its lamp on."""
+
+    def __init__(self, broker, start_daemon, connect, value):
+        self.broker = broker
+        self.light, self.led = value("light", 250), value("led")
+        self.peer = connect(broker, "#")
+        self.daemon = start_daemon("lamp1", self.config())
+        self.led.wait("1\n")
+        self.peer.wait("lamp1/state", {"led_on": True})
+
+    def config(self, interval="100ms", more="", rule=configs.RULE, **keywords):
+        return (
+            configs.base(self.broker.port, **keywords)
+            + configs.sensor("light", self.light, interval)
+            + configs.actuator("led_on", self.led)
+            + rule
+            + more
+        )
+
+    def connections(self):
+        return len(self.broker.grep("New client connected .* as lamp1"))
+
+    def reload(self, config):
+        mark = self.daemon.reload(config)
+        self.daemon.wait_log(r"(?i)^\w+ +.*reload", mark)
+        return mark
+
+
+@pytest.fixture
+def house(broker, start_daemon, connect, value):
+    return House(broker, start_daemon, connect, value)
+
+
+def test_a_bad_file_changes_nothing(house):
+    before, led = house.connections(), house.led.identity()
+    mark = house.daemon.reload(house.config(interval="300ms", more="[broker]\nhots = x\n[sensor z]\n"))
+    (first, *_) = house.daemon.wait_log(r"^error .*nightlightd\.conf:\d+: ", mark)
+    assert "nightlightd.conf:" in first
+    house.daemon.wait_log(r"hots", mark)
+    count = house.peer.mark()
+    house.peer.wait("lamp1/telemetry", since=count, count=10, timeout=2)  # still at 100 ms
+    assert house.connections() == before
+    assert house.led.identity() == led
+    house.light.write(900)
+    house.led.wait("0\n")
+
+
+def test_the_same_file_changes_nothing(house):
+    before, led = house.connections(), house.led.identity()
+    house.reload(house.config())
+    mark = house.peer.mark()
+    house.peer.wait("lamp1/telemetry", since=mark, count=5)
+    assert house.connections() == before
+    assert house.led.identity() == led
+
+
+def test_a_changed_sensor_restarts_only_the_sensor(house):
+    before, led = house.connections(), house.led.identity()
+    house.reload(house.config(interval="20ms"))
+    mark = house.peer.mark()
+    house.peer.wait("lamp1/telemetry", since=mark, count=50, timeout=3)
+    assert house.connections() == before
+    assert house.led.identity() == led
+    assert not [m for m in house.peer.received("lamp1/status", mark) if b"offline" in m.payload]
+
+
+def test_an_interval_can_become_long(house):
+    house.reload(house.config(interval="1h"))
+    house.peer.wait("lamp1/telemetry", timeout=1)
+    # One that was on its way, and the one of the new timer's beginning, may still come.
+    mark = house.peer.mark()
+    holds_for(lambda: len(house.peer.received("lamp1/telemetry", mark)) <= 2, 1, "too many")
+
+
+def test_a_sensor_comes_and_goes(house, value):
+    heat = value("heat", 21.5)
+    house.reload(house.config(more=configs.sensor("heat", heat)))
+    house.peer.wait("lamp1/telemetry", {"light": 250, "heat": 21.5})
+    house.reload(house.config())
+    house.peer.wait("lamp1/telemetry", {"light": 250}, house.peer.mark(), count=3)
+
+
+def test_an_actuator_comes_and_goes(house, value):
+    fan = value("fan")
+    led = house.led.identity()
+    house.reload(house.config(more=configs.actuator("fan", fan)))
+    house.peer.wait("lamp1/state", lambda state: set(state) == {"led_on", "fan"})
+    house.peer.publish("lamp1/commands", {"fan": True})
+    fan.wait("1\n")
+    house.reload(house.config())
+    house.peer.wait("lamp1/state", {"led_on": True}, house.peer.mark() - 1)
+    assert house.led.identity() == led
+
+
+def test_a_changed_rule_decides_by_the_new_threshold(house):
+    before = house.connections()
+    house.reload(house.config(rule=configs.RULE.replace("300", "100").replace("320", "120")))
+    house.led.wait("0\n")
+    assert house.connections() == before
+
+
+def test_a_changed_broker_is_connected_to(house, start_broker, connect):
+    other = start_broker()
+    peer = connect(other, "#")
+    house.daemon.reload(house.config().replace(f"port = {house.broker.port}", f"port = {other.port}"))
+    peer.wait("lamp1/telemetry", {"light": 250})
+    peer.wait("lamp1/status", lambda status: status["status"] == "online")
+    peer.wait("lamp1/state", {"led_on": True})
+    house.light.write(900)
+    house.led.wait("0\n")
+
+
+def test_a_changed_id_moves_the_topics(house):
+    house.daemon.reload(house.config(name="lamp2"))
+    house.peer.wait("lamp2/telemetry", {"light": 250})
+    house.peer.wait("lamp2/status", lambda status: status["status"] == "online")
+    house.peer.wait("lamp1/status", lambda status: status["status"] == "offline")
+
+
+def test_a_changed_role_takes_effect_or_is_refused(house):
+    """Whichever the daemon does, it says so and does not die."""
+    mark = house.daemon.reload(house.config(role="device"))
+    house.daemon.wait_log(r"(?i)reload|role", mark)
+    house.peer.publish("lamp1/commands", {"led_on": False})
+    house.peer.wait("lamp1/telemetry", {"light": 250}, house.peer.mark())
+    assert house.daemon.alive()
+
+
+def test_many_reloads_in_a_row_end_with_the_last(house):
+    for i in range(20):
+        house.daemon.reload(house.config(interval=f"{20 + i}ms"))
+    house.reload(house.config(interval="50ms"))
+    mark = house.peer.mark()
+    house.peer.wait("lamp1/telemetry", since=mark, count=20, timeout=5)
+    descriptors = len(list_fds(house.daemon))
+    house.reload(house.config(interval="60ms"))
+    house.peer.wait("lamp1/telemetry", since=house.peer.mark(), count=3)
+    wait_until(lambda: len(list_fds(house.daemon)) <= descriptors, "no descriptor to leak")
+
+
+def list_fds(daemon):
+    import os
+
+    return os.listdir(f"/proc/{daemon.pid}/fd")
