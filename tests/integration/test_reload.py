@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """SIGHUP: a bad file changes nothing and is reported; a good one restarts only what changed."""
 
+import os
+
 import pytest
 
 from support import configs
@@ -149,6 +151,4 @@ def test_many_reloads_in_a_row_end_with_the_last(house):
 
 
 def list_fds(daemon):
-    import os
-
     return os.listdir(f"/proc/{daemon.pid}/fd")
