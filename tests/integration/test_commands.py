@@ -6,7 +6,7 @@ import json
 import pytest
 
 from support import configs
-from support.wait import holds_for
+from support.wait import holds_for, wait_until
 
 MEBI = 1 << 20
 
@@ -148,6 +148,14 @@ def test_refusals_are_counted_and_their_log_is_limited(house):
     online = [status for status in house.peer.objects("lamp1/status") if "rejected" in status]
     assert online, f"no status with a counter: {house.peer.objects('lamp1/status')}"
     assert (online + [final])[-1].get("rejected", online[-1]["rejected"]) == 500
+
+
+def test_a_refusal_shows_in_the_status_though_more_are_coming(house):
+    def some_rejected():
+        house.command(b'{"lamp_on": true}')
+        return [each for each in house.peer.objects("lamp1/status") if each.get("rejected", 0) > 0]
+
+    wait_until(some_rejected, "a status that counts the refusals", 5)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 """Sampling as it arrives at the broker: shape, pace, filters, and sensors that fail."""
 
 import os
+import signal
 import stat
 import time
 
@@ -131,6 +132,20 @@ def test_within_the_deadband_nothing_is_sent(start, value):
     assert len(peer.received(TELEMETRY)) == 2
 
 
+def test_a_value_that_was_dropped_is_told_once_the_broker_is_back(start, broker, value):
+    """The deadband is about what the others know, and they never heard of it."""
+    heat = value("heat", 21)
+    daemon, peer = start(configs.sensor("heat", heat, "50ms", more="deadband = 0.5"))
+    peer.wait(TELEMETRY, {"heat": 21})
+    mark = daemon.mark()
+    broker.stop()
+    daemon.wait_log("^warning .*(connect|broker)", mark)
+    heat.write(30)
+    holds_for(daemon.alive, 0.5, "some samples are taken and dropped")
+    broker.start()
+    peer.wait(TELEMETRY, {"heat": 30})
+
+
 def test_silence_has_its_limit(start, value):
     _, peer = start(configs.sensor("heat", value("heat", 21), "50ms", more="deadband = 0.5\nmax_silence = 500ms"))
     peer.wait(TELEMETRY, count=5)
@@ -194,7 +209,7 @@ def test_an_exec_sensor_is_what_its_program_prints(start, tmp_path):
 
 def test_a_hanging_program_holds_nobody_up(start, value, tmp_path):
     pids = tmp_path / "pids"
-    program = script(tmp_path, "program", f"echo $$ >> {pids}; sleep 1000 & wait")
+    program = script(tmp_path, "program", f"sleep 1000 & echo $$ $! >> {pids}; wait")
     daemon, peer = start(
         exec_sensor("stuck", program, "timeout = 300ms"), configs.sensor("light", value("light", 250))
     )
@@ -204,8 +219,15 @@ def test_a_hanging_program_holds_nobody_up(start, value, tmp_path):
     started = time.monotonic()
     daemon.stop()
     assert time.monotonic() - started < 2
-    for pid in pids.read_text().split():
-        wait_until(lambda pid=pid: not running(pid), f"{pid} to be gone", 5)
+    try:
+        wait_until(lambda: not survivors(pids), lambda: f"{survivors(pids)} to be gone", 5)
+    finally:
+        for pid in survivors(pids):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def survivors(pids):
+    return [pid for pid in pids.read_text().split() if running(pid)]
 
 
 def running(pid):

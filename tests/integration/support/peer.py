@@ -26,7 +26,7 @@ class Peer:
         self._connected = False
         if setup:
             setup(self._client)
-        self._client.reconnect_delay_set(1, 1)
+        self._client.reconnect_delay_set(0.1, 0.3)
         self._client.connect(host, port)
         self._client.loop_start()
         self._wait(lambda: self._connected, "a connection of the test's own")
