@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A burst of telemetry at QoS 1 through a broker with its default settings: nothing is lost."""
 
-import re
 import socket
 import struct
 
@@ -58,7 +57,8 @@ def burst(port, payloads):
 
 
 @pytest.mark.slow
-def test_every_message_of_a_burst_is_received(broker, start_daemon, connect):
+def test_every_message_of_a_burst_is_received(start_broker, start_daemon, connect):
+    broker = start_broker("")
     rule = '[rule r]\nwhen = light < 0\nthen = {"led_on": true}\nelse = {"led_on": false}\n'
     server = start_daemon("server1", configs.server(broker.port, rule=rule))
     peer = connect(broker, "server1/status", "lamp1/commands")
@@ -67,3 +67,6 @@ def test_every_message_of_a_burst_is_received(broker, start_daemon, connect):
     peer.publish("lamp1/telemetry", {"light": -1})  # behind all of them
     peer.wait("lamp1/commands", {"led_on": True}, timeout=60)
     assert not broker.grep("Outgoing messages are being dropped")
+    server.stop()
+    received = peer.wait("server1/status", lambda status: status["status"] == "offline")["received"]
+    assert COUNT + 1 <= received <= COUNT + 10  # the server hears its own status, too

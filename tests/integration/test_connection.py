@@ -247,7 +247,7 @@ def test_a_second_host_takes_over(start_broker, make_daemon, value):
 
 def test_a_unix_socket_is_a_way_to_the_broker(start_broker, make_daemon, value, tmp_path):
     socket = tmp_path / "mqtt.sock"
-    start_broker(f"listener 0 {socket}\nallow_anonymous true\n")
+    start_broker(f"log_type all\nlistener 0 {socket}\nallow_anonymous true\n")
     light, led = value("light", 250), value("led")
     config = configs.nightlight(1883, light, led, broker="transport = unix")
     make_daemon("lamp1", config.replace("host = 127.0.0.1", f"host = {socket}")).start()

@@ -129,13 +129,37 @@ def test_a_changed_id_moves_the_topics(house):
     house.peer.wait("lamp1/status", lambda status: status["status"] == "offline")
 
 
-def test_a_changed_role_takes_effect_or_is_refused(house):
-    """Whichever the daemon does, it says so and does not die."""
-    mark = house.daemon.reload(house.config(role="device"))
-    house.daemon.wait_log(r"(?i)reload|role", mark)
-    house.peer.publish("lamp1/commands", {"led_on": False})
-    house.peer.wait("lamp1/telemetry", {"light": 250}, house.peer.mark())
-    assert house.daemon.alive()
+def test_a_role_comes_and_goes(house):
+    """The status, one topic for both roles, is of the new role in the end."""
+    for role in ("device", "combined", "server", "combined", "server", "device", "server"):
+        house.reload(house.config(role=role))
+        wait_until(lambda role=role: current(house, role), lambda: house.peer.objects("lamp1/status")[-5:])
+        mark = house.peer.mark()
+        if role == "server":
+            house.peer.publish("lamp9/telemetry", {"light": 12})
+            house.peer.publish("lamp9/telemetry", {"light": 900})
+            house.peer.wait("lamp9/commands", {"led_on": False}, mark)
+        else:
+            house.peer.wait("lamp1/telemetry", {"light": 250}, mark)
+    holds_for(lambda: current(house, "server"), 0.5, lambda: house.peer.objects("lamp1/status")[-5:])
+
+
+def current(house, role):
+    last = house.peer.objects("lamp1/status")[-1]
+    return last["status"] == "online" and last["role"] == role
+
+
+def test_changed_subscriptions_of_the_server_take_effect(house):
+    house.reload(house.config(more="[server]\ndevices = lamp1 lamp3\n"))
+    house.peer.publish("lamp2/telemetry", {"light": 12})
+    house.light.write(900)
+    house.led.wait("0\n")
+    assert not house.peer.received("lamp2/commands")
+
+
+def test_sigterm_right_after_sighup_is_a_clean_end(house):
+    house.daemon.reload(house.config(name="lamp2"))
+    house.daemon.stop(timeout=3)
 
 
 def test_many_reloads_in_a_row_end_with_the_last(house):

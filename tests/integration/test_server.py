@@ -233,9 +233,33 @@ def test_the_decision_is_sent_again_to_a_device_that_comes_back(house):
     house.say(12)
     house.expect(True)
     mark = house.peer.mark()
+    house.peer.publish("lamp1/status", {"status": "online"}, retain=True)
+    house.say(12)
+    house.expect(True, since=mark)
+    mark = house.peer.mark()
     house.peer.publish("lamp1/status", {"status": "offline"}, retain=True)
     house.peer.publish("lamp1/status", {"status": "online"}, retain=True)
+    house.say(13)
     house.expect(True, since=mark)
+    mark = house.peer.mark()
+    house.peer.publish("lamp1/status", {"status": "online", "sent": 5}, retain=True)  # no news
+    house.say(14)
+    house.say(900)
+    house.expect(False, since=mark)
+    assert house.commands(since=mark) == [False]
+
+
+BAD_STATUS = [b"", b"online", b'{"status": 1}', b"{}", b"[" * 10_000, b'{"status": "\xff"}', b'{"status": null}']
+
+
+@pytest.mark.parametrize("payload", BAD_STATUS, ids=range(len(BAD_STATUS)))
+def test_a_bad_status_does_no_harm(house, payload):
+    house.say(12)
+    house.expect(True)
+    house.peer.publish("lamp1/status", payload)
+    house.say(900)
+    house.expect(False)
+    assert house.commands() == [True, False]
 
 
 def test_the_decision_is_sent_again_after_the_server_s_own_reconnect(house):

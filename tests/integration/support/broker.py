@@ -12,7 +12,7 @@ from support.wait import wait_until
 class Broker(Process):
     """settings: further lines of mosquitto.conf, global ones; listener: lines of the listener."""
 
-    def __init__(self, directory, settings="", listener="allow_anonymous true", host="127.0.0.1"):
+    def __init__(self, directory, settings="log_type all", listener="allow_anonymous true", host="127.0.0.1"):
         self.directory = directory
         self.host = host
         self.port = free_port()
@@ -20,7 +20,7 @@ class Broker(Process):
         config = directory / "mosquitto.conf"
         config.write_text(
             "user root\n"  # stays what it is, to read the test's files; of no effect if not root
-            "log_dest stderr\nlog_type all\n"
+            "log_dest stderr\n"
             f"{settings}\n"
             f"listener {self.port} {self.host}\n{listener}\n"
         )
