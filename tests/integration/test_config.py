@@ -145,11 +145,17 @@ def test_a_directory_for_a_file_is_a_bad_configuration(tmp_path):
     assert str(tmp_path) in result.stderr
 
 
-def test_comments_and_byte_order_are_no_surprise(tmp_path):
-    text = "# a comment\n; another\n[broker]\nusername = a ;b # c\nport = 1234\n"
+def test_comments_stand_on_lines_of_their_own(tmp_path):
+    text = "# a comment\n; another\n[broker]\nusername = a;b # c\nport = 1234\n"
     result = run("--print-config", config=text, directory=tmp_path)
     assert result.returncode == 0, result
-    assert "a ;b # c" in result.stdout
+    assert "a;b # c" in result.stdout
+
+
+def test_what_inih_would_cut_as_a_comment_is_refused(tmp_path):
+    result = run("--check-config", config="[broker]\nusername = a ;b\n", directory=tmp_path)
+    assert result.returncode == BAD_CONFIGURATION, result
+    assert [line for line, _ in lines_of(result, tmp_path / "nightlightd.conf")] == [2]
 
 
 def test_windows_line_ends_do_not_change_values(tmp_path):

@@ -249,8 +249,8 @@ def test_a_unix_socket_is_a_way_to_the_broker(start_broker, make_daemon, value, 
     socket = tmp_path / "mqtt.sock"
     start_broker(f"log_type all\nlistener 0 {socket}\nallow_anonymous true\n")
     light, led = value("light", 250), value("led")
-    config = configs.nightlight(1883, light, led, broker="transport = unix")
-    make_daemon("lamp1", config.replace("host = 127.0.0.1", f"host = {socket}")).start()
+    config = configs.nightlight(1883, light, led).replace("host = 127.0.0.1\nport = 1883", f"host = {socket}\ntransport = unix")
+    make_daemon("lamp1", config).start()
     led.wait("1\n")
 
 
