@@ -46,7 +46,7 @@ BAD = {
     "a line without =": ("[broker]\nport 1883\n", 4, []),
     "an open bracket": ("[broker\nport = 1883\n", 3, []),
     "an indented line": ("[broker]\nhost = localhost\n  port = 1883\n", 5, ["indent"]),
-    "a line too long": ("[broker]\nhost = " + "h" * 100_000 + "\n", 4, ["long"]),
+    "a line too long": ("[broker]\nhost = " + "h" * 100_000 + "\n", 4, ["bytes"]),
     "a byte that is no UTF-8": (b"[broker]\nusername = \xff\xfe\n", 4, []),
     "a NUL": (b"[broker]\nusername = a\0b\n", 4, []),
     "a bad topic": ("[topics]\ntelemetry = {id}/#\n", 4, ["topics.telemetry"]),

@@ -144,13 +144,18 @@ PASSWORD = "open sesame #;= ä"
 
 
 @pytest.fixture
-def guarded(start_broker, tmp_path):
-    """A broker that wants a name and a password."""
+def guard(tmp_path):
+    """The lines of a listener that wants a name and a password."""
     path = tmp_path / "passwords"
     path.touch()
     tool = mosquitto().replace("sbin/mosquitto", "bin/mosquitto_passwd")
     subprocess.run([tool, "-b", path, "joe", PASSWORD], check=True, capture_output=True, timeout=DEADLINE)
-    return start_broker(listener=f"allow_anonymous false\npassword_file {path}")
+    return f"allow_anonymous false\npassword_file {path}"
+
+
+@pytest.fixture
+def guarded(start_broker, guard):
+    return start_broker(listener=guard)
 
 
 def test_a_password_from_a_file(guarded, house, tmp_path):
@@ -182,6 +187,16 @@ def test_a_wrong_password_is_said_and_tried_again(guarded, house, tmp_path, prot
     wait_until(lambda: len(guarded.grep("(?i)not authorised|New connection")) > attempts + 2, "more attempts")
     password.write_text(PASSWORD + "\n")  # read anew at each attempt
     home.led.wait("1\n")
+
+
+def test_another_reason_in_the_same_outage_is_said(broker, guard, house):
+    """The broker comes back and wants a password: "closed by the broker" is not the news any more."""
+    home = house(broker, "").works()
+    broker.stop()
+    home.daemon.wait_log("^warning .*(connect|broker)")
+    broker.configure("log_type all", guard)
+    broker.start()
+    home.daemon.wait_log("^warning .*(?i:authori)")
 
 
 def test_the_log_of_a_long_failure_is_limited(house):

@@ -122,6 +122,16 @@ def test_a_changed_broker_is_connected_to(house, start_broker, connect):
     house.led.wait("0\n")
 
 
+def test_a_changed_connection_says_goodbye_first(house):
+    mark = house.broker.mark()
+    house.reload(house.config(broker="keepalive = 77s"))
+    wait_until(lambda: house.broker.grep("as lamp1 .*k77", mark), lambda: house.broker.log(mark)[-3000:])
+    wait_until(lambda: house.broker.grep("as lamp1-server .*k77", mark), lambda: house.broker.log(mark)[-3000:])
+    for client in ("lamp1", "lamp1-server"):
+        assert house.broker.grep(f"Received DISCONNECT from {client}$", mark)
+    wait_until(lambda: current(house, "combined"), lambda: house.peer.objects("lamp1/status")[-5:])
+
+
 def test_a_changed_id_moves_the_topics(house):
     house.daemon.reload(house.config(name="lamp2"))
     house.peer.wait("lamp2/telemetry", {"light": 250})

@@ -13,18 +13,22 @@ class Broker(Process):
     """settings: further lines of mosquitto.conf, global ones; listener: lines of the listener."""
 
     def __init__(self, directory, settings="log_type all", listener="allow_anonymous true", host="127.0.0.1"):
-        self.directory = directory
         self.host = host
         self.port = free_port()
         directory.mkdir(parents=True, exist_ok=True)
-        config = directory / "mosquitto.conf"
-        config.write_text(
+        self._config_path = directory / "mosquitto.conf"
+        self.configure(settings, listener)
+        argv = [mosquitto(), "-c", self._config_path]
+        super().__init__("mosquitto", argv, directory / "log", plain_env())
+
+    def configure(self, settings, listener):
+        """For the next start()."""
+        self._config_path.write_text(
             "user root\n"  # stays what it is, to read the test's files; of no effect if not root
             "log_dest stderr\n"
             f"{settings}\n"
             f"listener {self.port} {self.host}\n{listener}\n"
         )
-        super().__init__("mosquitto", [mosquitto(), "-c", config], directory / "log", plain_env())
 
     def start(self):
         super().start()
