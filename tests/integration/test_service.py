@@ -3,11 +3,13 @@
 
 import os
 import signal
+import subprocess
 import time
 
 import pytest
 
 from support import configs
+from support.daemon import binary, daemon_env
 from support.notify import Manager
 from support.process import free_port
 from support.wait import holds_for, wait_until
@@ -134,17 +136,12 @@ def test_sigterm_right_after_the_start_is_a_clean_end(broker, make_daemon, value
 
 
 def test_a_broken_pipe_for_standard_error_is_no_end(broker, connect, value, tmp_path):
-    import subprocess
-
-    from support.broker import plain_env
-    from support.daemon import binary
-
     config = tmp_path / "nightlightd.conf"
     config.write_text(configs.nightlight(broker.port, value("light", 250), value("led")))
     peer = connect(broker, "lamp1/telemetry")
     popen = subprocess.Popen(
         [binary(), "--config", config], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        env=plain_env(STATE_DIRECTORY=tmp_path, RUNTIME_DIRECTORY=tmp_path),
+        env=daemon_env({"STATE_DIRECTORY": tmp_path, "RUNTIME_DIRECTORY": tmp_path}),
     )  # fmt: skip
     try:
         peer.wait("lamp1/telemetry")

@@ -13,12 +13,19 @@ from support.wait import DEADLINE, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
+SUPPRESSIONS = ROOT / "tests/integration/lsan.supp"
+
 # A sanitizer's or an assertion's last words; none may ever be in a log.
 CRASH = r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion"
 
 
 def binary():
     return os.environ.get("NIGHTLIGHTD") or str(ROOT / "build/plain/nightlightd")
+
+
+def daemon_env(more):
+    options = [os.environ.get("LSAN_OPTIONS", ""), f"suppressions={SUPPRESSIONS}", "print_suppressions=0"]
+    return plain_env(LSAN_OPTIONS=":".join(filter(None, options)), **more)
 
 
 class Daemon(Process):
@@ -36,10 +43,12 @@ class Daemon(Process):
             directory.name,
             [*prefix, binary(), "--config", self.config_path, *args],
             directory / "log",
-            plain_env(
-                STATE_DIRECTORY=self.state_directory,
-                RUNTIME_DIRECTORY=runtime_directory,
-                **(env or {}),
+            daemon_env(
+                {
+                    "STATE_DIRECTORY": self.state_directory,
+                    "RUNTIME_DIRECTORY": runtime_directory,
+                    **(env or {}),
+                }
             ),
         )
 
@@ -78,7 +87,7 @@ def run(*args, config=None, directory=None, env=None, timeout=DEADLINE):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=timeout,
-        env=plain_env(**(env or {})),
+        env=daemon_env(env or {}),
     )
     result.stdout = result.stdout.decode("utf-8", "replace")
     result.stderr = result.stderr.decode("utf-8", "replace")
