@@ -99,8 +99,10 @@ def test_an_actuator_comes_and_goes(house, value):
     house.peer.wait("lamp1/state", lambda state: set(state) == {"led_on", "fan"})
     house.peer.publish("lamp1/commands", {"fan": True})
     fan.wait("1\n")
+    house.peer.wait("lamp1/state", {"led_on": True, "fan": True})
+    mark = house.peer.mark()
     house.reload(house.config())
-    house.peer.wait("lamp1/state", {"led_on": True}, house.peer.mark() - 1)
+    house.peer.wait("lamp1/state", {"led_on": True}, mark)
     assert house.led.identity() == led
 
 
