@@ -3,6 +3,7 @@
 
 import ssl
 import subprocess
+import time
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from support import configs
 from support.broker import mosquitto
 from support.certs import Authority
-from support.fakes import OldBroker
+from support.fakes import BlackHole, OldBroker
 from support.process import free_port
 from support.wait import DEADLINE, holds_for, wait_until
 
@@ -138,6 +139,23 @@ def test_a_wrong_pre_shared_key_is_refused(start_broker, house, tmp_path):
     home = house(broker, f"tls = yes\npsk_identity = lamp1\npsk_file = {key}")
     home.is_refused("tls", "psk", "handshake", "ssl", "key")
     assert "badbad" not in home.daemon.log()
+
+
+def test_stopping_in_the_middle_of_a_tls_connect_is_a_clean_end(make_daemon, value):
+    """The thread that connects may be deep in OpenSSL, whose memory exit(3) frees under its feet."""
+    light, led = value("light", 250), value("led")
+    config = configs.nightlight(free_port(), light, led, broker="tls = yes")
+    hole = BlackHole()
+    try:
+        for i in range(12):
+            text = config.replace("port = ", f"port = {hole.port}\n# ")
+            daemon = make_daemon(f"lamp{i}", text.replace("id = lamp1", f"id = lamp{i}")).start()
+            count = len(hole.connections)
+            wait_until(lambda count=count: len(hole.connections) > count, "the connection")
+            time.sleep(0.01 * i)  # another phase of the connect each time
+            daemon.stop(timeout=3)
+    finally:
+        hole.close()
 
 
 PASSWORD = "open sesame #;= ä"
