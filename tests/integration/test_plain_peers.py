@@ -8,6 +8,7 @@ import pytest
 
 from support import configs
 from support.process import Process
+from support.wait import wait_until
 
 PEERS = pathlib.Path(__file__).parent / "peers"
 
@@ -47,3 +48,16 @@ def test_a_plain_server_leads_the_device(broker, start_daemon, start_script, val
     led.wait("0\n")
     light.write(12)
     led.wait("1\n")
+
+
+def test_a_device_that_subscribes_after_its_first_words_is_told_again(broker, start_daemon, connect):
+    """Many a tutorial publishes before its subscription has gone out: nobody heard the command."""
+    start_daemon("server1", configs.server(broker.port))
+    device = connect(broker, "server1/status")
+    device.wait("server1/status", lambda status: status["status"] == "online")
+    device.publish("tutorial/telemetry", {"light": 12})
+    wait_until(lambda: broker.grep("Sending PUBACK to server1 .*rc16"), "the command that nobody hears")
+    late = connect(broker, "tutorial/commands")
+    for _ in range(2):
+        device.publish("tutorial/telemetry", {"light": 12})
+    late.wait("tutorial/commands", {"led_on": True})

@@ -26,7 +26,7 @@ client.connect(host, int(port))
 client.loop_start()
 
 while True:
+    time.sleep(0.2)
     with open(light_file) as sensor:
         light = int(sensor.read())
     client.publish(device_id + "/telemetry", json.dumps({"light": light}))
-    time.sleep(0.2)
