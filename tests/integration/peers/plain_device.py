@@ -19,7 +19,10 @@ def on_message(client, userdata, message):
     print("LED on" if command["led_on"] else "LED off", flush=True)
 
 
-client = mqtt.Client()
+if hasattr(mqtt, "CallbackAPIVersion"):  # paho 2
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION1)
+else:
+    client = mqtt.Client()
 client.on_connect = on_connect
 client.on_message = on_message
 client.connect(host, int(port))

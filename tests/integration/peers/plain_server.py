@@ -20,7 +20,10 @@ def on_message(client, userdata, message):
     client.publish(device_id + "/commands", json.dumps(command))
 
 
-client = mqtt.Client()
+if hasattr(mqtt, "CallbackAPIVersion"):  # paho 2
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION1)
+else:
+    client = mqtt.Client()
 client.on_connect = on_connect
 client.on_message = on_message
 client.connect(host, int(port))

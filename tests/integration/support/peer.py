@@ -13,11 +13,17 @@ from support.wait import DEADLINE
 Message = namedtuple("Message", "topic payload qos retain received")
 
 
+def new_client(client_id="", protocol=mqtt.MQTTv311):
+    """A client with paho 1's callbacks, whichever paho it is: Debian 12 has 1.6, Debian 13 has 2."""
+    version = [mqtt.CallbackAPIVersion.VERSION1] if hasattr(mqtt, "CallbackAPIVersion") else []
+    return mqtt.Client(*version, client_id=client_id, protocol=protocol)
+
+
 class Peer:
     def __init__(self, port, *filters, host="127.0.0.1", client_id="", setup=None, protocol=mqtt.MQTTv5):
         self.messages = []
         self._changed = threading.Condition()
-        self._client = mqtt.Client(client_id, protocol=protocol)
+        self._client = new_client(client_id, protocol=protocol)
         self._client.on_message = self._on_message
         self._client.on_subscribe = self._on_subscribe
         self._client.on_connect = self._on_connect
