@@ -16,7 +16,7 @@
 
 // However badly the roles' goodbyes go, this ends it: SIGTERM promises 2 s.
 static const uint64_t stop_limit_usec = 1500 * USEC_PER_MSEC;
-// STATUS= is brought up to date at most this often, so that it costs next to nothing.
+// STATUS= is brought up to date with the counters at most this often: it costs next to nothing.
 static const uint64_t status_delay_usec = 5 * USEC_PER_SEC;
 
 static const uint64_t ready_limit_usec = 1 * USEC_PER_SEC;
@@ -65,19 +65,15 @@ static int on_status_timer(sd_event_source *source, uint64_t usec, void *userdat
     return 0;
 }
 
-static void on_role_changed(void *userdata)
+/* News shows in `systemctl status` at once, counters when it is time. */
+static void on_role_changed(void *userdata, bool news)
 {
     struct daemon *daemon = userdata;
     int enabled = SD_EVENT_OFF;
     sd_event_source_get_enabled(daemon->status_timer, &enabled);
-    if (enabled != SD_EVENT_OFF)
+    if (enabled != SD_EVENT_OFF && !news)
         return;
-    // At once when it has been quiet: a lost connection shows in `systemctl status` right away.
-    uint64_t told_mono_usec = 0, now_mono_usec = clock_mono_usec();
-    sd_event_source_get_time(daemon->status_timer, &told_mono_usec);
-    uint64_t next_mono_usec = told_mono_usec + status_delay_usec;
-    sd_event_source_set_time(daemon->status_timer,
-                             next_mono_usec > now_mono_usec ? next_mono_usec : now_mono_usec);
+    sd_event_source_set_time_relative(daemon->status_timer, news ? 0 : status_delay_usec);
     sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_ONESHOT);
 }
 
@@ -213,7 +209,8 @@ static int configure(struct daemon *daemon, struct config *config)
 
 struct reload {
     struct worker_job base; // first
-    struct daemon *daemon;
+    struct daemon *daemon;  // the main loop's; gone when the job was abandoned
+    const struct config_sources *sources;
     int result;
     struct config *config;
     struct config_errors errors;
@@ -240,7 +237,7 @@ static void free_reload(struct worker_job *base)
 static void run_reload(struct worker_job *base)
 {
     struct reload *reload = (struct reload *)base;
-    reload->result = config_load(reload->daemon->sources, &reload->config, &reload->errors);
+    reload->result = config_load(reload->sources, &reload->config, &reload->errors);
 }
 
 static void finish_reload(struct worker_job *base)
@@ -248,6 +245,10 @@ static void finish_reload(struct worker_job *base)
     struct reload *reload = (struct reload *)base;
     struct daemon *daemon = reload->daemon;
     int r = reload->result;
+    if (daemon->stopping) {
+        free_reload(base);
+        return;
+    }
     if (r < 0 && reload->errors.n_lines > 0) {
         daemon_log_errors(&reload->errors, "it is not reloaded, the old one stays in force");
     } else {
@@ -261,7 +262,7 @@ static void finish_reload(struct worker_job *base)
     free_reload(base);
     sd_notify(0, "READY=1");
     daemon->status[0] = '\0';
-    on_role_changed(daemon);
+    on_role_changed(daemon, true);
     if (daemon->reload_again)
         start_reload(daemon);
 }
@@ -279,6 +280,7 @@ static void start_reload(struct daemon *daemon)
     *reload = (struct reload){
         .base = { .run = run_reload, .done = finish_reload, .abandoned = free_reload },
         .daemon = daemon,
+        .sources = daemon->sources,
     };
     // sd_notify(3): RELOADING=1 wants the monotonic time of the notification with it.
     uint64_t now_usec = 0;
@@ -328,7 +330,7 @@ static int add_timers(struct daemon *daemon)
         r = sd_event_source_set_enabled(daemon->stop_timer, SD_EVENT_OFF);
     if (r >= 0)
         r = sd_event_add_time(daemon->event, &daemon->status_timer, CLOCK_BOOTTIME, 0,
-                              USEC_PER_SEC / 2, on_status_timer, daemon);
+                              100 * USEC_PER_MSEC, on_status_timer, daemon);
     if (r >= 0)
         r = sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_OFF);
     if (r >= 0)

@@ -168,14 +168,15 @@ int config_load(const struct config_sources *sources, struct config **ret_config
 
 struct config *config_ref(struct config *config)
 {
-    assert(config->n_references > 0);
-    config->n_references++;
+    unsigned n_before = atomic_fetch_add(&config->n_references, 1);
+    assert(n_before > 0);
+    (void)n_before;
     return config;
 }
 
 void config_unref(struct config *config)
 {
-    if (!config || --config->n_references > 0)
+    if (!config || atomic_fetch_sub(&config->n_references, 1) > 1)
         return;
     for (size_t i = 0; i < config->n_sections; i++)
         build_free_section(config->sections[i]);

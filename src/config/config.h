@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -117,7 +118,7 @@ struct config_section {
 };
 
 struct config {
-    unsigned n_references;
+    atomic_uint n_references; // workers hold some
     size_t n_sections;
     struct config_section **sections; // unnamed ones first, then in the order of the files
     // Shortcuts into sections:

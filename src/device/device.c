@@ -62,7 +62,7 @@ static void publish_state(struct device *device)
     }
     fputc('}', out);
     if (fclose(out) == 0)
-        uplink_publish(device->uplink, device->topics.state, payload, 1, true);
+        uplink_publish(device->uplink, device->topics.state, payload, 1, true, 0);
     free(payload);
 }
 
@@ -76,7 +76,7 @@ static void on_actuator_changed(void *userdata, struct actuator *actuator)
             return;
     }
     publish_state(device);
-    device->handlers->changed(device->userdata);
+    device->handlers->changed(device->userdata, true);
 }
 
 /* --- commands ----------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ static void on_publish(void *userdata, const char *topic, const char *payload, i
     struct device *device = userdata;
     if (device->stopping)
         return;
-    int r = uplink_publish(device->uplink, topic, payload, qos, retain);
+    int r = uplink_publish(device->uplink, topic, payload, qos, retain, 0);
     if (!ratelimit_pass(&device->story, clock_mono_usec(), NULL))
         return;
     log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "TOPIC", topic }),
@@ -167,7 +167,7 @@ static void on_publish(void *userdata, const char *topic, const char *payload, i
 static void on_telemetry_changed(void *userdata)
 {
     struct device *device = userdata;
-    device->handlers->changed(device->userdata);
+    device->handlers->changed(device->userdata, true);
 }
 
 static const struct telemetry_handlers telemetry_handlers = {
@@ -193,10 +193,10 @@ static void on_message(void *userdata, const struct mqtt_message *message)
     take_command(userdata, message); // nothing else is subscribed to
 }
 
-static void on_changed(void *userdata)
+static void on_changed(void *userdata, bool news)
 {
     struct device *device = userdata;
-    device->handlers->changed(device->userdata);
+    device->handlers->changed(device->userdata, news);
 }
 
 static void on_stopped(void *userdata, struct uplink *uplink)

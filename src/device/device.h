@@ -14,7 +14,8 @@
 struct device;
 
 struct device_handlers {
-    void (*changed)(void *userdata); // what device_describe() says has changed
+    // What device_describe() says has changed; news: more than a counter.
+    void (*changed)(void *userdata, bool news);
     void (*stopped)(void *userdata); // after device_stop()
 };
 

@@ -7,13 +7,17 @@
 
 #include <string.h>
 
-enum { N_MIDS = UINT16_MAX + 1 };
+enum {
+    N_MIDS = UINT16_MAX + 1,
+    N_TAGS = 1024, // ids come in turn: what is in flight shares no place, unless it is very old
+};
 
 struct entry {
     struct entry *next;
     size_t size; // topic and payload, as counted against OUTBOX_MAX_BYTES
     int qos;
     bool retain;
+    uint64_t tag;
     const char *payload; // behind the topic
     char topic[];
 };
@@ -30,6 +34,11 @@ struct outbox {
     uint8_t is_ours[N_MIDS / 8]; // a bit a message id
     bool is_sending;             // within mqtt_publish(), which may call outbox_published()
     int sending_mid;             // of that message; 0 once it is acknowledged
+
+    struct {
+        int mid;
+        uint64_t tag;
+    } tags[N_TAGS]; // at mid % N_TAGS
 
     uint64_t n_sent, n_dropped, n_rejected;
 };
@@ -90,7 +99,7 @@ static bool take_ours(struct outbox *outbox, int mid)
 
 /* Hands one message over. It may be acknowledged before mqtt_publish() returns. */
 static int send_now(struct outbox *outbox, const char *topic, const char *payload,
-                    size_t payload_size, int qos, bool retain)
+                    size_t payload_size, int qos, bool retain, uint64_t tag)
 {
     outbox->n_in_flight++;
     outbox->is_sending = true;
@@ -103,6 +112,8 @@ static int send_now(struct outbox *outbox, const char *topic, const char *payloa
         outbox->n_dropped++;
     } else if (outbox->sending_mid > 0) {
         set_ours(outbox, outbox->sending_mid, true);
+        outbox->tags[outbox->sending_mid % N_TAGS].mid = outbox->sending_mid;
+        outbox->tags[outbox->sending_mid % N_TAGS].tag = tag;
     }
     return r;
 }
@@ -115,11 +126,12 @@ static void fill_window(struct outbox *outbox)
     while (outbox->head && outbox->n_in_flight < outbox->max_inflight) {
         _cleanup_(freep) struct entry *entry = pop(outbox);
         send_now(outbox, entry->topic, entry->payload, strlen(entry->payload), entry->qos,
-                 entry->retain);
+                 entry->retain, entry->tag);
     }
 }
 
-static int push(struct outbox *outbox, const char *topic, const char *payload, int qos, bool retain)
+static int push(struct outbox *outbox, const char *topic, const char *payload, int qos, bool retain,
+                uint64_t tag)
 {
     size_t topic_size = strlen(topic) + 1;
     size_t size = topic_size + strlen(payload) + 1;
@@ -132,6 +144,7 @@ static int push(struct outbox *outbox, const char *topic, const char *payload, i
         .size = size,
         .qos = qos,
         .retain = retain,
+        .tag = tag,
         .payload = entry->topic + topic_size,
     };
     memcpy(entry->topic, topic, topic_size);
@@ -144,16 +157,16 @@ static int push(struct outbox *outbox, const char *topic, const char *payload, i
 }
 
 int outbox_publish(struct outbox *outbox, const char *topic, const char *payload, int qos,
-                   bool retain)
+                   bool retain, uint64_t tag)
 {
     int r = -ENOTCONN;
     if (outbox->is_connected) {
         if (!outbox->head && !outbox->is_sending && outbox->n_in_flight < outbox->max_inflight) {
-            r = send_now(outbox, topic, payload, strlen(payload), qos, retain);
+            r = send_now(outbox, topic, payload, strlen(payload), qos, retain, tag);
             fill_window(outbox); // what a handler has published meanwhile
             return r;
         }
-        r = push(outbox, topic, payload, qos, retain);
+        r = push(outbox, topic, payload, qos, retain, tag);
     }
     if (r < 0)
         outbox->n_dropped++;
@@ -175,10 +188,12 @@ void outbox_disconnected(struct outbox *outbox)
         free(pop(outbox));
 }
 
-bool outbox_published(struct outbox *outbox, int mid, int reason_code)
+bool outbox_published(struct outbox *outbox, int mid, int reason_code, uint64_t *ret_tag)
 {
     if (!take_ours(outbox, mid))
         return false;
+    if (ret_tag)
+        *ret_tag = outbox->tags[mid % N_TAGS].mid == mid ? outbox->tags[mid % N_TAGS].tag : 0;
     outbox->n_in_flight--;
     if (reason_code >= 0x80) // MQTT 5.0, section 2.4
         outbox->n_rejected++;

@@ -39,19 +39,23 @@ DEFINE_CLEANUP(struct outbox *, outbox_free)
 
 /*
  * Takes a message. 0 if it is sent or waits for the window; else it was dropped and counted:
- * -ENOTCONN, -ENOBUFS (a bound was reached), -ENOMEM, or what mqtt_publish() says.
+ * -ENOTCONN, -ENOBUFS (a bound was reached), -ENOMEM, or what mqtt_publish() says. tag is given
+ * back with the acknowledgement; 0 for none.
  */
 int outbox_publish(struct outbox *outbox, const char *topic, const char *payload, int qos,
-                   bool retain);
+                   bool retain, uint64_t tag);
 
 void outbox_connected(struct outbox *outbox);
 
 /* Drops and counts what waits and what is in flight. */
 void outbox_disconnected(struct outbox *outbox);
 
-/* Takes an acknowledgement and sends what waited for its place. Returns whether mid was one of
- * ours. */
-bool outbox_published(struct outbox *outbox, int mid, int reason_code);
+/*
+ * Takes an acknowledgement and sends what waited for its place. Returns whether mid was one of
+ * ours; then *ret_tag (may be NULL) is the message's tag, or 0 if it is not remembered: what is in
+ * flight for a very long time may lose its tag.
+ */
+bool outbox_published(struct outbox *outbox, int mid, int reason_code, uint64_t *ret_tag);
 
 bool outbox_is_empty(const struct outbox *outbox);
 void outbox_count(const struct outbox *outbox, struct outbox_counters *ret_counters);

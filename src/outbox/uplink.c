@@ -15,7 +15,8 @@
 #include "util/strings.h"
 
 enum {
-    MAX_SUBSCRIPTIONS = 8, // names of those whose SUBACK is awaited
+    NO_MATCHING_SUBSCRIBERS = 0x10, // MQTT 5.0, section 3.4.2.1
+    MAX_SUBSCRIPTIONS = 8,          // names of those whose SUBACK is awaited
 };
 
 static const uint64_t status_interval_usec = 60 * USEC_PER_SEC;
@@ -87,7 +88,7 @@ static void publish_status(struct uplink *uplink, const char *status)
         return;
     _cleanup_(freep) char *payload = format_status(uplink, status);
     if (payload)
-        outbox_publish(uplink->outbox, uplink->status_topic, payload, 1, true);
+        outbox_publish(uplink->outbox, uplink->status_topic, payload, 1, true, 0);
 }
 
 static void schedule_status(struct uplink *uplink, uint64_t delay_usec)
@@ -148,7 +149,7 @@ static void on_connected(void *userdata, bool session_present)
     publish_status(uplink, "online");
     schedule_status(uplink, status_interval_usec);
     uplink->handlers->connected(uplink->userdata);
-    uplink->handlers->changed(uplink->userdata);
+    uplink->handlers->changed(uplink->userdata, true);
 }
 
 static void on_disconnected(void *userdata, bool was_connected, const char *reason,
@@ -169,11 +170,13 @@ static void on_disconnected(void *userdata, bool was_connected, const char *reas
     int level = was_connected || passes ? LOG_WARNING : LOG_DEBUG;
     if (was_connected)
         log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_DISCONNECTED)),
-               "connection to the broker lost: %s; trying again in %s", reason, span);
+               "%s: connection to the broker lost: %s; trying again in %s", uplink->client_id,
+               reason, span);
     else
         log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_CONNECT_FAILED)),
-               "cannot connect to the broker: %s; trying again in %s, and for ever", reason, span);
-    uplink->handlers->changed(uplink->userdata);
+               "%s: cannot connect to the broker: %s; trying again in %s, and for ever",
+               uplink->client_id, reason, span);
+    uplink->handlers->changed(uplink->userdata, true);
 }
 
 static void on_message(void *userdata, const struct mqtt_message *message)
@@ -186,14 +189,17 @@ static void on_message(void *userdata, const struct mqtt_message *message)
 static void on_published(void *userdata, int mid, int reason_code)
 {
     struct uplink *uplink = userdata;
-    outbox_published(uplink->outbox, mid, reason_code);
+    uint64_t tag = 0;
+    outbox_published(uplink->outbox, mid, reason_code, &tag);
+    if (reason_code == NO_MATCHING_SUBSCRIBERS && tag > 0 && uplink->handlers->unheard)
+        uplink->handlers->unheard(uplink->userdata, tag);
     if (reason_code >= 0x80)
         log_warning(NULL, "the broker refused a message (MQTT reason code 0x%02x)",
                     (unsigned)reason_code);
     if (uplink->stopping && outbox_is_empty(uplink->outbox))
         finish_soon(uplink);
     else
-        uplink->handlers->changed(uplink->userdata);
+        uplink->handlers->changed(uplink->userdata, false);
 }
 
 static void on_subscribed(void *userdata, int mid, int granted)
@@ -358,11 +364,11 @@ bool uplink_is_connected(const struct uplink *uplink)
 }
 
 int uplink_publish(struct uplink *uplink, const char *topic, const char *payload, int qos,
-                   bool retain)
+                   bool retain, uint64_t tag)
 {
-    int r = outbox_publish(uplink->outbox, topic, payload, qos, retain);
+    int r = outbox_publish(uplink->outbox, topic, payload, qos, retain, tag);
     if (r < 0)
-        uplink->handlers->changed(uplink->userdata);
+        uplink->handlers->changed(uplink->userdata, false);
     return r;
 }
 
@@ -387,7 +393,7 @@ void uplink_count_rejected(struct uplink *uplink)
         uplink->status_is_soon = true;
         schedule_status(uplink, status_soon_usec);
     }
-    uplink->handlers->changed(uplink->userdata);
+    uplink->handlers->changed(uplink->userdata, false);
 }
 
 const char *uplink_describe(const struct uplink *uplink, char *out, size_t size)

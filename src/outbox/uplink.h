@@ -23,7 +23,10 @@ struct uplink_handlers {
     void (*connected)(void *userdata);
     void (*message)(void *userdata, const struct mqtt_message *message);
     void (*add_status)(void *userdata, struct json_object *status); // further members; may be NULL
-    void (*changed)(void *userdata); // what uplink_describe() says has changed
+    // What uplink_describe() says has changed; news: more than a counter.
+    void (*changed)(void *userdata, bool news);
+    // The broker took a message with this tag (not 0) and had nobody to give it to (MQTT 5).
+    void (*unheard)(void *userdata, uint64_t tag);          // may be NULL
     void (*stopped)(void *userdata, struct uplink *uplink); // after uplink_stop(): free it now
 };
 
@@ -50,7 +53,7 @@ bool uplink_is_connected(const struct uplink *uplink);
 
 /* As outbox_publish(). */
 int uplink_publish(struct uplink *uplink, const char *topic, const char *payload, int qos,
-                   bool retain);
+                   bool retain, uint64_t tag);
 
 /* Subscribes with QoS 1; a failure or a refusal is logged, with the filter. */
 void uplink_subscribe(struct uplink *uplink, const char *filter);

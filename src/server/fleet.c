@@ -148,6 +148,14 @@ struct fleet_device *fleet_find(struct fleet *fleet, struct topic_slice id)
     return find(fleet, hash_id(id), id);
 }
 
+struct fleet_device *fleet_find_hash(struct fleet *fleet, uint64_t hash)
+{
+    struct fleet_device *device = *bucket(fleet, hash);
+    while (device && device->hash != hash)
+        device = device->next;
+    return device;
+}
+
 int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device **ret_device,
                bool *ret_new)
 {

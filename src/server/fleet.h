@@ -23,6 +23,7 @@ struct fleet_rule {
     uint32_t sent_epoch; // the server's epoch when its command was last sent; 0: never
     bool applies;        // the device is one of the rule's
     bool unknown_logged;
+    bool is_held; // a change waits for its time
 };
 
 struct fleet_device {
@@ -32,6 +33,7 @@ struct fleet_device {
     struct expr_reading *readings; // n_slots
     struct fleet_rule *rules;      // n_rules
     char *group;                   // as its topic says; NULL
+    uint8_t n_unheard;             // commands in a row that nobody was there for
     bool online;                   // as its last status message says
     char id[];
 };
@@ -45,6 +47,9 @@ size_t fleet_count(const struct fleet *fleet);
 
 /* The device with that id, or NULL. */
 struct fleet_device *fleet_find(struct fleet *fleet, struct topic_slice id);
+
+/* The device with that hash; of two that share one, either. NULL if there is none. */
+struct fleet_device *fleet_find_hash(struct fleet *fleet, uint64_t hash);
 
 /*
  * The device with that id, now the one last heard of; a new one, all zeros, if need be: *ret_new.

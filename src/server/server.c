@@ -20,6 +20,7 @@ enum {
     // A burst of messages for us at QoS 1: with the default of 20 in flight, mosquitto's queue of
     // 1,000 behind them drops more than half of 20,000.
     RECEIVE_MAXIMUM = 65535,
+    MAX_UNHEARD = 5,  // commands in a row that a device is sent again since nobody got them
     MAX_HELD = 10000, // held changes with a timer of their own; more wait for their next reading
 };
 
@@ -40,7 +41,7 @@ struct server {
     uint32_t epoch;
     uint64_t serial;   // of the message at work, so that each rule is evaluated once for it
     uint64_t *visited; // by rule: serial of the last message that evaluated it
-    struct held *held; // changes that wait for `hold` to be over
+    struct held *held; // changes that wait for `hold` to be over, each with its timer
     size_t n_held;
 
     uint64_t n_received, n_rejected_telemetry;
@@ -72,7 +73,8 @@ static int send_command(struct server *server, const struct fleet_device *device
     _cleanup_(freep) char *topic = NULL;
     int r = intake_command_topic(server->intake, device->id, device->group, &topic);
     if (r >= 0)
-        r = uplink_publish(server->uplink, topic, command->json, (int)rule->config->qos, false);
+        r = uplink_publish(server->uplink, topic, command->json, (int)rule->config->qos, false,
+                           device->hash);
     if (r == 0 && ratelimit_pass(&server->story, clock_mono_usec(), NULL))
         log_info(LOG_FIELDS({ "DEVICE", device->id }, { "RULE", rule->section->name },
                             { "TOPIC", topic }),
@@ -105,20 +107,18 @@ static int on_held(sd_event_source *source, uint64_t usec, void *userdata)
     const struct topic_slice id = { held->id, strlen(held->id) };
     struct fleet_device *device = fleet_find(server->fleet, id);
     remove_held(server, held);
-    if (device)
-        evaluate(server, device, rule, clock_mono_usec(), false);
+    if (!device) // forgotten meanwhile
+        return 0;
+    device->rules[rule].is_held = false;
+    evaluate(server, device, rule, clock_mono_usec(), false);
     return 0;
 }
 
 /* Looks again when the hold is over, in case no reading comes by then. */
-static void hold(struct server *server, const struct fleet_device *device, size_t rule,
+static void hold(struct server *server, struct fleet_device *device, size_t rule,
                  uint64_t retry_mono_usec)
 {
-    for (const struct held *held = server->held; held; held = held->next) {
-        if (held->rule == rule && strcmp(held->id, device->id) == 0)
-            return;
-    }
-    if (server->n_held >= MAX_HELD)
+    if (device->rules[rule].is_held || server->n_held >= MAX_HELD)
         return;
     struct held *held = calloc(1, sizeof(*held) + strlen(device->id) + 1);
     if (!held)
@@ -134,6 +134,7 @@ static void hold(struct server *server, const struct fleet_device *device, size_
     held->next = server->held;
     server->held = held;
     server->n_held++;
+    device->rules[rule].is_held = true;
 }
 
 /*
@@ -151,8 +152,10 @@ static void evaluate(struct server *server, struct fleet_device *device, size_t 
     ruleset_evaluate(server->rules, i, device, now_mono_usec, &result);
     if (result.retry_mono_usec > 0)
         hold(server, device, i, result.retry_mono_usec);
-    if (result.changed)
+    if (result.changed) {
         state->sent_epoch = 0;
+        device->n_unheard = 0;
+    }
     bool always = rule->config->send == SEND_ALWAYS && has_reading;
     if (result.unknown || !result.command || (state->sent_epoch == server->epoch && !always))
         return;
@@ -349,6 +352,21 @@ static void on_connected(void *userdata)
     intake_filters(server->intake, subscribe, server);
 }
 
+/*
+ * Nobody had subscribed to a device's commands: a plain one may publish before it subscribes. It
+ * gets them again with its next readings, but not for ever: it may be one that never listens.
+ */
+static void on_unheard(void *userdata, uint64_t tag)
+{
+    struct server *server = userdata;
+    struct fleet_device *device = fleet_find_hash(server->fleet, tag);
+    if (!device || device->n_unheard == MAX_UNHEARD)
+        return;
+    device->n_unheard++;
+    for (size_t i = 0; i < ruleset_n_rules(server->rules); i++)
+        device->rules[i].sent_epoch = 0;
+}
+
 static void add_status(void *userdata, struct json_object *status)
 {
     struct server *server = userdata;
@@ -356,10 +374,10 @@ static void add_status(void *userdata, struct json_object *status)
     json_object_object_add(status, "devices", json_object_new_uint64(fleet_count(server->fleet)));
 }
 
-static void on_changed(void *userdata)
+static void on_changed(void *userdata, bool news)
 {
     struct server *server = userdata;
-    server->handlers->changed(server->userdata);
+    server->handlers->changed(server->userdata, news);
 }
 
 static void on_stopped(void *userdata, struct uplink *uplink)
@@ -382,6 +400,7 @@ static const struct uplink_handlers uplink_handlers = {
     .message = on_message,
     .add_status = add_status,
     .changed = on_changed,
+    .unheard = on_unheard,
     .stopped = on_stopped,
 };
 

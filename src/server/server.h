@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
@@ -12,7 +13,8 @@
 struct server;
 
 struct server_handlers {
-    void (*changed)(void *userdata); // what server_describe() says has changed
+    // What server_describe() says has changed; news: more than a counter.
+    void (*changed)(void *userdata, bool news);
     void (*stopped)(void *userdata); // after server_stop()
 };
 

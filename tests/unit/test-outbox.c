@@ -38,10 +38,10 @@ int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size
     memcpy(client.last_payload, payload, payload_size);
     client.last_payload[payload_size] = '\0';
     if (client.acks_at_once) {
-        assert_true(outbox_published(client.outbox, client.last_mid, 0));
+        assert_true(outbox_published(client.outbox, client.last_mid, 0, NULL));
         if (client.answers) {
             client.answers = false;
-            assert_int_equal(outbox_publish(client.outbox, "t", "answer", 0, false), 0);
+            assert_int_equal(outbox_publish(client.outbox, "t", "answer", 0, false, 0), 0);
         }
     }
     return 0;
@@ -79,7 +79,7 @@ static void assert_counters(uint64_t sent, uint64_t dropped, uint64_t rejected, 
 
 static int publish(const char *payload)
 {
-    return outbox_publish(client.outbox, "t", payload, 1, false);
+    return outbox_publish(client.outbox, "t", payload, 1, false, 0);
 }
 
 static void window_is_kept_and_order_too(void **state)
@@ -91,12 +91,12 @@ static void window_is_kept_and_order_too(void **state)
     assert_string_equal(client.last_payload, "2");
     assert_counters(0, 0, 0, 3, 3);
     for (int mid = 1; mid <= 3; mid++) {
-        assert_true(outbox_published(client.outbox, mid, 0));
+        assert_true(outbox_published(client.outbox, mid, 0, NULL));
         assert_int_equal(client.last_payload[0], '2' + mid);
     }
     assert_counters(3, 0, 0, 0, 3);
     for (int mid = 6; mid >= 4; mid--)
-        assert_true(outbox_published(client.outbox, mid, 0));
+        assert_true(outbox_published(client.outbox, mid, 0, NULL));
     assert_counters(6, 0, 0, 0, 0);
 }
 
@@ -104,13 +104,13 @@ static void foreign_and_repeated_acknowledgements_change_nothing(void **state)
 {
     (void)state;
     assert_int_equal(publish("x"), 0);
-    assert_false(outbox_published(client.outbox, 2, 0));
-    assert_false(outbox_published(client.outbox, 0, 0));
-    assert_false(outbox_published(client.outbox, -1, 0));
-    assert_false(outbox_published(client.outbox, UINT16_MAX + 1, 0));
+    assert_false(outbox_published(client.outbox, 2, 0, NULL));
+    assert_false(outbox_published(client.outbox, 0, 0, NULL));
+    assert_false(outbox_published(client.outbox, -1, 0, NULL));
+    assert_false(outbox_published(client.outbox, UINT16_MAX + 1, 0, NULL));
     assert_counters(0, 0, 0, 0, 1);
-    assert_true(outbox_published(client.outbox, 1, 0));
-    assert_false(outbox_published(client.outbox, 1, 0));
+    assert_true(outbox_published(client.outbox, 1, 0, NULL));
+    assert_false(outbox_published(client.outbox, 1, 0, NULL));
     assert_counters(1, 0, 0, 0, 0);
 }
 
@@ -118,9 +118,10 @@ static void refused_message_is_no_delivery(void **state)
 {
     (void)state;
     assert_int_equal(publish("x"), 0);
-    assert_true(outbox_published(client.outbox, 1, 0x87));
+    assert_true(outbox_published(client.outbox, 1, 0x87, NULL));
     assert_int_equal(publish("y"), 0);
-    assert_true(outbox_published(client.outbox, 2, 0x10)); // no matching subscribers: a success
+    assert_true(
+        outbox_published(client.outbox, 2, 0x10, NULL)); // no matching subscribers: a success
     assert_counters(1, 0, 1, 0, 0);
 }
 
@@ -133,7 +134,7 @@ static void disconnection_drops_and_counts_all(void **state)
     assert_counters(0, 5, 0, 0, 0);
     assert_int_equal(publish("x"), -ENOTCONN);
     assert_counters(0, 6, 0, 0, 0);
-    assert_false(outbox_published(client.outbox, 1, 0)); // of the connection before
+    assert_false(outbox_published(client.outbox, 1, 0, NULL)); // of the connection before
     outbox_connected(client.outbox);
     assert_int_equal(publish("x"), 0);
     assert_counters(0, 6, 0, 0, 1);
@@ -146,7 +147,7 @@ static void bound_on_messages_holds(void **state)
         assert_int_equal(publish("x"), 0);
     assert_int_equal(publish("x"), -ENOBUFS);
     assert_counters(0, 1, 0, OUTBOX_MAX_MESSAGES, MAX_INFLIGHT);
-    assert_true(outbox_published(client.outbox, 1, 0));
+    assert_true(outbox_published(client.outbox, 1, 0, NULL));
     assert_int_equal(publish("x"), 0);
 }
 
@@ -199,7 +200,7 @@ static void message_that_the_client_will_not_take_is_dropped(void **state)
     for (int i = 0; i < 5; i++)
         assert_int_equal(publish("x"), 0);
     client.result = -ENOTCONN; // broken, and disconnected() not yet called
-    assert_true(outbox_published(client.outbox, 1, 0));
+    assert_true(outbox_published(client.outbox, 1, 0, NULL));
     assert_counters(1, 3, 0, 0, 2);
 }
 
