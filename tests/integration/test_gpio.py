@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Lines that the kernel of this machine does not have: tests/gpioshim answers in its place."""
+
+import ctypes
+import pathlib
+import statistics
+import subprocess
+import time
+
+import pytest
+
+from support import configs
+from support.daemon import binary
+from support.process import free_port
+from support.wait import wait_until
+from test_local_rules import assert_ends_in_time, dead_name_server  # noqa: F401
+
+BUTTON, LAMP, PUMP = 0, 1, 2
+
+CONFIG = """
+[sensor button]
+driver = gpio
+chip = bank
+line = BUTTON
+edge = both
+interval = 1min
+
+[actuator lamp]
+driver = gpio
+chip = bank
+line = LAMP
+
+[actuator pump]
+driver = gpio
+chip = bank
+line = PUMP
+active_low = yes
+"""
+
+RULE = """
+[rule light]
+where = device
+when = button == 1
+then = {"lamp": true}
+else = {"lamp": false}
+"""
+
+
+def shim_path():
+    return pathlib.Path(binary()).parent / "libgpioshim.so"
+
+
+def preload():
+    """libasan has to come before all others, where the daemon has it."""
+    needed = subprocess.run(["ldd", binary()], capture_output=True, text=True).stdout
+    sanitizer = [word for word in needed.split() if word.startswith("/") and "libasan" in word]
+    return " ".join([*sanitizer, str(shim_path())])
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """The chip, and the environment in which a daemon finds it."""
+    if not shim_path().exists():
+        pytest.skip(f"{shim_path()} is not built")
+    shim = ctypes.CDLL(str(shim_path()))
+    world = str(tmp_path / "gpio")
+    assert shim.gpioshim_create(world.encode()) == 0
+    shim.chip = shim.gpioshim_add_chip(b"bank", b"BUTTON LAMP PUMP")
+    shim.env = {"LD_PRELOAD": preload(), "GPIOSHIM": world}
+    return shim
+
+
+def is_held(lines, line):
+    return lines.gpioshim_is_held(lines.chip, line)
+
+
+def test_an_edge_is_published_at_once_and_a_command_moves_a_line(lines, broker, start_daemon, connect):
+    peer = connect(broker, "#")
+    start_daemon("lamp1", configs.base(broker.port, "device") + CONFIG, env=lines.env)
+    peer.wait("lamp1/telemetry", {"button": 0})
+    mark = peer.mark()
+    lines.gpioshim_set(lines.chip, BUTTON, 1)
+    peer.wait("lamp1/telemetry", {"button": 1}, mark)
+    peer.publish("lamp1/commands", {"lamp": True, "pump": False})
+    peer.wait("lamp1/state", {"lamp": True, "pump": False})
+    assert lines.gpioshim_level(lines.chip, LAMP) == 1
+    assert lines.gpioshim_level(lines.chip, PUMP) == 1, "active_low: off is high"
+
+
+def test_an_edge_reaches_the_output_while_the_name_server_hangs(dead_name_server, lines, start_daemon):  # noqa: F811
+    prefix, server = dead_name_server
+    config = configs.base(1883, "device").replace("127.0.0.1", "broker.invalid.example")
+    daemon = start_daemon("lamp1", config + CONFIG + RULE, prefix=prefix, env=lines.env)
+    wait_until(lambda: server.questions, "the look-up")
+    wait_until(lambda: is_held(lines, BUTTON) and is_held(lines, LAMP), "the lines")
+    times = []
+    for i in range(100):
+        level = (i + 1) % 2
+        begin = time.monotonic()
+        lines.gpioshim_set(lines.chip, BUTTON, level)
+        while lines.gpioshim_level(lines.chip, LAMP) != level:
+            assert time.monotonic() - begin < 5, "no reaction"
+        times.append(time.monotonic() - begin)
+    # A sanitizer build on a shared machine; bench/ is the place for microseconds.
+    assert statistics.median(times) < 0.02, times
+    assert sorted(times)[95] < 0.1, times
+    assert_ends_in_time(daemon)
+
+
+def test_a_chip_that_goes_away_costs_only_its_own(lines, broker, start_daemon, connect, value):
+    light = value("light", 7)
+    config = configs.base(broker.port, "device") + configs.sensor("light", light) + CONFIG
+    peer = connect(broker, "#")
+    daemon = start_daemon("lamp1", config.replace("interval = 1min", "interval = 100ms"), env=lines.env)
+    peer.wait("lamp1/telemetry", {"button": 0, "light": 7})
+    lines.gpioshim_remove(lines.chip)
+    daemon.wait_log("^warning sensor button: ")
+    mark = peer.mark()
+    peer.wait("lamp1/telemetry", {"light": 7}, mark)
+    lines.chip = lines.gpioshim_add_chip(b"bank", b"BUTTON LAMP PUMP")
+    daemon.wait_log("^notice +sensor button is back")
+    mark = peer.mark()
+    lines.gpioshim_set(lines.chip, BUTTON, 1)
+    peer.wait("lamp1/telemetry", {"button": 1, "light": 7}, mark)
+
+
+def test_a_line_that_is_not_there_is_named_with_those_that_are(lines, start_daemon):
+    config = configs.base(free_port(), "device") + CONFIG.replace("chip = bank", "chip = bnak")
+    daemon = start_daemon("lamp1", config, env=lines.env)
+    daemon.wait_log("^warning sensor button: there is no GPIO chip 'bnak', but gpiochip0 .bank.")
