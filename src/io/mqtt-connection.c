@@ -291,14 +291,17 @@ enum mqtt_failure mqtt_connection_explain(const struct mqtt_connection *connecti
         return MQTT_FAILED;
     }
     // A peer that closes without the alert that TLS asks for has closed, no more.
-    if (tls && complaint[0] && !strstr(complaint, "unexpected eof")) {
-        snprintf(reason, size, "%s: TLS: %s", where, complaint);
-        return MQTT_FAILED;
-    }
-    // The alert that says so comes with a reset, which often overtakes it.
-    if (tls && !complaint[0] && connection->connack < 0 && error == EPROTO) {
+    bool closed = strstr(complaint, "unexpected eof");
+    // The alert that says what is missing comes with a reset, which often overtakes it. A newer
+    // libmosquitto (2.0.21, not 2.0.11) has a line for that, else only the errno tells.
+    bool reset = strstr(complaint, "reset by peer") || (!complaint[0] && error == EPROTO);
+    if (tls && reset && connection->connack < 0) {
         snprintf(reason, size, "%s: TLS: broken off by the broker (a client certificate required?)",
                  where);
+        return MQTT_FAILED;
+    }
+    if (tls && complaint[0] && !closed) {
+        snprintf(reason, size, "%s: TLS: %s", where, complaint);
         return MQTT_FAILED;
     }
     if (tls && complaint[0])
