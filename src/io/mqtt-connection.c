@@ -268,6 +268,13 @@ static const char *explain_code(const struct mqtt_connection *connection, int rc
         return "keepalive: no answer to PINGREQ";
     case MOSQ_ERR_ERRNO:
         return error ? strerror(error) : "closed by the broker";
+    case MOSQ_ERR_PROTOCOL:
+    case MOSQ_ERR_MALFORMED_PACKET:
+        // What an old broker answers to MQTT 5, where the library does not know it for a refusal.
+        return connection->connack == 0
+                   ? mosquitto_strerror(rc)
+                   : "its answer is not that of an MQTT broker, or it does not "
+                     "speak this protocol version";
     default:
         return mosquitto_strerror(rc);
     }
