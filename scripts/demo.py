@@ -41,10 +41,12 @@ else = {{"led_on": false}}
 """
 DAY = "driver = sim\nwave = sine\nmin = 0\nmax = 1023\nperiod = {seconds}s"
 FILE = "driver = file\npath = {path}"
-HEIGHT = 10
 WIDTH = 64
-LINES = 8  # of the conversation
+# Rows on the screen: of the plot, of the conversation, and of all that stands around them.
+PLOT_ROWS, CONVERSATION_ROWS, OTHER_ROWS = (6, 12), (4, 10), 8
 ONCE_LIMIT_SECONDS = 60
+TITLE = "The lamp goes on when the light falls below 300, and off above 320."
+CLEAR = "\x1b[2J"
 
 
 class Show:
@@ -54,11 +56,10 @@ class Show:
         self.hint = hint
         self.live = live
         self.light = collections.deque(maxlen=WIDTH)  # (light, lamp)
-        self.lines = collections.deque(maxlen=LINES)
+        self.lines = collections.deque(maxlen=CONVERSATION_ROWS[1])
         self.lamp = None
         self.has_been_on = False
         self.has_gone_off = False
-        self.n_drawn = 0
 
     def take(self, topic, payload):
         """Takes one message as mosquitto_sub -v printed it."""
@@ -90,29 +91,41 @@ class Show:
         else:
             print(line, flush=True)
 
-    def plot(self):
-        top = max([1023] + [light for light, _ in self.light])
+    def plot(self, height, width):
+        shown = list(self.light)[-width:]
+        top = max([1023] + [light for light, _ in shown])
+        threshold = int(300 * height / top) + 1
         rows = []
-        for row in range(HEIGHT, 0, -1):
-            low = top * (row - 1) / HEIGHT
-            bars = "".join("█" if light > low else " " for light, _ in self.light)
-            label = {HEIGHT: f"{top:5.0f}", 3: "  300"}.get(row, "     ")
+        for row in range(height, 0, -1):
+            low = top * (row - 1) / height
+            bars = "".join("█" if light > low else " " for light, _ in shown)
+            label = {height: f"{top:5.0f}", threshold: "  300"}.get(row, "     ")
             rows.append(f"{label} │{bars}")
-        rows.append("      └" + "─" * WIDTH)
-        lamp = "".join("●" if on else "·" for _, on in self.light)
+        rows.append("      └" + "─" * width)
+        lamp = "".join("●" if on else "·" for _, on in shown)
         rows.append(f" lamp  \x1b[33m{lamp}\x1b[0m")
         return rows
 
     def draw(self):
+        """Draws all of it anew, as the terminal may have another size by now."""
+        columns, rows = shutil.get_terminal_size()
+        n_lines = min(max((rows - OTHER_ROWS) // 2, CONVERSATION_ROWS[0]), CONVERSATION_ROWS[1])
+        height = min(max(rows - OTHER_ROWS - n_lines, PLOT_ROWS[0]), PLOT_ROWS[1])
         state = {None: "not known yet", True: "\x1b[33m● on\x1b[0m", False: "· off"}[self.lamp]
         light = f"{self.light[-1][0]:.0f}" if self.light else "-"
-        rows = ["", f"  light {light:>5}     lamp {state}", ""]
-        rows += self.plot() + [""] + list(self.lines)
-        rows += [""] * (LINES - len(self.lines)) + ["", self.hint]
-        up = f"\x1b[{self.n_drawn}A" if self.n_drawn else ""
-        sys.stdout.write(up + "".join(f"\x1b[2K{row}\n" for row in rows))
+        said = list(self.lines)[-n_lines:]
+        said += [""] * (n_lines - len(said))
+        picture = [TITLE[:columns], "", f"  light {light:>5}     lamp {state}"]
+        picture += self.plot(height, min(WIDTH, max(columns - 7, 1)))
+        picture += [""] + [line[:columns] for line in said] + ["", self.hint[:columns]]
+        # From the top left corner; each row's old rest is erased, and what is below.
+        sys.stdout.write("\x1b[H" + "\n".join(f"{row}\x1b[K" for row in picture[:rows]) + "\x1b[J")
         sys.stdout.flush()
-        self.n_drawn = len(rows)
+
+    def end(self):
+        """Leaves the picture; what follows is below it."""
+        if self.live:
+            print()
 
 
 def free_port():
@@ -182,11 +195,13 @@ def watch(show, listener, daemon, log, once):
     end = time.monotonic() + ONCE_LIMIT_SECONDS
     while not (once and show.has_gone_off):
         if daemon.poll() is not None:
+            show.end()
             with open(log, encoding="utf-8") as file:
                 print(file.read(), file=sys.stderr)
             print("nightlightd has ended; above is what it said.", file=sys.stderr)
             return 1
         if once and time.monotonic() > end:
+            show.end()
             print(f"The lamp has not gone on and off within {ONCE_LIMIT_SECONDS} s.",
                   file=sys.stderr)
             return 1
@@ -195,6 +210,7 @@ def watch(show, listener, daemon, log, once):
             topic, _, payload = line.partition(" ")
             if payload:
                 show.take(topic, payload)
+    show.end()
     print("The lamp went on in the dark, and off in the light.")
     return 0
 
@@ -202,7 +218,8 @@ def watch(show, listener, daemon, log, once):
 def main():
     binary, options = sys.argv[1], sys.argv[2:]
     once, from_file = "--once" in options, "--file" in options
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     with House() as house:
         port = free_port()
         house.start_broker(port)
@@ -210,10 +227,10 @@ def main():
             light = house.write("light", "500\n")
             os.chmod(light, 0o666)
             driver = FILE.format(path=light)
-            hint = f"Try in another terminal: echo 100 > {light}     (Ctrl-C ends)"
+            hint = f"Ctrl-C ends. Try elsewhere: echo 100 > {light}"
         else:
             driver = DAY.format(seconds=20 if once else 60)
-            hint = f"Listen too: mosquitto_sub -p {port} -v -t '#'     (Ctrl-C ends)"
+            hint = f"Ctrl-C ends. Listen too: mosquitto_sub -p {port} -v -t '#'"
         config = house.write("nightlightd.conf", CONFIG.format(port=port, driver=driver))
         listener = house.start(["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-v",
                                 "-t", "nightlight/+"], stdout=subprocess.PIPE, bufsize=0)
@@ -221,10 +238,12 @@ def main():
         with open(log, "wb") as out:
             daemon = house.start([binary, "--config", config], stdout=out, stderr=out,
                                  env=dict(os.environ, STATE_DIRECTORY=house.directory))
-        print("The lamp goes on when the light falls below 300, and off above 320.")
-        if not sys.stdout.isatty():
-            print(hint, flush=True)
         show = Show(hint, sys.stdout.isatty())
+        if show.live:
+            sys.stdout.write(CLEAR)
+            show.draw()
+        else:
+            print(f"{TITLE}\n{hint}", flush=True)
         try:
             return watch(show, listener, daemon, log, once)
         except KeyboardInterrupt:
