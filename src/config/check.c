@@ -104,7 +104,15 @@ static void check_tcp_host(struct check *check, const struct config_section *sec
                            const char *host)
 {
     const char *colon = strchr(host, ':');
-    if (strchr(host, '/'))
+    if (strpbrk(host, "\"'"))
+        check_complain(check, section, "host",
+                       "'%.80s' stands in quotes; expected a name or address without", host);
+    else if (strstr(host, "://"))
+        check_complain(check, section, "host",
+                       "'%.80s' is a URL; expected a name or address alone, the port in port and "
+                       "encryption in tls",
+                       host);
+    else if (strchr(host, '/'))
         check_complain(check, section, "host",
                        "'%.80s' is no name or address; expected one, or transport = unix", host);
     else if (colon && !strchr(colon + 1, ':'))

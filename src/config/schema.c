@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "config/config.h"
+#include "config/identity.h"
 #include "core/topic.h"
 #include "util/clock.h"
 #include "util/parse.h"
@@ -35,6 +36,12 @@ static int check_whole_seconds(const char *text, struct why *why)
     if (parse_duration(text, &usec) == 0 && usec % USEC_PER_SEC == 0)
         return 0;
     return why_set(why, EINVAL, "'%.60s' has a fraction of a second; expected whole seconds", text);
+}
+
+static int check_identity(const char *text, struct why *why)
+{
+    _cleanup_(freep) char *name = NULL;
+    return identity_expand(text, &name, why);
 }
 
 static int check_patterns(const char *text, struct why *why)
@@ -71,11 +78,12 @@ static const struct schema_option daemon_options[] = {
     { "role", OPTION_ENUM, DAEMON(role), .def = "combined", .choices = config_role_names,
       .help = "What this daemon is: a device with sensors and actuators, the server that decides "
               "for devices, or both side by side." },
-    { "id", OPTION_STRING, DAEMON(id), .min = 1, .max = 128,
+    { "id", OPTION_STRING, DAEMON(id), .min = 1, .max = 128, .check = check_identity,
       .help = "The device's name in topics, 1 to 64 of A-Z a-z 0-9 . _ : @ -. %H is the host name, "
               "%m the machine id, %% a percent sign. Unset, it is the host name, a hyphen and 8 "
               "hexadecimal digits made from the machine id." },
     { "group", OPTION_STRING, DAEMON(group), .min = 1, .max = 128, .def = "default",
+      .check = check_identity,
       .help = "The group whose commands this device obeys too. Characters and specifiers as in "
               "id." },
     { "log_level", OPTION_ENUM, DAEMON(log_level), .def = "info", .choices = log_levels,

@@ -353,10 +353,20 @@ static char *widen_integers(const struct scanner *scanner, size_t *ret_length)
     return copy;
 }
 
+static bool begins_object(const char *bytes, size_t length)
+{
+    size_t at = 0;
+    while (at < length && strchr(" \t\r\n", bytes[at]) && bytes[at] != '\0')
+        at++;
+    return at < length && bytes[at] == '{';
+}
+
 int json_parse_object(const char *bytes, size_t length, struct json_object **ret_object,
                       struct why *why)
 {
     struct scanner scanner;
+    if (!begins_object(bytes, length)) // also what is no JSON at all, in words that help
+        return why_set(why, EBADMSG, "not a JSON object, which begins with '{'");
     int r = scan(&scanner, bytes, length, JSON_MAX_SIZE, JSON_MAX_DEPTH, why);
     if (r < 0)
         return r;
@@ -375,7 +385,7 @@ int json_parse_object(const char *bytes, size_t length, struct json_object **ret
         json_tokener_parse_ex(tokener, widened ? widened : bytes, (int)length);
     json_tokener_free(tokener);
     if (!json_object_is_type(object, json_type_object))
-        return why_set(why, EBADMSG, "not a JSON object: '{' is expected");
+        return why_set(why, EBADMSG, "not a JSON object");
     if (count_members(object) != scanner.n_members)
         return why_set(why, EBADMSG, "a key stands twice in an object");
     *ret_object = TAKE_PTR(object);

@@ -284,7 +284,10 @@ static void broker_keys_go_together(void **state)
         { "[broker]\ntransport = unix\nhost = /x\nport = 1\n", 4,
           "broker.port: does not go with transport = unix; expected no such line" },
         { "[broker]\nhost = mqtt://here\n", 2,
-          "broker.host: 'mqtt://here' is no name or address; expected one, or transport = unix" },
+          "broker.host: 'mqtt://here' is a URL; expected a name or address alone, the port in port "
+          "and encryption in tls" },
+        { "[broker]\nhost = /run/mqtt\n", 2,
+          "broker.host: '/run/mqtt' is no name or address; expected one, or transport = unix" },
         { "[broker]\nhost = here:1883\n", 2,
           "broker.host: 'here:1883' names a port; expected a name or address, and the port in "
           "port" },
@@ -379,6 +382,31 @@ static void ids_must_fit_a_topic(void **state)
                   MAIN_FILE ":3: daemon.group: '5%' cannot be a level of a topic; expected 1 to 64 "
                             "of A-Z a-z 0-9 . _ : @ -",
                   NULL);
+}
+
+static void a_bad_id_is_reported_beside_another_bad_key(void **state)
+{
+    (void)state;
+    put(MAIN_FILE, "[daemon]\nrole = client\nid = a/b\n");
+    expect_errors(NULL,
+                  MAIN_FILE ":2: daemon.role: 'client' is not one of the choices; expected one of "
+                            "device, server, combined",
+                  MAIN_FILE ":3: daemon.id: 'a/b' cannot be a level of a topic; expected 1 to 64 "
+                            "of A-Z a-z 0-9 . _ : @ -",
+                  NULL);
+}
+
+static void quotes_and_what_is_no_json_are_refused(void **state)
+{
+    (void)state;
+    static const struct bad cases[] = {
+        { "[broker]\nhost = \"localhost\"\n", 2,
+          "broker.host: '\"localhost\"' stands in quotes; expected a name or address without" },
+        { "[rule r]\nwhen = light < 300\nthen = led_on = true\n", 3,
+          "rule r.then: not a JSON object, which begins with '{'; expected a JSON object such as "
+          "{\"led_on\": true}" },
+    };
+    expect_each(cases, ELEMENTS(cases));
 }
 
 static void files_that_cannot_be_read_are_named(void **state)
@@ -480,6 +508,8 @@ int main(void)
         in_directory(topics_must_tell_devices_apart),
         in_directory(a_device_rule_knows_its_names),
         in_directory(ids_must_fit_a_topic),
+        in_directory(a_bad_id_is_reported_beside_another_bad_key),
+        in_directory(quotes_and_what_is_no_json_are_refused),
         in_directory(files_that_cannot_be_read_are_named),
         in_directory(too_many_sections_or_keys_are_refused),
         in_directory(too_many_keys_are_refused),
