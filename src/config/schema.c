@@ -92,8 +92,8 @@ static const struct schema_option daemon_options[] = {
 
 static const struct schema_option broker_options[] = {
     { "host", OPTION_LIST, BROKER(host), .def = "localhost",
-      .help = "Names or addresses of brokers, separated by spaces and tried in turn; with "
-              "transport = unix, absolute paths of sockets." },
+      .help = "Names or addresses of brokers, without a port, separated by spaces and tried in "
+              "turn; with transport = unix, absolute paths of sockets." },
     { "port", OPTION_INT, BROKER(port), .min = 1, .max = 65535,
       .help = "The broker's TCP port. Unset, it is 1883, or 8883 with tls." },
     { "transport", OPTION_ENUM, BROKER(transport), .def = "tcp", .choices = transports,
@@ -105,7 +105,8 @@ static const struct schema_option broker_options[] = {
       .help = "The longest silence before the connection is probed, in whole seconds." },
     { "username", OPTION_STRING, BROKER(username), .help = "The user name for the broker." },
     { "password_file", OPTION_STRING, BROKER(password_file),
-      .help = "The file that holds the password, or the name of a systemd credential." },
+      .help = "The file that holds the password, readable for the user nightlightd and not for "
+              "others; or, without a slash, the name of a systemd credential." },
     { "tls", OPTION_BOOL, BROKER(tls), .def = "no", .help = "Whether to encrypt with TLS." },
     { "ca_file", OPTION_STRING, BROKER(ca_file),
       .help = "PEM file of the authorities to trust instead of the system's." },
@@ -148,21 +149,22 @@ static const struct schema_option topics_options[] = {
 
 static const struct schema_option server_options[] = {
     { "devices", OPTION_LIST, SERVER(devices), .def = "*", .check = check_patterns,
-      .help = "The devices to listen to: ids, or patterns with * and ?, separated by spaces." },
+      .help = "The devices to listen to: ids, or patterns with * and ?, separated by spaces. On a "
+              "public test broker * is refused." },
 };
 
 static const struct schema_option stream_options[] = {
     { "topic", OPTION_STRING, STREAM(topic),
       .help = "The template of the stream's topic. Unset, it is telemetry of [topics]." },
     { "qos", OPTION_INT, STREAM(qos), .min = 0, .max = 2, .def = "1",
-      .help = "The MQTT quality of service." },
+      .help = "The MQTT quality of service: 0 at most once, 1 at least once, 2 exactly once." },
     { "retain", OPTION_BOOL, STREAM(retain), .def = "no",
       .help = "Whether the broker keeps the last message." },
 };
 
 static const struct schema_option sensor_options[] = {
     { "driver", OPTION_STRING, SENSOR(driver), .required = true,
-      .help = "What reads the sensor; brings keys of its own." },
+      .help = "What reads the sensor: one of those below, which bring keys of their own." },
     { "stream", OPTION_STRING, SENSOR(stream), .def = "telemetry",
       .help = "The stream that the readings go to." },
     { "interval", OPTION_DURATION, SENSOR(interval_usec), .min = MSEC(10), .max = DAY(1),
@@ -170,7 +172,8 @@ static const struct schema_option sensor_options[] = {
     { "sample_interval", OPTION_DURATION, SENSOR(sample_interval_usec), .min = MSEC(1),
       .max = DAY(1), .help = "How often the sensor is read. Unset, it is interval." },
     { "aggregate", OPTION_ENUM, SENSOR(sampling.aggregate), .def = "last", .choices = aggregates,
-      .help = "What becomes of the readings of one interval." },
+      .help = "What is published of the readings of one interval, where sample_interval takes "
+              "several." },
     { "scale", OPTION_NUMBER, SENSOR(sampling.scale), .def = "1",
       .help = "The raw value is multiplied by this, then offset is added." },
     { "offset", OPTION_NUMBER, SENSOR(sampling.offset), .def = "0",
@@ -178,9 +181,9 @@ static const struct schema_option sensor_options[] = {
     { "decimals", OPTION_INT, SENSOR(decimals), .min = 0, .max = 9,
       .help = "Digits behind the point to round to. Unset, readings are not rounded." },
     { "valid_min", OPTION_NUMBER, SENSOR(sampling.valid_min),
-      .help = "A lower reading is an error of the sensor." },
+      .help = "A lower reading, once scaled, is an error of the sensor: logged, not published." },
     { "valid_max", OPTION_NUMBER, SENSOR(sampling.valid_max),
-      .help = "A higher reading is an error of the sensor." },
+      .help = "A higher reading, once scaled, is an error of the sensor: logged, not published." },
     { "deadband", OPTION_NUMBER, SENSOR(sampling.deadband), .min = 0, .max = INFINITY,
       .help = "A reading that differs by less from the last published one is not published." },
     { "max_silence", OPTION_DURATION, SENSOR(sampling.max_silence_usec), .min = MSEC(10),
@@ -190,7 +193,7 @@ static const struct schema_option sensor_options[] = {
 
 static const struct schema_option actuator_options[] = {
     { "driver", OPTION_STRING, ACTUATOR(driver), .required = true,
-      .help = "What sets the actuator; brings keys of its own." },
+      .help = "What sets the actuator: one of those below, which bring keys of their own." },
     { "type", OPTION_ENUM, ACTUATOR(type), .def = "bool", .choices = value_types,
       .help = "What values the actuator takes." },
     { "min", OPTION_NUMBER, ACTUATOR(min), .help = "The least number it takes." },
@@ -214,7 +217,8 @@ static const struct schema_option rule_options[] = {
     { "else", OPTION_COMMAND, RULE(else_command),
       .help = "The command once it is over, a JSON object." },
     { "hold", OPTION_DURATION, RULE(hold_usec), .min = 0, .max = DAY(365), .def = "0s",
-      .help = "The shortest time between two changes." },
+      .help = "The shortest time between two changes: keeps a lamp from flickering, a pump from "
+              "starting too often." },
     { "stale_after", OPTION_DURATION, RULE(stale_after_usec), .min = MSEC(10), .max = DAY(365),
       .help = "An older reading counts as unknown, which changes nothing. Unset, none is too "
               "old." },
@@ -239,7 +243,7 @@ static const struct schema_section sections[] = {
             "A stream of readings. The stream telemetry is always there; the name is {stream}."),
     SECTION(sensor, true, "A sensor; its name is the key of its readings."),
     SECTION(actuator, true, "An actuator; its name is the key in commands."),
-    SECTION(rule, true, "A rule: a condition over readings, and commands."),
+    SECTION(rule, true, "A rule: a condition over readings, and the commands that follow from it."),
 };
 
 const struct schema_section *const schema_sections[] = {

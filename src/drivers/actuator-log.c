@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The actuator `log`: a dry run. It moves nothing and, like every driver, logs nothing itself; the
-// line for each setting is the device's own, as for any actuator.
+// lines about commands and rules are the device's own, as for any actuator.
 #include "drivers/driver.h"
 
 static int log_open(const void *config, enum value_type type, void **ret_state,
@@ -26,7 +26,7 @@ static void log_close(void *state)
 
 const struct actuator_driver actuator_driver_log = {
     .name = "log",
-    .help = "Nothing but the line in the log that every setting of an actuator gives.",
+    .help = "A dry run: nothing moves, and the log shows each command and each decision of a rule.",
     .types = 1 << VALUE_BOOL | 1 << VALUE_NUMBER | 1 << VALUE_STRING,
     .open = log_open,
     .set = log_set,

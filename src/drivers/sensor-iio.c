@@ -26,6 +26,17 @@ static int check_channel(const char *text, struct why *why)
     return 0;
 }
 
+/* A number alone is what gpio and pwm take for a chip, and never the name of a device. */
+static int check_device(const char *text, struct why *why)
+{
+    if (text[strspn(text, "0123456789")] == '\0')
+        return why_set(why, EINVAL,
+                       "'%.20s' is a number alone; expected a name such as bh1750, or "
+                       "iio:device%.20s",
+                       text, text);
+    return sysfs_check_name(text, why);
+}
+
 static const struct schema_option options[] = {
     {
         .key = "device",
@@ -34,9 +45,9 @@ static const struct schema_option options[] = {
         .min = 1,
         .max = 64,
         .required = true,
-        .check = sysfs_check_name,
-        .help = "The device: its name as in /sys/bus/iio/devices/*/name, or iio:deviceN where two "
-                "have the same name.",
+        .check = check_device,
+        .help = "The device: its name as in /sys/bus/iio/devices/*/name, such as bh1750, or "
+                "iio:deviceN where two have the same name.",
     },
     {
         .key = "channel",

@@ -93,6 +93,16 @@ static void names_cannot_lead_out_of_sysfs(void **state)
     assert_int_equal(driver->options[1].check("../x", NULL), -EINVAL);
 }
 
+static void a_number_alone_is_no_device(void **state)
+{
+    (void)state;
+    struct why why = { 0 };
+    assert_int_equal(driver->options[0].check("0", &why), -EINVAL);
+    assert_string_equal(why.text,
+                        "'0' is a number alone; expected a name such as bh1750, or iio:device0");
+    assert_int_equal(driver->options[0].check("iio:device0", NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -103,6 +113,7 @@ int main(void)
         cmocka_unit_test(two_devices_of_one_name_need_their_entries),
         cmocka_unit_test(what_is_not_there_is_named),
         cmocka_unit_test(names_cannot_lead_out_of_sysfs),
+        cmocka_unit_test(a_number_alone_is_no_device),
     };
     return cmocka_run_group_tests(tests, setup, fixture_teardown);
 }
