@@ -24,7 +24,10 @@ struct ruleset {
     size_t n_buckets; // a power of two, at least twice n_slots
     size_t *buckets;  // slot + 1, 0: empty; open addressing
     bool any_uses_time;
+    uint64_t idle_mono_usec; // when a rule that was never evaluated is reported; then USEC_INFINITY
 };
+
+static const uint64_t idle_after_usec = 60 * USEC_PER_SEC;
 
 static size_t hash_name(const char *name)
 {
@@ -103,13 +106,14 @@ int ruleset_new(struct config *config, struct ruleset **ret_rules)
     if (!rules)
         return -ENOMEM;
     rules->config = config_ref(config);
+    rules->idle_mono_usec = clock_mono_usec() + idle_after_usec;
     int r = make_room(rules);
     for (size_t i = 0; r == 0 && (section = config_nth(config, "rule", i)); i++) {
         if (!is_ours(section))
             continue;
         const struct rule_config *rule = config_rule(section);
         bool uses_time = expr_uses_time(rule->when) || (rule->until && expr_uses_time(rule->until));
-        rules->rules[rules->n_rules] = (struct server_rule){ section, rule, uses_time };
+        rules->rules[rules->n_rules] = (struct server_rule){ section, rule, uses_time, false };
         rules->any_uses_time |= uses_time;
         r = bind(rules, rules->n_rules, rule->when);
         if (r == 0)
@@ -190,11 +194,33 @@ static void log_unknown(const struct server_rule *rule, struct fleet_device *dev
     state->unknown_logged = decision->unknown;
 }
 
+size_t ruleset_report_idle(struct ruleset *rules, uint64_t now_mono_usec)
+{
+    size_t n_idle = 0;
+    if (now_mono_usec < rules->idle_mono_usec)
+        return 0;
+    rules->idle_mono_usec = USEC_INFINITY;
+    for (size_t i = 0; i < rules->n_rules; i++) {
+        const struct server_rule *rule = &rules->rules[i];
+        if (rule->evaluated)
+            continue;
+        const struct expr *when = rule->config->when;
+        n_idle++;
+        log_notice(
+            LOG_FIELDS(LOG_ID(LOG_ID_RULE_UNKNOWN), { "RULE", rule->section->name }),
+            "rule %s: no device that it is for has sent %s; it changes nothing until one does",
+            rule->section->name,
+            expr_n_names(when) > 0 ? expr_name(when, 0) : "a reading that it looks at");
+    }
+    return n_idle;
+}
+
 void ruleset_evaluate(const struct ruleset *rules, size_t i, struct fleet_device *device,
                       uint64_t now_mono_usec, struct ruleset_result *ret_result)
 {
-    const struct server_rule *rule = &rules->rules[i];
+    struct server_rule *rule = &rules->rules[i];
     struct fleet_rule *state = &device->rules[i];
+    rule->evaluated = true;
     const struct rule_spec spec = config_rule_spec(rule->config);
     struct expr_context context = {
         .readings = device->readings,

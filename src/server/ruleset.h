@@ -17,6 +17,7 @@ struct server_rule {
     const struct config_section *section;
     const struct rule_config *config;
     bool uses_time;
+    bool evaluated; // for some device
 };
 
 /* The rules with where = server. config is referenced; its expressions are bound to the slots. */
@@ -44,6 +45,13 @@ struct ruleset_result {
     bool unknown;             // the condition is not known: nothing changes, nothing is repeated
     uint64_t retry_mono_usec; // when a held change is to be evaluated; 0
 };
+
+/*
+ * Names, once, the rules that no device has sent a reading for within a minute of ruleset_new(), as
+ * when a sensor's name is misspelt, or `devices` fits none. Does nothing earlier. To be called
+ * when a device has been heard. Returns how many it has named.
+ */
+size_t ruleset_report_idle(struct ruleset *rules, uint64_t now_mono_usec);
 
 /* Evaluates the i-th rule for device; an unknown condition is logged once. */
 void ruleset_evaluate(const struct ruleset *rules, size_t i, struct fleet_device *device,

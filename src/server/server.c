@@ -262,6 +262,7 @@ static void take_telemetry(struct server *server, const struct mqtt_message *mes
     uint64_t now_mono_usec = clock_mono_usec();
     if (take_readings(server, device, object, now_mono_usec) > 0)
         evaluate_readers(server, device, object, now_mono_usec);
+    ruleset_report_idle(server->rules, now_mono_usec);
 }
 
 /* A device that has just come up, or come back, gets its commands again with its next reading. */
