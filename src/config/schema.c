@@ -87,7 +87,8 @@ static const struct schema_option daemon_options[] = {
       .help = "The group whose commands this device obeys too. Characters and specifiers as in "
               "id." },
     { "log_level", OPTION_ENUM, DAEMON(log_level), .def = "info", .choices = log_levels,
-      .help = "The least important lines that are logged." },
+      .help = "The least important lines that are logged: with info each message too, with notice "
+              "only what changes or fails, which spares an SD card." },
 };
 
 static const struct schema_option broker_options[] = {
