@@ -532,6 +532,11 @@ const char *mqtt_describe(const struct mqtt *mqtt)
     return mqtt->description;
 }
 
+const char *mqtt_reason(int reason_code)
+{
+    return mosquitto_reason_string(reason_code);
+}
+
 int mqtt_protocol(const struct mqtt *mqtt)
 {
     return mqtt->state == STATE_CONNECTED ? mqtt->connection->protocol : 0;

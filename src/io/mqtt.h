@@ -91,6 +91,9 @@ bool mqtt_is_connected(const struct mqtt *mqtt);
  * "not connected: ...". Valid until the next change. */
 const char *mqtt_describe(const struct mqtt *mqtt);
 
+/* A reason code (MQTT 5.0, section 2.4) in words: "Not authorized". */
+const char *mqtt_reason(int reason_code);
+
 /* The negotiated protocol, 5 or 4; 0 while not connected. */
 int mqtt_protocol(const struct mqtt *mqtt);
 

@@ -49,6 +49,7 @@ struct uplink {
     uint64_t lost_mono_usec; // when the connection broke, 0 while connected or before the first
     uint64_t n_rejected;
     struct ratelimit failures; // to connect, as logged
+    struct ratelimit refusals; // of messages, likewise
     size_t next_subscription;
     struct subscription subscriptions[MAX_SUBSCRIPTIONS]; // the last ones, a ring
 };
@@ -189,13 +190,16 @@ static void on_message(void *userdata, const struct mqtt_message *message)
 static void on_published(void *userdata, int mid, int reason_code)
 {
     struct uplink *uplink = userdata;
+    unsigned n_suppressed;
     uint64_t tag = 0;
     outbox_published(uplink->outbox, mid, reason_code, &tag);
     if (reason_code == NO_MATCHING_SUBSCRIBERS && tag > 0 && uplink->handlers->unheard)
         uplink->handlers->unheard(uplink->userdata, tag);
-    if (reason_code >= 0x80)
-        log_warning(NULL, "the broker refused a message (MQTT reason code 0x%02x)",
-                    (unsigned)reason_code);
+    if (reason_code >= 0x80 && ratelimit_pass(&uplink->refusals, clock_mono_usec(), &n_suppressed))
+        log_warning(LOG_FIELDS({ "DEVICE", uplink->config->daemon->id }),
+                    "%s: the broker refused a message: %s (MQTT reason code 0x%02x)%s; it is lost",
+                    uplink->client_id, mqtt_reason(reason_code), (unsigned)reason_code,
+                    n_suppressed ? ", and others before it" : "");
     if (uplink->stopping && outbox_is_empty(uplink->outbox))
         finish_soon(uplink);
     else
@@ -213,9 +217,9 @@ static void on_subscribed(void *userdata, int mid, int granted)
             filter = uplink->subscriptions[i].filter;
     }
     log_err(LOG_FIELDS({ "TOPIC", filter }),
-            "the broker refuses the subscription to %s (MQTT reason code 0x%02x): nothing will "
-            "come in there; check its access rules",
-            filter, (unsigned)granted);
+            "%s: the broker refuses the subscription to %s: %s (MQTT reason code 0x%02x); nothing "
+            "will come in there, check its access rules",
+            uplink->client_id, filter, mqtt_reason(granted), (unsigned)granted);
 }
 
 static const struct mqtt_handlers mqtt_handlers = {
@@ -306,6 +310,7 @@ int uplink_new(sd_event *event, struct config *config, const char *client_suffix
     uplink->handlers = handlers;
     uplink->userdata = userdata;
     uplink->failures = failure_limit;
+    uplink->refusals = failure_limit;
     if (asprintf(&uplink->client_id, "%s%s", config->daemon->id, client_suffix) < 0) {
         uplink->client_id = NULL;
         return -ENOMEM;
