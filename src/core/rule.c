@@ -48,12 +48,13 @@ void rule_evaluate(const struct rule_spec *spec, struct rule_state *state,
     const struct expr *counts = until_counts ? spec->until : spec->when;
     int when = expr_condition(spec->when, context);
     int until = spec->until ? expr_condition(spec->until, context) : 0;
-    struct rule_decision decision = { .unknown = (until_counts ? until : when) < 0 };
+    struct rule_decision decision = { 0 };
+    decision.changed = rule_step(state, spec->until, when, until, spec->hold_usec,
+                                 context->now_mono_usec, &decision.retry_mono_usec);
+    decision.unknown = !decision.changed && (until_counts ? until : when) < 0;
     if (decision.unknown) {
         size_t i = expr_first_unknown(counts, context);
         decision.unknown_name = i != SIZE_MAX ? expr_name(counts, i) : NULL;
     }
-    decision.changed = rule_step(state, spec->until, when, until, spec->hold_usec,
-                                 context->now_mono_usec, &decision.retry_mono_usec);
     *ret_decision = decision;
 }

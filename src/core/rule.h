@@ -39,7 +39,7 @@ struct rule_spec {
 
 struct rule_decision {
     bool changed;             // state's outcome has just changed
-    bool unknown;             // the condition that counts now is not known
+    bool unknown;             // the condition that counts is not known, and nothing has changed
     const char *unknown_name; // then: the name without a fresh reading; NULL for another cause
     uint64_t retry_mono_usec; // when a change that was put off is due; 0: none is
 };

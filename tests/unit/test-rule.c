@@ -178,6 +178,25 @@ static void evaluation_decides_holds_and_names_what_is_unknown(void **state)
     assert_int_equal(rule.outcome, RULE_ELSE);
 }
 
+static void what_decides_is_known_whatever_the_other_condition_is(void **state)
+{
+    (void)state;
+    struct rule_state rule = { 0 };
+    _cleanup_(expr_freep) struct expr *when = NULL;
+    _cleanup_(expr_freep) struct expr *until = NULL;
+    assert_int_equal(expr_parse("light < 300", EXPR_CONDITION, &when, NULL), 0);
+    assert_int_equal(expr_parse("motion == 1", EXPR_CONDITION, &until, NULL), 0);
+    expr_bind(until, 0, 1);
+    const struct expr_reading readings[] = { { 0 }, { 1, 1000 } };
+    const struct expr_context context = { readings, 1000, 0, 0, USEC_INFINITY };
+    const struct rule_spec spec = { .when = when, .until = until };
+    struct rule_decision decision;
+    rule_evaluate(&spec, &rule, &context, &decision);
+    assert_true(decision.changed); // undecided until now
+    assert_int_equal(rule.outcome, RULE_ELSE);
+    assert_false(decision.unknown);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +208,7 @@ int main(void)
         cmocka_unit_test(endless_hold_does_not_overflow),
         cmocka_unit_test(clock_before_the_last_change_holds),
         cmocka_unit_test(evaluation_decides_holds_and_names_what_is_unknown),
+        cmocka_unit_test(what_decides_is_known_whatever_the_other_condition_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
