@@ -21,7 +21,7 @@ struct localrules {
     localrules_apply_fn apply;
     void *userdata;
     sd_event_source *timer; // for what changes without a reading, and for what is held
-    bool any_uses_time;
+    bool any_ages;          // a rule's conditions change with time alone
     size_t n_readings;
     struct expr_reading *readings; // indexed as the configuration's sensors
     size_t n_rules;
@@ -55,8 +55,11 @@ static void log_unknown(struct local_rule *rule, const struct rule_decision *dec
                decision->unknown_name ? " has no fresh reading" : " cannot be computed");
 }
 
-/* Evaluates one rule; returns when it wants to be evaluated again, or USEC_INFINITY. */
-static uint64_t evaluate(struct localrules *rules, struct local_rule *rule)
+/*
+ * Evaluates one rule, for a reading or for time that has passed; returns when it wants to be
+ * evaluated again, or USEC_INFINITY.
+ */
+static uint64_t evaluate(struct localrules *rules, struct local_rule *rule, bool has_reading)
 {
     uint64_t now_wall_usec = clock_wall_usec();
     const struct rule_spec spec = config_rule_spec(rule->config);
@@ -64,7 +67,7 @@ static uint64_t evaluate(struct localrules *rules, struct local_rule *rule)
         .readings = rules->readings,
         .now_mono_usec = clock_mono_usec(),
         .now_wall_usec = now_wall_usec,
-        .local_hour = rules->any_uses_time ? clock_local_hour(now_wall_usec) : 0,
+        .local_hour = rules->any_ages ? clock_local_hour(now_wall_usec) : 0,
         .stale_after_usec = spec.stale_after_usec,
     };
     struct rule_decision decision;
@@ -73,16 +76,17 @@ static uint64_t evaluate(struct localrules *rules, struct local_rule *rule)
     const struct command *command = rule->state.outcome == RULE_THEN   ? rule->config->then_command
                                     : rule->state.outcome == RULE_ELSE ? rule->config->else_command
                                                                        : NULL;
-    bool always = rule->config->send == SEND_ALWAYS && !decision.unknown;
+    bool always = rule->config->send == SEND_ALWAYS && has_reading && !decision.unknown;
     if (command && (decision.changed || always))
         rules->apply(rules->userdata, rule->section->name, command);
     return decision.retry_mono_usec > 0 ? decision.retry_mono_usec : USEC_INFINITY;
 }
 
-static bool uses_time(const struct local_rule *rule)
+/* Whether it reads a clock, or its readings go stale, which is to be logged. */
+static bool ages(const struct rule_config *rule)
 {
-    return expr_uses_time(rule->config->when) ||
-           (rule->config->until && expr_uses_time(rule->config->until));
+    return rule->stale_after_usec != USEC_INFINITY || expr_uses_time(rule->when) ||
+           (rule->until && expr_uses_time(rule->until));
 }
 
 static void arm(struct localrules *rules, uint64_t mono_usec)
@@ -104,12 +108,12 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
     struct localrules *rules = userdata;
     uint64_t next_mono_usec = USEC_INFINITY;
     for (size_t i = 0; i < rules->n_rules; i++) {
-        uint64_t retry_mono_usec = evaluate(rules, &rules->rules[i]);
+        uint64_t retry_mono_usec = evaluate(rules, &rules->rules[i], false);
         if (retry_mono_usec < next_mono_usec)
             next_mono_usec = retry_mono_usec;
     }
     uint64_t second_mono_usec = clock_mono_usec() + USEC_PER_SEC;
-    if (rules->any_uses_time && second_mono_usec < next_mono_usec)
+    if (rules->any_ages && second_mono_usec < next_mono_usec)
         next_mono_usec = second_mono_usec;
     if (next_mono_usec != USEC_INFINITY)
         arm(rules, next_mono_usec);
@@ -135,7 +139,7 @@ void localrules_reading(struct localrules *rules, size_t i, double value, uint64
         struct local_rule *rule = &rules->rules[k];
         if (!reads(rule->config->when, name) && !reads(rule->config->until, name))
             continue;
-        uint64_t retry_mono_usec = evaluate(rules, rule);
+        uint64_t retry_mono_usec = evaluate(rules, rule, true);
         if (retry_mono_usec != USEC_INFINITY)
             arm(rules, retry_mono_usec);
     }
@@ -199,7 +203,7 @@ static int collect(struct localrules *rules)
         *rule = (struct local_rule){ .section = section, .config = config_rule(section) };
         bind(rule->config->when, rules->config);
         bind(rule->config->until, rules->config);
-        rules->any_uses_time |= uses_time(rule);
+        rules->any_ages |= ages(rule->config);
     }
     return 0;
 }
@@ -218,12 +222,15 @@ int localrules_new(sd_event *event, struct config *config, const struct localrul
         return r;
     if (previous)
         inherit(rules, previous);
-    r = sd_event_add_time_relative(event, &rules->timer, CLOCK_BOOTTIME, USEC_PER_SEC,
+    // After a reload all are evaluated once new sensors have had a moment: what was held back gets
+    // its time again, and a new rule decides by the readings that there are.
+    r = sd_event_add_time_relative(event, &rules->timer, CLOCK_BOOTTIME,
+                                   previous ? 100 * USEC_PER_MSEC : USEC_PER_SEC,
                                    10 * USEC_PER_MSEC, on_timer, rules);
     if (r < 0)
         return r;
-    sd_event_source_set_enabled(rules->timer,
-                                rules->any_uses_time ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+    if (!previous && !rules->any_ages)
+        sd_event_source_set_enabled(rules->timer, SD_EVENT_OFF);
     *ret_rules = TAKE_PTR(rules);
     return 0;
 }
