@@ -33,6 +33,7 @@ struct device {
     struct localrules *rules;
     size_t n_actuators;
     struct actuator **actuators;
+    bool applying; // several actuators are being set: their state is told after the last
     bool stopping;
     struct ratelimit story;    // info lines
     struct ratelimit refusals; // warnings
@@ -67,16 +68,22 @@ static void publish_state(struct device *device)
 }
 
 /* The state is told once all actuators are at rest, so that a command of several keys is one. */
-static void on_actuator_changed(void *userdata, struct actuator *actuator)
+static void tell_state(struct device *device)
 {
-    (void)actuator;
-    struct device *device = userdata;
+    if (device->applying)
+        return;
     for (size_t i = 0; i < device->n_actuators; i++) {
         if (actuator_is_moving(device->actuators[i]))
             return;
     }
     publish_state(device);
     device->handlers->changed(device->userdata, true);
+}
+
+static void on_actuator_changed(void *userdata, struct actuator *actuator)
+{
+    (void)actuator;
+    tell_state(userdata);
 }
 
 /* --- commands ----------------------------------------------------------------------------------
@@ -109,8 +116,11 @@ static int check_command(const struct device *device, const struct command *comm
 
 static void apply_command(struct device *device, const struct command *command)
 {
+    device->applying = true;
     for (size_t i = 0; i < command->n_items; i++)
         actuator_set(find_actuator(device, command->items[i].key), &command->items[i].value);
+    device->applying = false;
+    tell_state(device);
 }
 
 static void take_command(struct device *device, const struct mqtt_message *message)
@@ -138,8 +148,9 @@ static void take_command(struct device *device, const struct mqtt_message *messa
 static void on_rule(void *userdata, const char *rule, const struct command *command)
 {
     struct device *device = userdata;
-    log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "RULE", rule }),
-             "rule %s decides %s", rule, command->json);
+    if (ratelimit_pass(&device->story, clock_mono_usec(), NULL))
+        log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "RULE", rule }),
+                 "rule %s decides %s", rule, command->json);
     apply_command(device, command);
 }
 
@@ -370,7 +381,7 @@ static void take_uplink(struct device *device, struct plan *plan)
     }
 }
 
-static int configure(struct device *device, struct config *config)
+int device_reload(struct device *device, struct config *config)
 {
     _cleanup_(plan_done) struct plan plan = { 0 };
     int r = make_plan(device, config, &plan);
@@ -385,8 +396,11 @@ static int configure(struct device *device, struct config *config)
     take_uplink(device, &plan);
     config_unref(device->config);
     device->config = config_ref(config);
+    device->applying = true;
     for (size_t i = 0; i < device->n_actuators; i++)
         actuator_start(device->actuators[i]);
+    device->applying = false;
+    tell_state(device); // actuators may have come and gone
     return 0;
 }
 
@@ -406,7 +420,7 @@ int device_new(sd_event *event, struct config *config, const struct device_handl
     device->refusals = refusal_limit;
     int r = telemetry_new(event, &telemetry_handlers, device, &device->telemetry);
     if (r >= 0)
-        r = configure(device, config);
+        r = device_reload(device, config);
     if (r >= 0)
         r = uplink_start(device->uplink);
     if (r < 0)
@@ -428,14 +442,6 @@ void device_free(struct device *device)
     config_unref(device->config);
     sd_event_unref(device->event);
     free(device);
-}
-
-int device_reload(struct device *device, struct config *config)
-{
-    int r = configure(device, config);
-    if (r >= 0)
-        publish_state(device); // actuators may have come and gone
-    return r;
 }
 
 void device_stop(struct device *device)

@@ -240,6 +240,19 @@ def test_the_state_is_null_until_it_is_known(broker, start_daemon, connect, valu
     peer.wait("lamp1/state", lambda each: each["text"] == "shown")
 
 
+def test_a_command_of_several_keys_is_one_state(broker, start_daemon, connect):
+    dry_run = "".join(f"[actuator {name}]\ndriver = log\n" for name in "abc")
+    start_daemon("lamp1", configs.base(broker.port, "device") + dry_run)
+    peer = connect(broker, "#")
+    peer.wait("lamp1/state", {"a": None, "b": None, "c": None})
+    mark = peer.mark()
+    on, off = dict.fromkeys("abc", True), dict.fromkeys("abc", False)
+    for command in (on, off):
+        peer.publish("lamp1/commands", command)
+        peer.wait("lamp1/state", command, mark)
+    assert peer.objects("lamp1/state", mark) == [on, off]
+
+
 def test_a_flood_of_bad_commands_does_not_stop_the_sensors(house):
     mark = house.peer.mark()
     for _ in range(2000):
