@@ -29,6 +29,7 @@ struct actuator {
 
 static void begin(struct actuator *actuator)
 {
+    sd_event_source_set_enabled(actuator->retry_timer, SD_EVENT_OFF);
     actuator->wish_waits = false;
     actuator->job->value = actuator->wish;
     job_start(actuator->job);
@@ -164,13 +165,20 @@ void actuator_start(struct actuator *actuator)
     if (actuator->started)
         return;
     actuator->started = true;
-    begin(actuator); // there is no wish yet: this only opens the driver
+    begin(actuator); // without a wish this only opens the driver
+}
+
+void actuator_inherit(struct actuator *actuator, const struct actuator *previous)
+{
+    const struct command_limits *limits = &config_actuator(actuator_section(actuator))->limits;
+    const struct command_item item = { .value = previous->wish };
+    if (command_check_item(&item, limits, NULL) == 0)
+        actuator->wish = previous->wish;
 }
 
 void actuator_set(struct actuator *actuator, const struct value *value)
 {
     actuator->wish = *value;
-    sd_event_source_set_enabled(actuator->retry_timer, SD_EVENT_OFF);
     if (job_busy(actuator->job))
         actuator->wish_waits = true;
     else

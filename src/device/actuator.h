@@ -24,8 +24,14 @@ void actuator_free(struct actuator *actuator);
 DEFINE_CLEANUP(struct actuator *, actuator_free)
 
 /*
- * Opens the driver, without moving anything where it can; changed() may be called from here. The
- * second and every further call does nothing.
+ * Before actuator_start(): what previous, of another configuration, was to be, this one shall be as
+ * well, if it is of its type and in its range.
+ */
+void actuator_inherit(struct actuator *actuator, const struct actuator *previous);
+
+/*
+ * Opens the driver, without moving anything where it can, unless a wish was inherited; changed()
+ * may be called from here. The second and every further call does nothing.
  */
 void actuator_start(struct actuator *actuator);
 

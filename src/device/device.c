@@ -309,6 +309,9 @@ static int make_actuators(struct device *device, struct config *config,
             free_actuators(actuators, n);
             return r;
         }
+        const struct actuator *previous = find_actuator(device, section->name);
+        if (previous)
+            actuator_inherit(actuators[i], previous);
     }
     *ret_actuators = actuators;
     *ret_n = n;

@@ -106,6 +106,15 @@ def test_an_actuator_comes_and_goes(house, value):
     assert house.led.identity() == led
 
 
+def test_a_changed_actuator_is_set_to_what_it_was_to_be(house, value):
+    other = value("other")
+    led = configs.actuator("led_on", house.led)
+    mark = house.peer.mark()
+    house.reload(house.config().replace(led, configs.actuator("led_on", other)))
+    other.wait("1\n")
+    house.peer.wait("lamp1/state", {"led_on": True}, mark)
+
+
 def test_a_changed_rule_decides_by_the_new_threshold(house):
     before = house.connections()
     house.reload(house.config(rule=configs.RULE.replace("300", "100").replace("320", "120")))
