@@ -187,11 +187,21 @@ static void set_due(struct source *source, uint64_t now_mono_usec)
         source->stream->deadline_mono_usec = now_mono_usec + wait_usec;
 }
 
+static void tell_changed(struct telemetry *telemetry, struct source *source)
+{
+    bool failed = sensor_has_failed(source->sensor);
+    if (failed == source->failed)
+        return;
+    source->failed = failed;
+    telemetry->handlers->changed(telemetry->userdata);
+}
+
 static void start_sample(struct telemetry *telemetry, struct source *source, uint64_t now_mono_usec)
 {
     source->sample_mono_usec = sampling_next(telemetry->start_mono_usec,
                                              sensor_sample_interval(source->sensor), now_mono_usec);
     sensor_sample(source->sensor, now_mono_usec);
+    tell_changed(telemetry, source); // it may be stuck
 }
 
 /* Starts what is due by now, or with everything set all there is, and makes the messages. */
@@ -236,15 +246,6 @@ static struct source *find_source(struct telemetry *telemetry, const struct sens
             return &telemetry->sources[i];
     }
     return NULL;
-}
-
-static void tell_changed(struct telemetry *telemetry, struct source *source)
-{
-    bool failed = sensor_has_failed(source->sensor);
-    if (failed == source->failed)
-        return;
-    source->failed = failed;
-    telemetry->handlers->changed(telemetry->userdata);
 }
 
 static void on_reading(void *userdata, struct sensor *sensor, double value, bool edge,
