@@ -9,6 +9,7 @@
 #include "core/rule.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/ratelimit.h"
 
 struct slot {
     const char *name; // the expression's
@@ -23,11 +24,13 @@ struct ruleset {
     struct slot *slots;
     size_t n_buckets; // a power of two, at least twice n_slots
     size_t *buckets;  // slot + 1, 0: empty; open addressing
-    bool any_uses_time;
+    bool any_ages;
     uint64_t idle_mono_usec; // when a rule that was never evaluated is reported; then USEC_INFINITY
+    struct ratelimit unknowns; // logged: a peer can make a value unknown and known again at will
 };
 
 static const uint64_t idle_after_usec = 60 * USEC_PER_SEC;
+static const struct ratelimit unknown_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
 
 static size_t hash_name(const char *name)
 {
@@ -107,14 +110,18 @@ int ruleset_new(struct config *config, struct ruleset **ret_rules)
         return -ENOMEM;
     rules->config = config_ref(config);
     rules->idle_mono_usec = clock_mono_usec() + idle_after_usec;
+    rules->unknowns = unknown_limit;
     int r = make_room(rules);
     for (size_t i = 0; r == 0 && (section = config_nth(config, "rule", i)); i++) {
         if (!is_ours(section))
             continue;
         const struct rule_config *rule = config_rule(section);
         bool uses_time = expr_uses_time(rule->when) || (rule->until && expr_uses_time(rule->until));
-        rules->rules[rules->n_rules] = (struct server_rule){ section, rule, uses_time, false };
-        rules->any_uses_time |= uses_time;
+        bool ages = uses_time || rule->stale_after_usec != USEC_INFINITY;
+        rules->rules[rules->n_rules] = (struct server_rule){
+            .section = section, .config = rule, .uses_time = uses_time, .ages = ages
+        };
+        rules->any_ages |= ages;
         r = bind(rules, rules->n_rules, rule->when);
         if (r == 0)
             r = bind(rules, rules->n_rules, rule->until);
@@ -154,9 +161,9 @@ const struct server_rule *ruleset_rule(const struct ruleset *rules, size_t i)
     return &rules->rules[i];
 }
 
-bool ruleset_any_uses_time(const struct ruleset *rules)
+bool ruleset_any_ages(const struct ruleset *rules)
 {
-    return rules->any_uses_time;
+    return rules->any_ages;
 }
 
 size_t ruleset_slot(const struct ruleset *rules, const char *name)
@@ -181,17 +188,19 @@ void ruleset_welcome(const struct ruleset *rules, struct fleet_device *device)
     }
 }
 
-static void log_unknown(const struct server_rule *rule, struct fleet_device *device,
-                        struct fleet_rule *state, const struct rule_decision *decision)
+static void log_unknown(struct ruleset *rules, const struct server_rule *rule,
+                        struct fleet_device *device, const struct rule_decision *decision,
+                        uint64_t now_mono_usec)
 {
-    if (decision->unknown && !state->unknown_logged)
+    unsigned n_suppressed;
+    if (ratelimit_pass(&rules->unknowns, now_mono_usec, &n_suppressed))
         log_notice(LOG_FIELDS(LOG_ID(LOG_ID_RULE_UNKNOWN), { "RULE", rule->section->name },
                               { "DEVICE", device->id }),
-                   "rule %s for %s: %s%s; it changes nothing until that is known",
+                   "rule %s for %s: %s%s; it changes nothing until that is known%s",
                    rule->section->name, device->id,
                    decision->unknown_name ? decision->unknown_name : "its value",
-                   decision->unknown_name ? " has no fresh reading" : " cannot be computed");
-    state->unknown_logged = decision->unknown;
+                   decision->unknown_name ? " has no fresh reading" : " cannot be computed",
+                   n_suppressed ? " (and others before it)" : "");
 }
 
 size_t ruleset_report_idle(struct ruleset *rules, uint64_t now_mono_usec)
@@ -215,7 +224,7 @@ size_t ruleset_report_idle(struct ruleset *rules, uint64_t now_mono_usec)
     return n_idle;
 }
 
-void ruleset_evaluate(const struct ruleset *rules, size_t i, struct fleet_device *device,
+void ruleset_evaluate(struct ruleset *rules, size_t i, struct fleet_device *device,
                       uint64_t now_mono_usec, struct ruleset_result *ret_result)
 {
     struct server_rule *rule = &rules->rules[i];
@@ -233,7 +242,9 @@ void ruleset_evaluate(const struct ruleset *rules, size_t i, struct fleet_device
     }
     struct rule_decision decision;
     rule_evaluate(&spec, &state->state, &context, &decision);
-    log_unknown(rule, device, state, &decision);
+    if (decision.unknown && !state->unknown_logged)
+        log_unknown(rules, rule, device, &decision, now_mono_usec);
+    state->unknown_logged = decision.unknown;
     *ret_result = (struct ruleset_result){
         .command = state->state.outcome == RULE_THEN   ? rule->config->then_command
                    : state->state.outcome == RULE_ELSE ? rule->config->else_command

@@ -16,7 +16,8 @@ struct ruleset;
 struct server_rule {
     const struct config_section *section;
     const struct rule_config *config;
-    bool uses_time;
+    bool uses_time; // its conditions change without a reading
+    bool ages;      // so, or its readings go stale, which is to be logged
     bool evaluated; // for some device
 };
 
@@ -28,7 +29,7 @@ DEFINE_CLEANUP(struct ruleset *, ruleset_free)
 size_t ruleset_n_slots(const struct ruleset *rules);
 size_t ruleset_n_rules(const struct ruleset *rules);
 const struct server_rule *ruleset_rule(const struct ruleset *rules, size_t i);
-bool ruleset_any_uses_time(const struct ruleset *rules);
+bool ruleset_any_ages(const struct ruleset *rules);
 
 /* The slot of a name, SIZE_MAX if no rule reads it. */
 size_t ruleset_slot(const struct ruleset *rules, const char *name);
@@ -53,6 +54,6 @@ struct ruleset_result {
  */
 size_t ruleset_report_idle(struct ruleset *rules, uint64_t now_mono_usec);
 
-/* Evaluates the i-th rule for device; an unknown condition is logged once. */
-void ruleset_evaluate(const struct ruleset *rules, size_t i, struct fleet_device *device,
+/* Evaluates the i-th rule for device; an unknown condition is logged once, and not in floods. */
+void ruleset_evaluate(struct ruleset *rules, size_t i, struct fleet_device *device,
                       uint64_t now_mono_usec, struct ruleset_result *ret_result);

@@ -34,7 +34,7 @@ struct server {
     struct intake *intake;
     struct ruleset *rules;
     struct fleet *fleet;
-    sd_event_source *time_timer; // evaluates the rules that read a clock, every second
+    sd_event_source *time_timer; // evaluates what changes with time alone, every second
     bool stopping;
 
     // Grows with each connection: a command sent before it may have been lost with the old one.
@@ -44,7 +44,7 @@ struct server {
     struct held *held; // changes that wait for `hold` to be over, each with its timer
     size_t n_held;
 
-    uint64_t n_received, n_rejected_telemetry;
+    uint64_t n_received;
     struct ratelimit story;    // info lines
     struct ratelimit refusals; // warnings
 };
@@ -156,6 +156,8 @@ static void evaluate(struct server *server, struct fleet_device *device, size_t 
         state->sent_epoch = 0;
         device->n_unheard = 0;
     }
+    if (!has_reading && !result.changed && !rule->uses_time)
+        return;
     bool always = rule->config->send == SEND_ALWAYS && has_reading;
     if (result.unknown || !result.command || (state->sent_epoch == server->epoch && !always))
         return;
@@ -228,7 +230,6 @@ static void set_group(struct fleet_device *device, struct topic_slice group)
 static void reject(struct server *server, const struct mqtt_message *message, const char *reason)
 {
     unsigned n_suppressed;
-    server->n_rejected_telemetry++;
     uplink_count_rejected(server->uplink);
     if (ratelimit_pass(&server->refusals, clock_mono_usec(), &n_suppressed))
         log_warning(LOG_FIELDS(LOG_ID(LOG_ID_COMMAND_REJECTED), { "TOPIC", message->topic }),
@@ -289,6 +290,7 @@ static void take_status(struct server *server, const struct mqtt_message *messag
                  online ? "online" : "offline");
     }
     if (online && !device->online) {
+        device->n_unheard = 0;
         for (size_t i = 0; i < ruleset_n_rules(server->rules); i++)
             device->rules[i].sent_epoch = 0;
     }
@@ -314,15 +316,15 @@ static void on_message(void *userdata, const struct mqtt_message *message)
     }
 }
 
-/* --- rules that read a clock -------------------------------------------------------------------
+/* --- what changes with time alone --------------------------------------------------------------
  */
 
-static void evaluate_timed(struct fleet_device *device, void *userdata)
+static void evaluate_ageing(struct fleet_device *device, void *userdata)
 {
     struct server *server = userdata;
     uint64_t now_mono_usec = clock_mono_usec();
     for (size_t i = 0; i < ruleset_n_rules(server->rules); i++) {
-        if (ruleset_rule(server->rules, i)->uses_time)
+        if (ruleset_rule(server->rules, i)->ages)
             evaluate(server, device, i, now_mono_usec, false);
     }
 }
@@ -332,7 +334,7 @@ static int on_time_timer(sd_event_source *source, uint64_t usec, void *userdata)
     (void)usec;
     struct server *server = userdata;
     if (uplink_is_connected(server->uplink))
-        fleet_each(server->fleet, evaluate_timed, server);
+        fleet_each(server->fleet, evaluate_ageing, server);
     sd_event_source_set_time_relative(source, USEC_PER_SEC);
     return 0;
 }
@@ -442,7 +444,9 @@ static int make_plan(struct server *server, struct config *config, struct plan *
     int r = intake_new(config, &plan->intake);
     if (r < 0)
         return r;
-    if (!server->config || !same_sections(server->config, config, "rule")) {
+    // A device that is not ours any more is to be forgotten: time alone may decide for it.
+    if (!server->config || !same_sections(server->config, config, "rule") ||
+        !same_sections(server->config, config, "server")) {
         r = ruleset_new(config, &plan->rules);
         if (r < 0)
             return r;
@@ -495,7 +499,7 @@ static void carry_out(struct server *server, struct plan *plan)
         }
     }
     sd_event_source_set_enabled(server->time_timer,
-                                ruleset_any_uses_time(server->rules) ? SD_EVENT_ON : SD_EVENT_OFF);
+                                ruleset_any_ages(server->rules) ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
 int server_reload(struct server *server, struct config *config)

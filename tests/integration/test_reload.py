@@ -115,6 +115,18 @@ def test_a_changed_actuator_is_set_to_what_it_was_to_be(house, value):
     house.peer.wait("lamp1/state", {"led_on": True}, mark)
 
 
+def test_devices_that_are_not_ours_any_more_are_left_alone(house):
+    rule = '[rule r]\nwhen = age(x) > 1\nthen = {"led_on": true}\n'
+    house.reload(house.config(rule=rule))
+    house.peer.publish("lamp7/telemetry", {"x": 1})
+    house.daemon.wait_log("telemetry from lamp7")
+    house.reload(house.config(rule=rule, more="[server]\ndevices = lamp1\n"))
+    house.peer.publish("lamp1/telemetry", {"x": 1})
+    mark = house.peer.mark()
+    house.peer.wait("lamp1/commands", {"led_on": True}, mark)
+    assert not house.peer.received("lamp7/commands")
+
+
 def test_a_changed_rule_decides_by_the_new_threshold(house):
     before = house.connections()
     house.reload(house.config(rule=configs.RULE.replace("300", "100").replace("320", "120")))

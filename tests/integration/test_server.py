@@ -173,6 +173,16 @@ def test_a_stale_reading_is_unknown(make_house):
     assert house.daemon.grep(r"door"), house.daemon.log()
 
 
+def test_a_device_that_falls_silent_is_logged_once(make_house):
+    house = make_house(rule=configs.RULE + "stale_after = 500ms\n")
+    house.say(12)
+    house.expect(True)
+    stale = r"^notice .*lamp1: light has no fresh reading"
+    house.daemon.wait_log(stale)
+    holds_for(lambda: len(house.daemon.grep(stale)) == 1, 1.5, "one line")
+    assert house.commands() == [True]
+
+
 def test_readings_of_several_messages_come_together(make_house):
     rule = '[rule r]\nwhen = heat - outside > 5\nthen = {"led_on": true}\nelse = {"led_on": false}\n'
     house = make_house(rule=rule)
