@@ -1,31 +1,43 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// Where log lines go. Owns the level and the choice between journal and standard error.
-#define SD_JOURNAL_SUPPRESS_LOCATION
+/*
+ * Where log lines go. Owns the level and the choice between journal and standard error.
+ *
+ * The journal is spoken to in its native protocol: a datagram of lines NAME=value. Not by
+ * sd_journal_sendv(3), which waits when the journal takes no more, for example because its disk
+ * stalls; the main loop would wait with it.
+ */
 #include "util/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
-#include <systemd/sd-journal.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "util/strings.h"
 
 enum {
     LINE_SIZE = 2048,
-    MAX_FIELDS = 8,
+    ENTRY_SIZE = 4 * LINE_SIZE,
 };
 
-enum target { TARGET_UNKNOWN, TARGET_JOURNAL, TARGET_STDERR };
+/* One entry of the journal. */
+struct entry {
+    size_t length;
+    char bytes[ENTRY_SIZE];
+};
 
 static atomic_int current_level = LOG_INFO;
-static atomic_int current_target = TARGET_UNKNOWN;
+static pthread_once_t has_target = PTHREAD_ONCE_INIT;
+static int journal_fd = -EBADF; // else the lines go to standard error
+static atomic_uint n_lost;      // lines that the journal did not take, and was not told of
 
 void log_set_level(int level)
 {
@@ -38,7 +50,7 @@ bool log_enabled(int level)
 }
 
 /* sd-journal(3), "JOURNAL_STREAM": device and inode of the stream that standard error must be. */
-static enum target find_target(void)
+static void find_target(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
     unsigned long long device, inode;
@@ -46,29 +58,36 @@ static enum target find_target(void)
     if (stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && // NOLINT(cert-err34-c)
         fstat(STDERR_FILENO, &standard_error) == 0 && standard_error.st_dev == (dev_t)device &&
         standard_error.st_ino == (ino_t)inode)
-        return TARGET_JOURNAL;
-    return TARGET_STDERR;
+        journal_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
-static int write_journal(int level, const struct log_field *fields, const char *message)
+/* What does not fit any more is left out. */
+static void add_field(struct entry *entry, const char *name, const char *value)
 {
-    char storage[MAX_FIELDS][LINE_SIZE / 4];
-    char message_field[LINE_SIZE + sizeof("MESSAGE=")];
-    char priority[sizeof("PRIORITY=7")];
-    struct iovec vector[MAX_FIELDS + 2];
-    int n = 0;
+    char printable[LINE_SIZE]; // a newline would begin another field
+    size_t room = sizeof(entry->bytes) - entry->length;
+    strings_printable(value, strlen(value), printable, sizeof(printable));
+    int length = snprintf(entry->bytes + entry->length, room, "%s=%s\n", name, printable);
+    if (length > 0 && (size_t)length < room)
+        entry->length += (size_t)length;
+}
 
-    snprintf(message_field, sizeof(message_field), "MESSAGE=%s", message);
-    snprintf(priority, sizeof(priority), "PRIORITY=%d", level & LOG_PRIMASK);
-    vector[n++] = (struct iovec){ message_field, strlen(message_field) };
-    vector[n++] = (struct iovec){ priority, strlen(priority) };
-    for (int i = 0; fields && fields[i].name && i < MAX_FIELDS; i++) {
-        if (!fields[i].value)
-            continue;
-        snprintf(storage[i], sizeof(storage[i]), "%s=%s", fields[i].name, fields[i].value);
-        vector[n++] = (struct iovec){ storage[i], strlen(storage[i]) };
+static int send_entry(int level, const struct log_field *fields, const char *message)
+{
+    static const struct sockaddr_un journal = { AF_UNIX, "/run/systemd/journal/socket" };
+    const char priority[] = { (char)('0' + (level & LOG_PRIMASK)), '\0' };
+    struct entry entry;
+    entry.length = 0;
+    add_field(&entry, "MESSAGE", message);
+    add_field(&entry, "PRIORITY", priority);
+    add_field(&entry, "SYSLOG_IDENTIFIER", program_invocation_short_name);
+    for (int i = 0; fields && fields[i].name; i++) {
+        if (fields[i].value)
+            add_field(&entry, fields[i].name, fields[i].value);
     }
-    return sd_journal_sendv(vector, n);
+    ssize_t n = sendto(journal_fd, entry.bytes, entry.length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                       (const struct sockaddr *)&journal, sizeof(journal));
+    return n < 0 ? -errno : 0;
 }
 
 static void write_stderr(int level, const char *message)
@@ -81,6 +100,26 @@ static void write_stderr(int level, const char *message)
         return; // nowhere left to say it
 }
 
+static void write_journal(int level, const struct log_field *fields, const char *message)
+{
+    char text[64];
+    int r = send_entry(level, fields, message);
+    if (r == -EAGAIN) {
+        atomic_fetch_add(&n_lost, 1);
+        return;
+    }
+    if (r < 0) { // there is none, for now
+        write_stderr(level, message);
+        return;
+    }
+    unsigned n = atomic_exchange(&n_lost, 0);
+    if (n == 0)
+        return;
+    snprintf(text, sizeof(text), "%u lines are lost, the journal took no more", n);
+    if (send_entry(LOG_WARNING, NULL, text) < 0)
+        atomic_fetch_add(&n_lost, n);
+}
+
 void log_write(int level, const struct log_field *fields, const char *format, ...)
 {
     int saved_errno = errno;
@@ -91,12 +130,10 @@ void log_write(int level, const struct log_field *fields, const char *format, ..
     va_end(arguments);
     strings_printable(raw, strlen(raw), message, sizeof(message));
 
-    int target = atomic_load(&current_target);
-    if (target == TARGET_UNKNOWN) {
-        target = (int)find_target();
-        atomic_store(&current_target, target);
-    }
-    if (target != TARGET_JOURNAL || write_journal(level, fields, message) < 0)
+    pthread_once(&has_target, find_target);
+    if (journal_fd >= 0)
+        write_journal(level, fields, message);
+    else
         write_stderr(level, message);
     errno = saved_errno;
 }
