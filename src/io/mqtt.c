@@ -110,7 +110,8 @@ static void leave(struct mqtt *mqtt)
         return;
     if (mqtt->is_condemned) {
         mqtt->depth++; // the last write may call back
-        if (mqtt->connection && mqtt->connection->mosq && !mqtt->worker && !mqtt->is_freed)
+        // With a worker about, the connection is the worker's.
+        if (!mqtt->worker && !mqtt->is_freed && mqtt->connection && mqtt->connection->mosq)
             mosquitto_loop_write(mqtt->connection->mosq, 1);
         mqtt->depth--;
         mqtt->is_condemned = false;

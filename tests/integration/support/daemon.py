@@ -13,7 +13,8 @@ from support.wait import DEADLINE, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
-SUPPRESSIONS = ROOT / "tests/integration/lsan.supp"
+LEAKS = ROOT / "tests/integration/lsan.supp"
+RACES = ROOT / "tests/integration/tsan.supp"
 
 # A sanitizer's or an assertion's last words; none may ever be in a log.
 CRASH = r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion"
@@ -24,8 +25,13 @@ def binary():
 
 
 def daemon_env(more):
-    options = [os.environ.get("LSAN_OPTIONS", ""), f"suppressions={SUPPRESSIONS}", "print_suppressions=0"]
-    return plain_env(LSAN_OPTIONS=":".join(filter(None, options)), **more)
+    options = {
+        "LSAN_OPTIONS": f"suppressions={LEAKS}:print_suppressions=0",
+        "TSAN_OPTIONS": f"suppressions={RACES}",
+    }
+    for name, value in options.items():
+        options[name] = ":".join(filter(None, [os.environ.get(name), value]))
+    return plain_env(**options, **more)
 
 
 class Daemon(Process):
