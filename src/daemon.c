@@ -30,6 +30,7 @@ struct daemon {
     struct server *server;
     unsigned n_stopping; // roles whose goodbye is awaited
     bool stopping;
+    bool is_ready; // systemd has been told
     sd_event_source *stop_timer;
     sd_event_source *status_timer;
     sd_event_source *ready_timer;
@@ -58,6 +59,17 @@ static void tell_status(struct daemon *daemon)
     sd_notifyf(0, "STATUS=%s", status);
 }
 
+/* The end of the start is the ready timer's to tell, whatever is reloaded before. */
+static void tell_reloading(const struct daemon *daemon)
+{
+    uint64_t now_usec = 0; // sd_notify(3) wants it beside RELOADING=1
+    if (!daemon->is_ready)
+        return;
+    sd_event_now(daemon->event, CLOCK_MONOTONIC, &now_usec);
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=Reloading the configuration",
+               now_usec);
+}
+
 static int on_status_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
@@ -70,11 +82,22 @@ static void on_role_changed(void *userdata, bool news)
 {
     struct daemon *daemon = userdata;
     int enabled = SD_EVENT_OFF;
+    if (daemon->stopping) // the status says so
+        return;
     sd_event_source_get_enabled(daemon->status_timer, &enabled);
     if (enabled != SD_EVENT_OFF && !news)
         return;
     sd_event_source_set_time_relative(daemon->status_timer, news ? 0 : status_delay_usec);
     sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_ONESHOT);
+}
+
+static void tell_reloaded(struct daemon *daemon)
+{
+    if (!daemon->is_ready)
+        return;
+    sd_notify(0, "READY=1");
+    daemon->status[0] = '\0'; // tell_reloading() has told another
+    on_role_changed(daemon, true);
 }
 
 /*
@@ -106,6 +129,7 @@ static int on_ready_timer(sd_event_source *source, uint64_t usec, void *userdata
     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_READY), { "DEVICE", daemon->config->daemon->id }),
                "nightlightd " NIGHTLIGHT_VERSION " is up: role %s, id %s",
                config_role_names[daemon->config->daemon->role], daemon->config->daemon->id);
+    daemon->is_ready = true;
     sd_notify(0, "READY=1");
     tell_status(daemon);
     return 0;
@@ -146,6 +170,8 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
     daemon->stopping = true;
     sd_notify(0, "STOPPING=1\nSTATUS=Saying goodbye to the broker");
     log_info(NULL, "stopping");
+    sd_event_source_set_enabled(daemon->ready_timer, SD_EVENT_OFF);
+    sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_OFF);
     sd_event_source_set_time_relative(daemon->stop_timer, stop_limit_usec);
     sd_event_source_set_enabled(daemon->stop_timer, SD_EVENT_ONESHOT);
     daemon->n_stopping = (daemon->device != NULL) + (daemon->server != NULL);
@@ -260,9 +286,7 @@ static void finish_reload(struct worker_job *base)
             log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONFIG_RELOADED)), "configuration reloaded");
     }
     free_reload(base);
-    sd_notify(0, "READY=1");
-    daemon->status[0] = '\0';
-    on_role_changed(daemon, true);
+    tell_reloaded(daemon);
     if (daemon->reload_again)
         start_reload(daemon);
 }
@@ -282,16 +306,12 @@ static void start_reload(struct daemon *daemon)
         .daemon = daemon,
         .sources = daemon->sources,
     };
-    // sd_notify(3): RELOADING=1 wants the monotonic time of the notification with it.
-    uint64_t now_usec = 0;
-    sd_event_now(daemon->event, CLOCK_MONOTONIC, &now_usec);
-    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=Reloading the configuration",
-               now_usec);
+    tell_reloading(daemon);
     int r = worker_run(daemon->loader, &reload->base);
     if (r < 0) {
         log_err(NULL, "cannot reload the configuration: %s", strerror(-r));
         free_reload(&reload->base);
-        sd_notify(0, "READY=1");
+        tell_reloaded(daemon);
     }
 }
 

@@ -89,6 +89,41 @@ def test_ready_again_after_a_bad_reload(manager, broker, start_daemon, value):
     assert daemon.alive()
 
 
+SLOW = """
+[sensor slow]
+driver = exec
+command = /bin/sh -c "trap '' TERM; sleep 60"
+"""
+
+
+def test_a_reload_while_starting_does_not_end_the_start(manager, start_daemon, value):
+    config = configs.device(free_port(), value("light", 250), value("led")) + SLOW
+    daemon = start_daemon("lamp1", config, env=manager.env)
+    daemon.wait_log("cannot connect")  # it is at work, and waits for the slow sensor
+    mark = daemon.reload()
+    daemon.wait_log("configuration reloaded", mark)
+    assert not manager.values("READY")
+    manager.wait("READY", "1")
+    assert len(manager.values("READY")) == 1
+    assert not manager.values("RELOADING")
+
+
+def test_stopping_while_starting_is_the_last_word(manager, broker, start_daemon, value):
+    """Neither the slow program, which ignores SIGTERM, nor the frozen broker is waited for."""
+    config = configs.device(broker.port, value("light", 250), value("led"), broker="keepalive = 5s") + SLOW
+    daemon = start_daemon("lamp1", config, env=manager.env)
+    daemon.wait_log("connected to")
+    broker.signal(signal.SIGSTOP)
+    try:
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait_exit(2) == 0
+    finally:
+        broker.signal(signal.SIGCONT)
+    notes = [note.fields for note in manager.notes]
+    assert "STOPPING" in notes[-1], notes
+    assert not manager.values("READY")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_stopping_and_a_clean_end(manager, broker, start_daemon, value, number):
     daemon = start_daemon(
