@@ -23,14 +23,10 @@ def manager(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_status_counts_a_sensor_that_is_stuck(manager, broker, start_daemon, connect, value):
-    sleeps = "[sensor deaf]\ndriver = exec\ncommand = sleep 60\ntimeout = 1min\ninterval = 1s\n"
-    config = configs.device(broker.port, value("light", 250), value("led")) + sleeps
-    start_daemon("lamp1", config, env=manager.env)
-    peer = connect(broker, "#")
-    manager.wait("STATUS", "1 of 2 sensors failed")  # after 10 s
-    mark = peer.mark()
-    peer.wait("lamp1/telemetry", {"light": 250}, mark)
+def test_the_status_counts_a_sensor_that_is_stuck(manager, broker, start_daemon):
+    deaf = "[sensor deaf]\ndriver = exec\ncommand = sleep 60\ntimeout = 1min\ninterval = 1s\n"
+    start_daemon("lamp1", configs.base(broker.port, "device") + deaf, env=manager.env)
+    manager.wait("STATUS", "1 of 1 sensors failed")  # after 10 s
 
 
 def test_ready_does_not_wait_for_the_broker(manager, start_daemon, value):
