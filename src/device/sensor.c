@@ -110,6 +110,7 @@ static int on_edge_ready(sd_event_source *source, int fd, uint32_t events, void 
         sensor->job->broken = true;
         mark_failed(sensor, why.text, r);
         back_off(sensor);
+        sensor->handlers->sampled(sensor->userdata, sensor);
     }
     return 0;
 }

@@ -19,7 +19,7 @@ struct sensor_handlers {
     // A reading: each sample and each edge. An edge is to be published at once.
     void (*reading)(void *userdata, struct sensor *sensor, double value, bool edge,
                     uint64_t mono_usec);
-    // A sample that sensor_sample() began has ended, with a reading or without.
+    // A sample that sensor_sample() began has ended, with a reading or without; or the edges have.
     void (*sampled)(void *userdata, struct sensor *sensor);
 };
 

@@ -11,6 +11,7 @@ import pytest
 
 from support import configs
 from support.daemon import binary
+from support.notify import Manager
 from support.process import free_port
 from support.wait import wait_until
 from test_local_rules import assert_ends_in_time, dead_name_server  # noqa: F401
@@ -122,6 +123,17 @@ def test_a_chip_that_goes_away_costs_only_its_own(lines, broker, start_daemon, c
     mark = peer.mark()
     lines.gpioshim_set(lines.chip, BUTTON, 1)
     peer.wait("lamp1/telemetry", {"button": 1, "light": 7}, mark)
+
+
+def test_a_chip_that_goes_away_shows_in_the_status_at_once(lines, broker, start_daemon, connect, tmp_path):
+    manager = Manager(tmp_path)
+    try:
+        start_daemon("lamp1", configs.base(broker.port, "device") + CONFIG, env={**lines.env, **manager.env})
+        connect(broker, "#").wait("lamp1/telemetry", {"button": 0})
+        lines.gpioshim_remove(lines.chip)  # an interval is a minute
+        manager.wait("STATUS", "1 of 1 sensors failed", timeout=5)
+    finally:
+        manager.close()
 
 
 def test_a_line_that_is_not_there_is_named_with_those_that_are(lines, start_daemon):
