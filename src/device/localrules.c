@@ -16,12 +16,15 @@ struct local_rule {
     bool unknown_logged;
 };
 
+static const uint64_t start_usec = 10 * USEC_PER_SEC;
+
 struct localrules {
     struct config *config;
     localrules_apply_fn apply;
     void *userdata;
     sd_event_source *timer; // for what changes without a reading, and for what is held
-    bool any_ages;          // a rule's conditions change with time alone
+    uint64_t start_mono_usec;
+    bool any_ages; // a rule's conditions change with time alone
     size_t n_readings;
     struct expr_reading *readings; // indexed as the configuration's sensors
     size_t n_rules;
@@ -40,13 +43,32 @@ static bool applies(const struct config_section *section, const char *id)
     return !rule->devices;
 }
 
-static void log_unknown(struct local_rule *rule, const struct rule_decision *decision)
+static size_t sensor_index(const struct config *config, const char *name)
+{
+    for (size_t i = 0;; i++) {
+        const struct config_section *section = config_nth(config, "sensor", i);
+        if (!section)
+            return SIZE_MAX;
+        if (strcmp(section->name, name) == 0)
+            return i;
+    }
+}
+
+/* A sensor that has not answered yet, so soon after the start, is nothing to tell. */
+static bool is_starting(const struct localrules *rules, const char *name)
+{
+    return name && rules->readings[sensor_index(rules->config, name)].mono_usec == 0 &&
+           clock_mono_usec() - rules->start_mono_usec < start_usec;
+}
+
+static void log_unknown(const struct localrules *rules, struct local_rule *rule,
+                        const struct rule_decision *decision)
 {
     if (!decision->unknown) {
         rule->unknown_logged = false;
         return;
     }
-    if (rule->unknown_logged)
+    if (rule->unknown_logged || is_starting(rules, decision->unknown_name))
         return;
     rule->unknown_logged = true;
     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_RULE_UNKNOWN), { "RULE", rule->section->name }),
@@ -72,7 +94,7 @@ static uint64_t evaluate(struct localrules *rules, struct local_rule *rule, bool
     };
     struct rule_decision decision;
     rule_evaluate(&spec, &rule->state, &context, &decision);
-    log_unknown(rule, &decision);
+    log_unknown(rules, rule, &decision);
     const struct command *command = rule->state.outcome == RULE_THEN   ? rule->config->then_command
                                     : rule->state.outcome == RULE_ELSE ? rule->config->else_command
                                                                        : NULL;
@@ -148,17 +170,6 @@ void localrules_reading(struct localrules *rules, size_t i, double value, uint64
 /* --- life --------------------------------------------------------------------------------------
  */
 
-static size_t sensor_index(const struct config *config, const char *name)
-{
-    for (size_t i = 0;; i++) {
-        const struct config_section *section = config_nth(config, "sensor", i);
-        if (!section)
-            return SIZE_MAX;
-        if (strcmp(section->name, name) == 0)
-            return i;
-    }
-}
-
 static void bind(struct expr *expr, const struct config *config)
 {
     for (size_t i = 0; expr && i < expr_n_names(expr); i++)
@@ -217,6 +228,7 @@ int localrules_new(sd_event *event, struct config *config, const struct localrul
     rules->config = config_ref(config);
     rules->apply = apply;
     rules->userdata = userdata;
+    rules->start_mono_usec = clock_mono_usec();
     int r = collect(rules);
     if (r < 0)
         return r;
