@@ -12,6 +12,7 @@
 #include "util/log.h"
 
 static const uint64_t stuck_min_usec = 10 * USEC_PER_SEC;
+static const uint64_t backoff_first_usec = 10 * USEC_PER_SEC;
 static const uint64_t backoff_max_usec = 60 * USEC_PER_SEC;
 
 struct sensor {
@@ -62,18 +63,16 @@ static void mark_good(struct sensor *sensor)
                clock_format_span(clock_mono_usec() - sensor->failed_mono_usec, span, sizeof(span)));
 }
 
-/* The next attempt: one interval later, then twice that, up to ten intervals or a minute. */
+/* The next attempt: an interval or 10 s later, then twice that, up to ten intervals or a minute. */
 static void back_off(struct sensor *sensor)
 {
     uint64_t interval_usec = sensor_sample_interval(sensor);
+    uint64_t first_usec = interval_usec < backoff_first_usec ? interval_usec : backoff_first_usec;
     uint64_t limit_usec =
         interval_usec * 10 < backoff_max_usec ? interval_usec * 10 : backoff_max_usec;
-    if (limit_usec < interval_usec)
-        limit_usec = interval_usec;
-    uint64_t wait_usec = sensor->backoff_usec ? sensor->backoff_usec * 2 : interval_usec;
+    uint64_t wait_usec = sensor->backoff_usec ? sensor->backoff_usec * 2 : first_usec;
     sensor->backoff_usec = wait_usec < limit_usec ? wait_usec : limit_usec;
-    // A little early, so that it falls on the timer's tick and not just behind it.
-    sensor->retry_mono_usec = clock_mono_usec() + sensor->backoff_usec - interval_usec / 2;
+    sensor->retry_mono_usec = clock_mono_usec() + sensor->backoff_usec;
 }
 
 static void take_raw(struct sensor *sensor, double raw, bool edge, uint64_t mono_usec)
@@ -192,6 +191,11 @@ void sensor_sample(struct sensor *sensor, uint64_t now_mono_usec)
     sensor->sampling_now = true;
     sensor->sample_begin_mono_usec = now_mono_usec;
     job_start(sensor->job);
+}
+
+uint64_t sensor_retry_mono_usec(const struct sensor *sensor)
+{
+    return sensor->retry_mono_usec;
 }
 
 bool sensor_is_sampling(const struct sensor *sensor)

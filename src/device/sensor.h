@@ -43,6 +43,10 @@ uint64_t sensor_interval(const struct sensor *sensor);
  * unless a sample is still under way.
  */
 void sensor_sample(struct sensor *sensor, uint64_t now_mono_usec);
+/* When a failed sensor wants its next attempt, whatever its interval is; 0 if there is nothing to
+ * try. */
+uint64_t sensor_retry_mono_usec(const struct sensor *sensor);
+
 bool sensor_is_sampling(const struct sensor *sensor);
 
 /* What is taken next is published however near it is to what was published last. */

@@ -267,6 +267,12 @@ static void on_sampled(void *userdata, struct sensor *sensor)
     assert(source);
     source->tried = true;
     tell_changed(telemetry, source);
+    uint64_t retry_mono_usec = sensor_retry_mono_usec(sensor);
+    if (retry_mono_usec > 0 && retry_mono_usec < source->sample_mono_usec) {
+        source->sample_mono_usec = retry_mono_usec; // its interval may be an hour
+        if (!telemetry->ticking)
+            arm_timer(telemetry);
+    }
     if (source->due && !telemetry->ticking)
         check_stream(telemetry, source->stream, clock_mono_usec());
 }

@@ -8,7 +8,7 @@
 
 struct intake {
     struct config *config;
-    struct topic_template *status, *commands;
+    struct topic_template *status, *commands, *state;
     size_t n_telemetry; // the telemetry template and those of the streams, each once
     struct topic_template **telemetry;
     bool any_pattern; // a device pattern with a wildcard
@@ -43,6 +43,8 @@ static int parse_all(struct intake *intake)
     if (r >= 0)
         r = topic_parse(topics->commands, all_fields, &intake->commands, NULL);
     if (r >= 0)
+        r = topic_parse(topics->state, all_fields, &intake->state, NULL);
+    if (r >= 0)
         r = add_telemetry(intake, topics->telemetry);
     for (size_t i = 0; r >= 0 && (section = config_nth(intake->config, "stream", i)); i++) {
         const char *topic = config_stream(section)->topic;
@@ -73,6 +75,7 @@ void intake_free(struct intake *intake)
         return;
     topic_free(intake->status);
     topic_free(intake->commands);
+    topic_free(intake->state);
     for (size_t i = 0; i < intake->n_telemetry; i++)
         topic_free(intake->telemetry[i]);
     free(intake->telemetry);
@@ -118,6 +121,16 @@ static bool is_ours(const struct intake *intake, struct topic_slice slice)
     return !devices;
 }
 
+/* "{id}/{sensor}" would take "lamp/commands" and "lamp/state" for telemetry as well. */
+static bool is_of_another_kind(const struct intake *intake, const char *topic,
+                               const struct topic_match *match)
+{
+    struct topic_match ignored;
+    return (match->field[TOPIC_SENSOR].bytes || match->field[TOPIC_STREAM].bytes) &&
+           (topic_match(intake->commands, topic, &ignored) ||
+            topic_match(intake->state, topic, &ignored));
+}
+
 enum intake_kind intake_classify(const struct intake *intake, const char *topic,
                                  struct topic_slice *ret_id, struct topic_slice *ret_group)
 {
@@ -126,7 +139,8 @@ enum intake_kind intake_classify(const struct intake *intake, const char *topic,
     if (topic_match(intake->status, topic, &match))
         kind = INTAKE_STATUS; // before telemetry: "{id}/{sensor}" would take it as well
     for (size_t i = 0; kind == INTAKE_OTHER && i < intake->n_telemetry; i++) {
-        if (topic_match(intake->telemetry[i], topic, &match))
+        if (topic_match(intake->telemetry[i], topic, &match) &&
+            !is_of_another_kind(intake, topic, &match))
             kind = INTAKE_TELEMETRY;
     }
     if (kind == INTAKE_OTHER || !is_ours(intake, match.field[TOPIC_ID]))

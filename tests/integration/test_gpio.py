@@ -125,13 +125,17 @@ def test_a_chip_that_goes_away_costs_only_its_own(lines, broker, start_daemon, c
     peer.wait("lamp1/telemetry", {"button": 1, "light": 7}, mark)
 
 
-def test_a_chip_that_goes_away_shows_in_the_status_at_once(lines, broker, start_daemon, connect, tmp_path):
+def test_a_chip_that_goes_away_shows_at_once_and_is_soon_tried_again(lines, broker, start_daemon, connect, tmp_path):
     manager = Manager(tmp_path)
     try:
-        start_daemon("lamp1", configs.base(broker.port, "device") + CONFIG, env={**lines.env, **manager.env})
+        config = (configs.base(broker.port, "device") + CONFIG).replace("1min", "1h")
+        daemon = start_daemon("lamp1", config, env={**lines.env, **manager.env})
         connect(broker, "#").wait("lamp1/telemetry", {"button": 0})
-        lines.gpioshim_remove(lines.chip)  # an interval is a minute
+        lines.gpioshim_remove(lines.chip)
         manager.wait("STATUS", "1 of 1 sensors failed", timeout=5)
+        # An hour's interval is no reason to miss its edges for an hour.
+        lines.chip = lines.gpioshim_add_chip(b"bank", b"BUTTON LAMP PUMP")
+        daemon.wait_log("^notice +sensor button is back", timeout=20)
     finally:
         manager.close()
 

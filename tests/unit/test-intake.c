@@ -83,6 +83,16 @@ static void a_status_is_no_sensor(void **state)
     assert_is(intake, "lamp1/light", "telemetry lamp1 -");
 }
 
+static void commands_and_states_are_no_sensors(void **state)
+{
+    (void)state;
+    _cleanup_(intake_freep) struct intake *intake =
+        make_intake("[topics]\ntelemetry = {id}/{sensor}\n");
+    assert_is(intake, "porch/light", "telemetry porch -");
+    assert_is(intake, "porch/commands", "other");
+    assert_is(intake, "porch/state", "other");
+}
+
 static void strangers_and_what_is_no_id_are_others(void **state)
 {
     (void)state;
@@ -117,6 +127,7 @@ int main(void)
         in_directory(a_stream_with_a_topic_of_its_own_is_subscribed_to),
         in_directory(topics_are_told_apart),
         in_directory(a_status_is_no_sensor),
+        in_directory(commands_and_states_are_no_sensors),
         in_directory(strangers_and_what_is_no_id_are_others),
         in_directory(a_command_goes_to_the_group_that_the_topic_named),
     };
