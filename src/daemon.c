@@ -42,8 +42,7 @@ struct daemon {
     bool reload_again; // SIGHUP came while loading
 };
 
-/* --- what systemd is told ----------------------------------------------------------------------
- */
+/* --- what systemd is told -------------------------------------------------------------------- */
 
 static void tell_status(struct daemon *daemon)
 {
@@ -135,8 +134,7 @@ static int on_ready_timer(sd_event_source *source, uint64_t usec, void *userdata
     return 0;
 }
 
-/* --- stopping ----------------------------------------------------------------------------------
- */
+/* --- stopping -------------------------------------------------------------------------------- */
 
 static void stop_when_done(struct daemon *daemon)
 {
@@ -183,8 +181,7 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
     return 0;
 }
 
-/* --- roles -------------------------------------------------------------------------------------
- */
+/* --- roles ----------------------------------------------------------------------------------- */
 
 static const struct device_handlers device_handlers = { on_role_changed, on_role_stopped };
 static const struct server_handlers server_handlers = { on_role_changed, on_role_stopped };
@@ -230,8 +227,7 @@ static int configure(struct daemon *daemon, struct config *config)
     return 0;
 }
 
-/* --- reloading ---------------------------------------------------------------------------------
- */
+/* --- reloading ------------------------------------------------------------------------------- */
 
 struct reload {
     struct worker_job base; // first
@@ -322,8 +318,7 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
     return 0;
 }
 
-/* --- life --------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 static int add_signals(struct daemon *daemon)
 {

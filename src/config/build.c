@@ -74,7 +74,7 @@ static const char *join(const char *const *words, size_t n, char *out, size_t si
     return out;
 }
 
-/* --- drivers ---------------------------------------------------------------------------------- */
+/* --- drivers --------------------------------------------------------------------------------- */
 
 static void find_drivers(struct builder *builder, const struct config_sources *sources)
 {
@@ -136,7 +136,7 @@ static void choose_driver(struct builder *builder)
         builder->section->driver = builder->driver->driver;
 }
 
-/* --- keys ------------------------------------------------------------------------------------- */
+/* --- keys ------------------------------------------------------------------------------------ */
 
 static size_t collect_keys(const struct config_section *section, const char **keys, size_t size)
 {
@@ -235,7 +235,7 @@ static void require_values(struct builder *builder)
     }
 }
 
-/* --- sections --------------------------------------------------------------------------------- */
+/* --- sections -------------------------------------------------------------------------------- */
 
 static void add_rows(struct config_section *section, const struct schema_option *options, size_t n,
                      void *data)

@@ -12,7 +12,7 @@
 #include "core/topic.h"
 #include "util/strings.h"
 
-/* --- shared ----------------------------------------------------------------------------------- */
+/* --- shared ---------------------------------------------------------------------------------- */
 
 struct config_value *check_value(const struct config_section *section, const char *key)
 {
@@ -61,7 +61,7 @@ bool check_has_server(const struct check *check)
     return check->role_known && check->config->daemon->role != ROLE_DEVICE;
 }
 
-/* --- [daemon] --------------------------------------------------------------------------------- */
+/* --- [daemon] -------------------------------------------------------------------------------- */
 
 /* Puts a resolved value in the place of what was written. */
 static void resolve(struct check *check, struct config_value *value, char **member, char *resolved)
@@ -98,7 +98,7 @@ static void check_daemon(struct check *check, const struct config_section *secti
     check_identity(check, section, "group", &daemon->group);
 }
 
-/* --- [broker] --------------------------------------------------------------------------------- */
+/* --- [broker] -------------------------------------------------------------------------------- */
 
 static void check_tcp_host(struct check *check, const struct config_section *section,
                            const char *host)
@@ -205,7 +205,7 @@ static void check_broker(struct check *check, const struct config_section *secti
         check->errors->out_of_memory = true;
 }
 
-/* --- [topics] --------------------------------------------------------------------------------- */
+/* --- [topics] -------------------------------------------------------------------------------- */
 
 void check_topic(struct check *check, const struct config_section *section, const char *key,
                  int purpose)
@@ -249,7 +249,7 @@ static void check_topics(struct check *check, const struct config_section *secti
     }
 }
 
-/* --- [server] --------------------------------------------------------------------------------- */
+/* --- [server] -------------------------------------------------------------------------------- */
 
 static bool is_public_broker(const char *host)
 {
@@ -290,7 +290,7 @@ static void check_server(struct check *check, const struct config_section *secti
     }
 }
 
-/* --- all -------------------------------------------------------------------------------------- */
+/* --- all ------------------------------------------------------------------------------------- */
 
 void check_all(struct check *check)
 {

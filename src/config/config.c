@@ -16,7 +16,7 @@
 
 enum { MAX_FILES = 256 }; // in conf.d
 
-/* --- files ------------------------------------------------------------------------------------ */
+/* --- files ----------------------------------------------------------------------------------- */
 
 static int is_drop_in(const struct dirent *entry)
 {
@@ -90,7 +90,7 @@ static bool read_files(struct raw_config *raw, char *const *files, struct errors
     return ok;
 }
 
-/* --- loading ---------------------------------------------------------------------------------- */
+/* --- loading --------------------------------------------------------------------------------- */
 
 static const void *data_of(const struct config *config, const char *kind)
 {
@@ -164,7 +164,7 @@ int config_load(const struct config_sources *sources, struct config **ret_config
     return 0;
 }
 
-/* --- what others see -------------------------------------------------------------------------- */
+/* --- what others see ------------------------------------------------------------------------- */
 
 struct config *config_ref(struct config *config)
 {

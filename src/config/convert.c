@@ -83,7 +83,7 @@ void convert_clear(const struct schema_option *option, void *data)
     convert_unset(option, data);
 }
 
-/* --- parsing ---------------------------------------------------------------------------------- */
+/* --- parsing --------------------------------------------------------------------------------- */
 
 /* -EINVAL: not of that form. -ERANGE: not in the row's range. */
 static int in_range(const struct schema_option *option, double value)
@@ -147,7 +147,7 @@ static int parse_simple(const struct schema_option *option, const char *text, un
     }
 }
 
-/* --- errors ----------------------------------------------------------------------------------- */
+/* --- errors ---------------------------------------------------------------------------------- */
 
 static const char *noun(enum option_type type)
 {

@@ -109,7 +109,7 @@ static struct place here(const struct reader *reader)
         false;                                                                                     \
     })
 
-/* --- headers ---------------------------------------------------------------------------------- */
+/* --- headers --------------------------------------------------------------------------------- */
 
 static bool refuse_kind(const struct reader *reader, const char *kind)
 {
@@ -198,7 +198,7 @@ static bool take_header(struct reader *reader, const char *line)
     return check_name(reader, schema, name) && open_section(reader, schema, name);
 }
 
-/* --- keys ------------------------------------------------------------------------------------- */
+/* --- keys ------------------------------------------------------------------------------------ */
 
 /* inih ends a value before a ';' that white space precedes. */
 static bool has_inline_comment(const char *value)
@@ -285,7 +285,7 @@ static bool take_key(const struct reader *reader, const char *line)
     return check_repeated(reader, key);
 }
 
-/* --- lines ------------------------------------------------------------------------------------ */
+/* --- lines ----------------------------------------------------------------------------------- */
 
 static bool check_bytes(const struct reader *reader, const char *line, size_t length)
 {

@@ -68,7 +68,7 @@ static int scan(struct parser *parser)
     return expr_scan(parser->text, &parser->token, parser->why);
 }
 
-/* --- errors --- */
+/* --- errors ---------------------------------------------------------------------------------- */
 
 static const char *describe(const struct expr_token *token, char *out, size_t size)
 {
@@ -110,7 +110,7 @@ static int check_type(const struct parser *parser, const char *at, const char *u
     return why_set(parser->why, EINVAL, "column %zu: expected %s, found %s", column, wanted, given);
 }
 
-/* --- the program --- */
+/* --- the program ----------------------------------------------------------------------------- */
 
 static int too_deep(const struct parser *parser)
 {
@@ -159,7 +159,7 @@ static int add_name(struct parser *parser, const struct expr_token *token, size_
     return 0;
 }
 
-/* --- the parser: each starts at its first token and stops after its last --- */
+/* --- the parser: each starts at its first token and stops after its last --------------------- */
 
 static int parse_operators(struct parser *parser, enum strength weakest, enum expr_type *ret_type);
 

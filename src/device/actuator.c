@@ -92,8 +92,7 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* --- what a job asks of an actuator's driver ---------------------------------------------------
- */
+/* --- what a job asks of an actuator's driver ------------------------------------------------- */
 
 static const struct actuator_driver *driver_of(const struct job *job)
 {
@@ -126,8 +125,7 @@ static void job_cancel(struct job *job, void *state)
 
 static const struct job_calls actuator_calls = { job_open, job_set, job_close, job_cancel };
 
-/* --- life and use ------------------------------------------------------------------------------
- */
+/* --- life and use ---------------------------------------------------------------------------- */
 
 int actuator_new(sd_event *event, struct config *config, const struct config_section *section,
                  actuator_changed_fn changed, void *userdata, struct actuator **ret_actuator)

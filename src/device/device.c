@@ -42,8 +42,7 @@ struct device {
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
 
-/* --- state -------------------------------------------------------------------------------------
- */
+/* --- state ----------------------------------------------------------------------------------- */
 
 static void publish_state(struct device *device)
 {
@@ -86,8 +85,7 @@ static void on_actuator_changed(void *userdata, struct actuator *actuator)
     tell_state(userdata);
 }
 
-/* --- commands ----------------------------------------------------------------------------------
- */
+/* --- commands -------------------------------------------------------------------------------- */
 
 static struct actuator *find_actuator(const struct device *device, const char *name)
 {
@@ -154,8 +152,7 @@ static void on_rule(void *userdata, const char *rule, const struct command *comm
     apply_command(device, command);
 }
 
-/* --- telemetry ---------------------------------------------------------------------------------
- */
+/* --- telemetry ------------------------------------------------------------------------------- */
 
 static void on_reading(void *userdata, size_t i, double value, uint64_t mono_usec)
 {
@@ -187,8 +184,7 @@ static const struct telemetry_handlers telemetry_handlers = {
     .changed = on_telemetry_changed,
 };
 
-/* --- the uplink --------------------------------------------------------------------------------
- */
+/* --- the uplink ------------------------------------------------------------------------------ */
 
 static void on_connected(void *userdata)
 {
@@ -232,8 +228,7 @@ static const struct uplink_handlers uplink_handlers = {
     .stopped = on_stopped,
 };
 
-/* --- configuration -----------------------------------------------------------------------------
- */
+/* --- configuration --------------------------------------------------------------------------- */
 
 static void topics_done(struct topics *topics)
 {
@@ -407,8 +402,7 @@ int device_reload(struct device *device, struct config *config)
     return 0;
 }
 
-/* --- life --------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 int device_new(sd_event *event, struct config *config, const struct device_handlers *handlers,
                void *userdata, struct device **ret_device)

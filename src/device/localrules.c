@@ -167,8 +167,7 @@ void localrules_reading(struct localrules *rules, size_t i, double value, uint64
     }
 }
 
-/* --- life --------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 static void bind(struct expr *expr, const struct config *config)
 {

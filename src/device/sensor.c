@@ -90,8 +90,7 @@ static void take_raw(struct sensor *sensor, double raw, bool edge, uint64_t mono
     sensor->handlers->reading(sensor->userdata, sensor, reading, edge, mono_usec);
 }
 
-/* --- edges -------------------------------------------------------------------------------------
- */
+/* --- edges ----------------------------------------------------------------------------------- */
 
 static void on_edge(double value, uint64_t mono_usec, void *userdata)
 {
@@ -127,8 +126,7 @@ static void watch(struct sensor *sensor)
                 sensor_name(sensor), strerror(-r));
 }
 
-/* --- samples -----------------------------------------------------------------------------------
- */
+/* --- samples --------------------------------------------------------------------------------- */
 
 static const struct sensor_driver *driver_of(const struct job *job)
 {
@@ -213,8 +211,7 @@ int sensor_take(struct sensor *sensor, uint64_t now_mono_usec, double *ret_value
     return sampling_take(&sensor->sampling, &sensor->config->sampling, now_mono_usec, ret_value);
 }
 
-/* --- life --------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 int sensor_new(sd_event *event, struct config *config, const struct config_section *section,
                const struct sensor_handlers *handlers, void *userdata, struct sensor **ret_sensor)

@@ -49,8 +49,7 @@ struct telemetry {
     struct stream *streams;
 };
 
-/* --- messages ----------------------------------------------------------------------------------
- */
+/* --- messages -------------------------------------------------------------------------------- */
 
 static void publish(struct telemetry *telemetry, const struct stream *stream, const char *sensor,
                     const char *payload)
@@ -148,8 +147,7 @@ static void check_stream(struct telemetry *telemetry, struct stream *stream, uin
         stream->deadline_mono_usec = 0;
 }
 
-/* --- the rhythm --------------------------------------------------------------------------------
- */
+/* --- the rhythm ------------------------------------------------------------------------------ */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
@@ -236,8 +234,7 @@ static int on_timer(sd_event_source *timer, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* --- the sensors' handlers ---------------------------------------------------------------------
- */
+/* --- the sensors' handlers ------------------------------------------------------------------- */
 
 static struct source *find_source(struct telemetry *telemetry, const struct sensor *sensor)
 {
@@ -279,8 +276,7 @@ static void on_sampled(void *userdata, struct sensor *sensor)
 
 static const struct sensor_handlers sensor_handlers = { on_reading, on_sampled };
 
-/* --- configuration -----------------------------------------------------------------------------
- */
+/* --- configuration --------------------------------------------------------------------------- */
 
 static void free_streams(struct stream *streams, size_t n)
 {
@@ -410,8 +406,7 @@ int telemetry_configure(struct telemetry *telemetry, struct config *config)
     return 0;
 }
 
-/* --- life and use ------------------------------------------------------------------------------
- */
+/* --- life and use ---------------------------------------------------------------------------- */
 
 int telemetry_new(sd_event *event, const struct telemetry_handlers *handlers, void *userdata,
                   struct telemetry **ret_telemetry)

@@ -127,8 +127,7 @@ static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* --- the client's handlers ---------------------------------------------------------------------
- */
+/* --- the client's handlers ------------------------------------------------------------------- */
 
 static void on_connected(void *userdata, bool session_present)
 {
@@ -230,8 +229,7 @@ static const struct mqtt_handlers mqtt_handlers = {
     .subscribed = on_subscribed,
 };
 
-/* --- life --------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 static int make_status(struct uplink *uplink)
 {
@@ -360,8 +358,7 @@ void uplink_stop(struct uplink *uplink)
         sd_event_source_set_time_relative(uplink->stop_timer, stop_limit_usec);
 }
 
-/* --- use ---------------------------------------------------------------------------------------
- */
+/* --- use ------------------------------------------------------------------------------------- */
 
 bool uplink_is_connected(const struct uplink *uplink)
 {

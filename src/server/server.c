@@ -64,8 +64,7 @@ static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_S
 static void evaluate(struct server *server, struct fleet_device *device, size_t i,
                      uint64_t now_mono_usec, bool has_reading);
 
-/* --- commands ----------------------------------------------------------------------------------
- */
+/* --- commands -------------------------------------------------------------------------------- */
 
 static int send_command(struct server *server, const struct fleet_device *device,
                         const struct server_rule *rule, const struct command *command)
@@ -165,8 +164,7 @@ static void evaluate(struct server *server, struct fleet_device *device, size_t 
         state->sent_epoch = server->epoch;
 }
 
-/* --- intake ------------------------------------------------------------------------------------
- */
+/* --- intake ---------------------------------------------------------------------------------- */
 
 /* Numbers that some rule reads become readings; all else, of whatever type, is not ours to judge.
  */
@@ -316,8 +314,7 @@ static void on_message(void *userdata, const struct mqtt_message *message)
     }
 }
 
-/* --- what changes with time alone --------------------------------------------------------------
- */
+/* --- what changes with time alone ------------------------------------------------------------ */
 
 static void evaluate_ageing(struct fleet_device *device, void *userdata)
 {
@@ -339,8 +336,7 @@ static int on_time_timer(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* --- the uplink --------------------------------------------------------------------------------
- */
+/* --- the uplink ------------------------------------------------------------------------------ */
 
 static void subscribe(void *userdata, const char *filter)
 {
@@ -407,8 +403,7 @@ static const struct uplink_handlers uplink_handlers = {
     .stopped = on_stopped,
 };
 
-/* --- configuration -----------------------------------------------------------------------------
- */
+/* --- configuration --------------------------------------------------------------------------- */
 
 /* What a configuration needs that can fail to be made, made before anything in force is touched. */
 struct plan {
@@ -514,8 +509,7 @@ int server_reload(struct server *server, struct config *config)
     return 0;
 }
 
-/* --- life --------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 int server_new(sd_event *event, struct config *config, const struct server_handlers *handlers,
                void *userdata, struct server **ret_server)

@@ -272,7 +272,7 @@ static void sections_are_equal_by_what_they_say(void **state)
     config_unref(d);
 }
 
-/* --- printing --------------------------------------------------------------------------------- */
+/* --- printing -------------------------------------------------------------------------------- */
 
 static char *print(const struct config *config)
 {

@@ -24,8 +24,7 @@
 
 #define MAIN_FILE "nightlightd.conf"
 
-/* --- drivers: sensors `sim` and `exec`, actuators `gpio` (bool alone) and `log` ----------------
- */
+/* --- drivers: sensors `sim` and `exec`, actuators `gpio` (bool alone) and `log` -------------- */
 
 struct sim_config {
     int wave;
@@ -89,7 +88,7 @@ static const struct config_driver actuator_table[] = {
       NULL },
 };
 
-/* --- files ------------------------------------------------------------------------------------ */
+/* --- files ----------------------------------------------------------------------------------- */
 
 static int remove_one(const char *path, const struct stat *status, int type, struct FTW *ftw)
 {
@@ -133,7 +132,7 @@ __attribute__((unused)) static void put(const char *path, const char *text)
     put_bytes(path, text, strlen(text));
 }
 
-/* --- loading ---------------------------------------------------------------------------------- */
+/* --- loading --------------------------------------------------------------------------------- */
 
 __attribute__((unused)) static int load(const char *role, struct config **ret_config,
                                         struct config_errors *errors)

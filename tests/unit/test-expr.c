@@ -425,7 +425,7 @@ static void first_unknown_is_the_name_to_blame(void **state)
     }
 }
 
-/* --- random expressions against a second evaluator --- */
+/* --- random expressions against a second evaluator ------------------------------------------- */
 
 /* The operators by strength, as the header ranks them; a leaf has none. */
 static const struct {

@@ -189,7 +189,7 @@ static void a_reading_that_goes_stale_is_logged_once(void **state)
     assert_int_equal(house.n_applied, 1);
 }
 
-/* --- a reload --------------------------------------------------------------------------------- */
+/* --- a reload -------------------------------------------------------------------------------- */
 
 static void a_reload_keeps_a_decision(void **state)
 {

@@ -512,7 +512,7 @@ static void session_survives_with_an_expiry(void **state)
     }
 }
 
-/* --- a broker of our own, that a thread plays ---------------------------------------------- */
+/* --- a broker of our own, that a thread plays ------------------------------------------------ */
 
 enum fake_answer { REFUSES_5, CLOSES_ON_5, TAKES_5_AND_SAYS_GOODBYE };
 
@@ -616,7 +616,7 @@ static void falls_back_where_5_makes_the_broker_close(void **state)
     falls_back_to_3_1_1(CLOSES_ON_5);
 }
 
-/* --- access ----------------------------------------------------------------------------------- */
+/* --- access ---------------------------------------------------------------------------------- */
 
 static void wrong_password_and_unreadable_file_are_named(void **state)
 {
@@ -819,7 +819,7 @@ static void psk_opens_with_the_right_key(void **state)
     broker_done(&broker);
 }
 
-/* --- nothing holds the loop ------------------------------------------------------------------- */
+/* --- nothing holds the loop ------------------------------------------------------------------ */
 
 struct ticker {
     sd_event_source *source;
