@@ -136,7 +136,7 @@ static void on_connected(void *userdata, bool session_present)
     if (uplink->stopping)
         return;
     if (uplink->lost_mono_usec > 0)
-        snprintf(back, sizeof(back), " again after %s",
+        snprintf(back, sizeof(back), ", after %s without",
                  clock_format_span(clock_mono_usec() - uplink->lost_mono_usec, span, sizeof(span)));
     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONNECTED), { "DEVICE", uplink->config->daemon->id }),
                "%s as %s%s%s", mqtt_describe(uplink->mqtt), uplink->client_id, back,
