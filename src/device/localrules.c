@@ -2,12 +2,12 @@
 // The device's own rules. Owns the last readings and each rule's state.
 #include "device/localrules.h"
 
-#include <fnmatch.h>
 #include <string.h>
 
 #include "core/rule.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/strings.h"
 
 struct local_rule {
     const struct config_section *section;
@@ -34,13 +34,7 @@ struct localrules {
 static bool applies(const struct config_section *section, const char *id)
 {
     const struct rule_config *rule = config_rule(section);
-    if (rule->where != WHERE_DEVICE)
-        return false;
-    for (size_t i = 0; rule->devices && rule->devices[i]; i++) {
-        if (fnmatch(rule->devices[i], id, 0) == 0)
-            return true;
-    }
-    return !rule->devices;
+    return rule->where == WHERE_DEVICE && strings_match_any(rule->devices, id);
 }
 
 static size_t sensor_index(const struct config *config, const char *name)

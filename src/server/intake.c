@@ -3,8 +3,9 @@
 // templates; no I/O.
 #include "server/intake.h"
 
-#include <fnmatch.h>
 #include <string.h>
+
+#include "util/strings.h"
 
 struct intake {
     struct config *config;
@@ -18,7 +19,7 @@ static const unsigned all_fields = (1u << TOPIC_FIELDS) - 1;
 
 static bool has_wildcard(const char *pattern)
 {
-    return strpbrk(pattern, "*?[\\") != NULL;
+    return strpbrk(pattern, "*?") != NULL;
 }
 
 static int add_telemetry(struct intake *intake, const char *text)
@@ -60,7 +61,7 @@ int intake_new(struct config *config, struct intake **ret_intake)
     if (!intake)
         return -ENOMEM;
     intake->config = config_ref(config);
-    for (size_t i = 0; config->server->devices && config->server->devices[i]; i++)
+    for (size_t i = 0; config->server->devices[i]; i++) // never NULL: it has a default
         intake->any_pattern |= has_wildcard(config->server->devices[i]);
     int r = parse_all(intake);
     if (r < 0)
@@ -97,8 +98,7 @@ void intake_filters(const struct intake *intake,
 {
     char *const everyone[] = { NULL, NULL };
     // One filter for all as soon as one pattern needs it: the others would only come twice.
-    bool all = intake->any_pattern || !intake->config->server->devices;
-    char *const *ids = all ? everyone : intake->config->server->devices;
+    char *const *ids = intake->any_pattern ? everyone : intake->config->server->devices;
     for (size_t i = 0; i == 0 || ids[i]; i++) {
         subscribe_one(intake->status, ids[i], subscribe, userdata);
         for (size_t k = 0; k < intake->n_telemetry; k++)
@@ -108,17 +108,12 @@ void intake_filters(const struct intake *intake,
 
 static bool is_ours(const struct intake *intake, struct topic_slice slice)
 {
-    char *const *devices = intake->config->server->devices;
     char id[128];
     if (!slice.bytes || slice.length >= sizeof(id) || !topic_valid_value(slice.bytes, slice.length))
         return false;
     memcpy(id, slice.bytes, slice.length);
     id[slice.length] = '\0';
-    for (size_t i = 0; devices && devices[i]; i++) {
-        if (fnmatch(devices[i], id, 0) == 0)
-            return true;
-    }
-    return !devices;
+    return strings_match_any(intake->config->server->devices, id);
 }
 
 /* "{id}/{sensor}" would take "lamp/commands" and "lamp/state" for telemetry as well. */

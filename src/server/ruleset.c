@@ -3,13 +3,13 @@
 // the fleet's.
 #include "server/ruleset.h"
 
-#include <fnmatch.h>
 #include <string.h>
 
 #include "core/rule.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/ratelimit.h"
+#include "util/strings.h"
 
 struct slot {
     const char *name; // the expression's
@@ -180,12 +180,8 @@ const size_t *ruleset_readers(const struct ruleset *rules, size_t slot, size_t *
 
 void ruleset_welcome(const struct ruleset *rules, struct fleet_device *device)
 {
-    for (size_t i = 0; i < rules->n_rules; i++) {
-        char *const *patterns = rules->rules[i].config->devices;
-        device->rules[i].applies = !patterns;
-        for (size_t k = 0; patterns && patterns[k]; k++)
-            device->rules[i].applies |= fnmatch(patterns[k], device->id, 0) == 0;
-    }
+    for (size_t i = 0; i < rules->n_rules; i++)
+        device->rules[i].applies = strings_match_any(rules->rules[i].config->devices, device->id);
 }
 
 static void log_unknown(struct ruleset *rules, const struct server_rule *rule,

@@ -2,6 +2,7 @@
 // String helpers; see strings.h. Pure, no I/O.
 #include "util/strings.h"
 
+#include <fnmatch.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -22,10 +23,10 @@ size_t strings_count(char *const *vector)
     return n;
 }
 
-bool strings_contains(char *const *vector, const char *text)
+bool strings_match_any(char *const *patterns, const char *text)
 {
-    for (size_t i = 0; vector && vector[i]; i++) {
-        if (strcmp(vector[i], text) == 0)
+    for (size_t i = 0; patterns && patterns[i]; i++) {
+        if (fnmatch(patterns[i], text, 0) == 0)
             return true;
     }
     return false;

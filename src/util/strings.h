@@ -14,7 +14,9 @@ void strings_free(char **vector);
 DEFINE_CLEANUP(char **, strings_free)
 
 size_t strings_count(char *const *vector);
-bool strings_contains(char *const *vector, const char *text);
+
+/* Whether text fits one of the patterns, with * and ? as fnmatch(3) has them. */
+bool strings_match_any(char *const *patterns, const char *text);
 
 /*
  * Splits text at white space into a new vector (empty text: an empty vector, not NULL).

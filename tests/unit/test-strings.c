@@ -17,8 +17,6 @@ static void text_is_split_at_white_space(void **state)
     assert_int_equal(strings_split("  a bc\t\n d ", &vector), 0);
     assert_int_equal(strings_count(vector), 3);
     assert_string_equal(vector[1], "bc");
-    assert_true(strings_contains(vector, "d"));
-    assert_false(strings_contains(vector, "b"));
 }
 
 static void nothing_is_split_to_an_empty_vector(void **state)
@@ -32,8 +30,20 @@ static void nothing_is_split_to_an_empty_vector(void **state)
         assert_int_equal(strings_count(vector), 0);
     }
     assert_int_equal(strings_count(NULL), 0);
-    assert_false(strings_contains(NULL, "a"));
+    assert_false(strings_match_any(NULL, "a"));
     strings_free(NULL);
+}
+
+static void a_pattern_has_stars_and_question_marks(void **state)
+{
+    (void)state;
+    char *const patterns[] = { (char *)"porch", (char *)"lamp-?", (char *)"*-north", NULL };
+    assert_true(strings_match_any(patterns, "porch"));
+    assert_true(strings_match_any(patterns, "lamp-1"));
+    assert_true(strings_match_any(patterns, "stadium-north"));
+    assert_false(strings_match_any(patterns, "lamp-10"));
+    assert_false(strings_match_any(patterns, "porch2"));
+    assert_false(strings_match_any(patterns, ""));
 }
 
 static void null_equals_null_only(void **state)
@@ -155,6 +165,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_is_split_at_white_space),
         cmocka_unit_test(nothing_is_split_to_an_empty_vector),
+        cmocka_unit_test(a_pattern_has_stars_and_question_marks),
         cmocka_unit_test(null_equals_null_only),
         cmocka_unit_test(the_nearest_word_is_what_a_person_meant),
         cmocka_unit_test(a_very_long_word_has_no_nearest),
