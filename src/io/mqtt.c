@@ -55,6 +55,7 @@ struct mqtt {
     char reported[256]; // the reason last given to disconnected() in this outage; "": none yet
     uint64_t connected_mono_usec;
     uint64_t keepalive_usec;
+    unsigned receive_maximum;
     int call_rc, call_errno; // publishing or subscribing found the connection broken
 
     unsigned depth;    // of enter()
@@ -174,7 +175,7 @@ static void on_connect(struct mosquitto *mosq, void *userdata, int code, int fla
 {
     struct mqtt_connection *connection = userdata;
     struct mqtt *mqtt = connection->mqtt;
-    uint16_t keepalive_sec = 0;
+    uint16_t keepalive_sec = 0, receive_maximum = 0;
 
     connection->n_packets++;
     if (mqtt->state != STATE_GREETING)
@@ -190,6 +191,8 @@ static void on_connect(struct mosquitto *mosq, void *userdata, int code, int fla
     mosquitto_property_read_int16(properties, MQTT_PROP_SERVER_KEEP_ALIVE, &keepalive_sec, false);
     mqtt->keepalive_usec =
         keepalive_sec > 0 ? keepalive_sec * USEC_PER_SEC : mqtt->options.keepalive_usec;
+    mosquitto_property_read_int16(properties, MQTT_PROP_RECEIVE_MAXIMUM, &receive_maximum, false);
+    mqtt->receive_maximum = receive_maximum > 0 ? receive_maximum : UINT16_MAX;
     set_timer(mqtt, mqtt->keepalive_usec / 4, mqtt->keepalive_usec / 8);
     mqtt->state = STATE_CONNECTED;
     mqtt->reported[0] = '\0';
@@ -216,7 +219,6 @@ static void on_message(struct mosquitto *mosq, void *userdata,
     struct mqtt_connection *connection = userdata;
     struct mqtt *mqtt = connection->mqtt;
     (void)mosq;
-    (void)properties;
 
     connection->n_packets++;
     if (mqtt->state != STATE_CONNECTED)
@@ -227,6 +229,7 @@ static void on_message(struct mosquitto *mosq, void *userdata,
                                                .payload_size = (size_t)message->payloadlen,
                                                .qos = message->qos,
                                                .retain = message->retain,
+                                               .properties = (const void *)properties,
                                            });
 }
 
@@ -575,16 +578,49 @@ static bool can_call(const struct mqtt *mqtt)
     return mqtt->state == STATE_CONNECTED && mqtt->call_rc == MOSQ_ERR_SUCCESS;
 }
 
-int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t payload_size,
-                 int qos, bool retain, int *ret_mid)
+unsigned mqtt_receive_maximum(const struct mqtt *mqtt)
 {
+    return mqtt->state == STATE_CONNECTED ? mqtt->receive_maximum : 0;
+}
+
+static void properties_done(mosquitto_property **properties)
+{
+    mosquitto_property_free_all(properties);
+}
+
+static int make_properties(const struct mqtt_publication *publication,
+                           mosquitto_property **properties)
+{
+    int rc = MOSQ_ERR_SUCCESS;
+    for (size_t i = 0; i < publication->n_properties && rc == MOSQ_ERR_SUCCESS; i++)
+        rc = mosquitto_property_add_string_pair(properties, MQTT_PROP_USER_PROPERTY,
+                                                publication->properties[i].name,
+                                                publication->properties[i].value);
+    if (publication->response_topic && rc == MOSQ_ERR_SUCCESS)
+        rc = mosquitto_property_add_string(properties, MQTT_PROP_RESPONSE_TOPIC,
+                                           publication->response_topic);
+    if (publication->correlation && rc == MOSQ_ERR_SUCCESS)
+        rc = mosquitto_property_add_binary(properties, MQTT_PROP_CORRELATION_DATA,
+                                           publication->correlation,
+                                           (uint16_t)publication->correlation_size);
+    return rc;
+}
+
+int mqtt_publish(struct mqtt *mqtt, const struct mqtt_publication *publication, int *ret_mid)
+{
+    _cleanup_(properties_done) mosquitto_property *properties = NULL;
+    int rc = MOSQ_ERR_SUCCESS;
     if (!can_call(mqtt))
         return -ENOTCONN;
-    if (payload_size > INT_MAX)
+    if (publication->payload_size > INT_MAX || publication->correlation_size > UINT16_MAX)
         return -EMSGSIZE;
+    if (mqtt->connection->protocol == MQTT_PROTOCOL_V5)
+        rc = make_properties(publication, &properties);
     enter(mqtt);
-    int rc = mosquitto_publish_v5(mqtt->connection->mosq, ret_mid, topic, (int)payload_size,
-                                  payload, qos, retain, NULL);
+    if (rc == MOSQ_ERR_SUCCESS)
+        rc = mosquitto_publish_v5(mqtt->connection->mosq, ret_mid, publication->topic,
+                                  (int)publication->payload_size, publication->payload,
+                                  publication->qos, publication->retain, properties);
     int r = after_call(mqtt, rc, errno);
     leave(mqtt);
     return r;
@@ -599,4 +635,64 @@ int mqtt_subscribe(struct mqtt *mqtt, const char *filter, int qos, int *ret_mid)
     int r = after_call(mqtt, rc, errno);
     leave(mqtt);
     return r;
+}
+
+/* --- properties of a message ----------------------------------------------------------------- */
+
+static const mosquitto_property *properties_of(const struct mqtt_message *message)
+{
+    return (const void *)message->properties;
+}
+
+/* The library returns NULL both for "not there" and for "no memory". */
+static int not_read(const struct mqtt_message *message, int identifier)
+{
+    for (const mosquitto_property *property = properties_of(message); property;
+         property = mosquitto_property_next(property)) {
+        if (mosquitto_property_identifier(property) == identifier)
+            return -ENOMEM;
+    }
+    return -ENOENT;
+}
+
+int mqtt_message_response_topic(const struct mqtt_message *message, char **ret_topic)
+{
+    char *topic;
+    if (!mosquitto_property_read_string(properties_of(message), MQTT_PROP_RESPONSE_TOPIC, &topic,
+                                        false))
+        return not_read(message, MQTT_PROP_RESPONSE_TOPIC);
+    *ret_topic = topic;
+    return 0;
+}
+
+int mqtt_message_correlation(const struct mqtt_message *message, void **ret_bytes, size_t *ret_size)
+{
+    void *bytes;
+    uint16_t size;
+    if (!mosquitto_property_read_binary(properties_of(message), MQTT_PROP_CORRELATION_DATA, &bytes,
+                                        &size, false))
+        return not_read(message, MQTT_PROP_CORRELATION_DATA);
+    *ret_bytes = bytes;
+    *ret_size = size;
+    return 0;
+}
+
+int mqtt_message_user_property(const struct mqtt_message *message, const char *name,
+                               char **ret_value)
+{
+    const mosquitto_property *property = properties_of(message);
+    char *found_name, *value;
+    for (bool skip = false;; skip = true) {
+        property = mosquitto_property_read_string_pair(property, MQTT_PROP_USER_PROPERTY,
+                                                       &found_name, &value, skip);
+        if (!property)
+            return -ENOENT;
+        bool found = strcmp(found_name, name) == 0;
+        free(found_name);
+        if (found)
+            break;
+        free(value);
+    }
+    *ret_value = value;
+    return 0;
 }

@@ -47,6 +47,26 @@ struct mqtt_message {
     size_t payload_size;
     int qos;
     bool retain; // sent because it was retained, not because it is news
+    const struct mqtt_properties *properties; // NULL: none; see mqtt_message_...() below
+};
+
+/* MQTT 5.0, section 3.3.2.3.7: UTF-8, NUL-terminated. */
+struct mqtt_user_property {
+    const char *name, *value;
+};
+
+/* A message to publish. What is behind `retain` is left out where the connection has MQTT 3.1.1. */
+struct mqtt_publication {
+    const char *topic;
+    const void *payload;
+    size_t payload_size;
+    int qos;
+    bool retain;
+    const struct mqtt_user_property *properties;
+    size_t n_properties;
+    const char *response_topic; // MQTT 5.0, section 3.3.2.3.5; NULL: none
+    const void *correlation;    // MQTT 5.0, section 3.3.2.3.6; NULL: none
+    size_t correlation_size;    // at most 65535
 };
 
 /*
@@ -97,14 +117,29 @@ const char *mqtt_reason(int reason_code);
 /* The negotiated protocol, 5 or 4; 0 while not connected. */
 int mqtt_protocol(const struct mqtt *mqtt);
 
+/* The negotiated limit of unacknowledged messages at QoS 1 and 2 (MQTT 5.0, section 3.2.2.3.3),
+ * 65535 where the broker names none; 0 while not connected. */
+unsigned mqtt_receive_maximum(const struct mqtt *mqtt);
+
 /*
- * Publishes; *ret_mid (may be NULL) is what published() will name. The payload is copied.
+ * Publishes; *ret_mid (may be NULL) is what published() will name. All of publication is copied.
  * published() may come before this returns (QoS 0: it is written at once): *ret_mid is set by then,
  * also in a call that fails later. -ENOTCONN while not connected: nothing is ever handed to
- * libmosquitto then. -EMSGSIZE, -EINVAL (a bad topic, or a QoS that the broker has not), -ENOMEM.
+ * libmosquitto then. -EMSGSIZE, -EINVAL (a bad topic or property, or a QoS that the broker has
+ * not), -ENOMEM.
  */
-int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t payload_size,
-                 int qos, bool retain, int *ret_mid);
+int mqtt_publish(struct mqtt *mqtt, const struct mqtt_publication *publication, int *ret_mid);
 
 /* Subscribes to one filter. ret_mid may be NULL. -ENOTCONN, -EINVAL, -EMSGSIZE, -ENOMEM. */
 int mqtt_subscribe(struct mqtt *mqtt, const char *filter, int qos, int *ret_mid);
+
+/*
+ * Properties of a message, within the handler that was given it. Each returns 0 and a new string
+ * (for correlation: bytes), -ENOENT if the message has none, or -ENOMEM.
+ */
+int mqtt_message_response_topic(const struct mqtt_message *message, char **ret_topic);
+int mqtt_message_correlation(const struct mqtt_message *message, void **ret_bytes,
+                             size_t *ret_size);
+/* The first user property of that name. */
+int mqtt_message_user_property(const struct mqtt_message *message, const char *name,
+                               char **ret_value);

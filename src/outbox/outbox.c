@@ -104,8 +104,12 @@ static int send_now(struct outbox *outbox, const char *topic, const char *payloa
     outbox->n_in_flight++;
     outbox->is_sending = true;
     outbox->sending_mid = 0;
-    int r =
-        mqtt_publish(outbox->mqtt, topic, payload, payload_size, qos, retain, &outbox->sending_mid);
+    const struct mqtt_publication publication = { .topic = topic,
+                                                  .payload = payload,
+                                                  .payload_size = payload_size,
+                                                  .qos = qos,
+                                                  .retain = retain };
+    int r = mqtt_publish(outbox->mqtt, &publication, &outbox->sending_mid);
     outbox->is_sending = false;
     if (r < 0) {
         outbox->n_in_flight--;

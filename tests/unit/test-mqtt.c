@@ -39,6 +39,7 @@ struct client {
     uint64_t last_retry_usec;
     char reason[256];
     char last_topic[64], last_payload[64];
+    char last_response_topic[64], last_correlation[64], last_seq[64]; // "-": had none
     bool last_retain, session_present;
 
     void (*in_connected)(struct client *);
@@ -71,10 +72,29 @@ static void on_disconnected(void *userdata, bool was_connected, const char *reas
         client->in_disconnected(client);
 }
 
+static void note_properties(struct client *client, const struct mqtt_message *message)
+{
+    _cleanup_(freep) char *topic = NULL, *seq = NULL;
+    _cleanup_(freep) void *correlation = NULL;
+    size_t size = 0;
+    int r = mqtt_message_response_topic(message, &topic);
+    assert_int_equal(r, topic ? 0 : -ENOENT);
+    r = mqtt_message_correlation(message, &correlation, &size);
+    assert_int_equal(r, correlation ? 0 : -ENOENT);
+    r = mqtt_message_user_property(message, "seq", &seq);
+    assert_int_equal(r, seq ? 0 : -ENOENT);
+    snprintf(client->last_response_topic, sizeof(client->last_response_topic), "%s",
+             topic ? topic : "-");
+    snprintf(client->last_correlation, sizeof(client->last_correlation), "%.*s",
+             correlation ? (int)size : 1, correlation ? (const char *)correlation : "-");
+    snprintf(client->last_seq, sizeof(client->last_seq), "%s", seq ? seq : "-");
+}
+
 static void on_message(void *userdata, const struct mqtt_message *message)
 {
     struct client *client = userdata;
     client->n_messages++;
+    note_properties(client, message);
     client->last_retain = message->retain;
     snprintf(client->last_topic, sizeof(client->last_topic), "%s", message->topic);
     snprintf(client->last_payload, sizeof(client->last_payload), "%.*s", (int)message->payload_size,
@@ -153,11 +173,19 @@ static void client_done(struct client *client)
         }                                                                                          \
     } while (0)
 
+static int publish_to(struct client *client, const char *topic, const void *payload,
+                      size_t payload_size, int qos, int *ret_mid)
+{
+    const struct mqtt_publication publication = {
+        .topic = topic, .payload = payload, .payload_size = payload_size, .qos = qos
+    };
+    return mqtt_publish(client->mqtt, &publication, ret_mid);
+}
+
 static void publish(struct client *client, const char *topic, const char *payload, int qos)
 {
     int mid = 0;
-    assert_int_equal(mqtt_publish(client->mqtt, topic, payload, strlen(payload), qos, false, &mid),
-                     0);
+    assert_int_equal(publish_to(client, topic, payload, strlen(payload), qos, &mid), 0);
     assert_true(mid > 0);
 }
 
@@ -244,13 +272,46 @@ static void offline_publish_is_refused_and_never_sent(void **state)
     (void)state;
     client_init(&client, plain.port);
     client_start(&client);
-    assert_int_equal(mqtt_publish(client.mqtt, "t/x", "1", 1, 1, false, NULL), -ENOTCONN);
+    assert_int_equal(publish_to(&client, "t/x", "1", 1, 1, NULL), -ENOTCONN);
     RUN_UNTIL(&client, client.n_connected == 1);
     assert_int_equal(mqtt_subscribe(client.mqtt, "t/#", 1, NULL), 0);
     publish(&client, "t/x", "2", 1);
     RUN_UNTIL(&client, client.n_messages == 1 && client.n_published == 1);
     assert_string_equal(client.last_payload, "2");
     client_done(&client);
+}
+
+static void properties_arrive_with_mqtt_5_alone(void **state)
+{
+    static const struct mqtt_user_property properties[] = { { "boot", "b" }, { "seq", "17" } };
+    static const struct mqtt_publication publication = {
+        .topic = "t/x",
+        .payload = "1",
+        .payload_size = 1,
+        .qos = 1,
+        .properties = properties,
+        .n_properties = ELEMENTS(properties),
+        .response_topic = "t/answer",
+        .correlation = "c7",
+        .correlation_size = 2,
+    };
+    (void)state;
+    for (int protocol = 4; protocol <= 5; protocol++) {
+        struct client client;
+        client_init(&client, plain.port);
+        client.options.protocol = protocol;
+        client_start(&client);
+        RUN_UNTIL(&client, client.n_connected == 1);
+        // mosquitto 2.0 announces its max_inflight_messages.
+        assert_int_equal(mqtt_receive_maximum(client.mqtt), protocol == 5 ? 20 : UINT16_MAX);
+        assert_int_equal(mqtt_subscribe(client.mqtt, "t/#", 1, NULL), 0);
+        assert_int_equal(mqtt_publish(client.mqtt, &publication, NULL), 0);
+        RUN_UNTIL(&client, client.n_messages == 1 && client.n_published == 1);
+        assert_string_equal(client.last_response_topic, protocol == 5 ? "t/answer" : "-");
+        assert_string_equal(client.last_correlation, protocol == 5 ? "c7" : "-");
+        assert_string_equal(client.last_seq, protocol == 5 ? "17" : "-");
+        client_done(&client);
+    }
 }
 
 static void bad_calls_are_refused(void **state)
@@ -260,9 +321,9 @@ static void bad_calls_are_refused(void **state)
     client_init(&client, plain.port);
     client_start(&client);
     RUN_UNTIL(&client, client.n_connected == 1);
-    assert_int_equal(mqtt_publish(client.mqtt, "t/+", "1", 1, 1, false, NULL), -EINVAL);
-    assert_int_equal(mqtt_publish(client.mqtt, "t/x", "1", SIZE_MAX, 1, false, NULL), -EMSGSIZE);
-    assert_int_equal(mqtt_publish(client.mqtt, "t/x", "1", 300 << 20, 1, false, NULL), -EMSGSIZE);
+    assert_int_equal(publish_to(&client, "t/+", "1", 1, 1, NULL), -EINVAL);
+    assert_int_equal(publish_to(&client, "t/x", "1", SIZE_MAX, 1, NULL), -EMSGSIZE);
+    assert_int_equal(publish_to(&client, "t/x", "1", 300 << 20, 1, NULL), -EMSGSIZE);
     assert_int_equal(mqtt_subscribe(client.mqtt, "t/#/x", 1, NULL), -EINVAL);
     assert_true(mqtt_is_connected(client.mqtt));
     client_done(&client);
@@ -339,7 +400,7 @@ static void from_each_handler(void (*in)(struct client *), bool comes_back)
         RUN_UNTIL(&client, client.n_connected == 1);
         if (client.mqtt && i < 2) {
             mqtt_subscribe(client.mqtt, "h", 0, NULL);
-            mqtt_publish(client.mqtt, "h", "x", 1, i == 0 ? 1 : 0, false, NULL);
+            publish_to(&client, "h", "x", 1, i == 0 ? 1 : 0, NULL);
             RUN_UNTIL(&client, i == 0 ? client.n_messages == 1 : client.n_published == 1);
         }
         if (comes_back && i < 2)
@@ -373,7 +434,7 @@ static void may_be_restarted_from_handlers(void **state)
         client_start(&client);
         RUN_UNTIL(&client, client.n_connected == 1);
         mqtt_subscribe(client.mqtt, "h", 0, NULL);
-        mqtt_publish(client.mqtt, "h", "x", 1, 0, false, NULL);
+        publish_to(&client, "h", "x", 1, 0, NULL);
         RUN_UNTIL(&client, client.n_connected == 2);
         client_done(&client);
     }
@@ -994,6 +1055,7 @@ int main(void)
         cmocka_unit_test(converses_over_mqtt_3_1_1),
         cmocka_unit_test(converses_over_a_unix_socket),
         cmocka_unit_test(offline_publish_is_refused_and_never_sent),
+        cmocka_unit_test(properties_arrive_with_mqtt_5_alone),
         cmocka_unit_test(bad_calls_are_refused),
         cmocka_unit_test(what_connected_publishes_arrives_once),
         cmocka_unit_test(message_may_be_answered_from_its_handler),

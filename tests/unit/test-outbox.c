@@ -23,20 +23,16 @@ static struct {
     bool answers;      // publishes more from within the acknowledgement, once
 } client;
 
-int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t payload_size,
-                 int qos, bool retain, int *ret_mid)
+int mqtt_publish(struct mqtt *mqtt, const struct mqtt_publication *publication, int *ret_mid)
 {
     (void)mqtt;
-    (void)topic;
-    (void)qos;
-    (void)retain;
     if (client.result < 0)
         return client.result;
     client.n_published++;
     client.last_mid = client.last_mid % UINT16_MAX + 1;
     *ret_mid = client.last_mid;
-    memcpy(client.last_payload, payload, payload_size);
-    client.last_payload[payload_size] = '\0';
+    memcpy(client.last_payload, publication->payload, publication->payload_size);
+    client.last_payload[publication->payload_size] = '\0';
     if (client.acks_at_once) {
         assert_true(outbox_published(client.outbox, client.last_mid, 0, NULL));
         if (client.answers) {
