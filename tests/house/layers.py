@@ -30,6 +30,7 @@ LAYERS["main"] = set(LAYERS)
 RESERVED = [
     (r'#\s*include\s*[<"]mosquitto', r"io/mqtt[^/]*", "only io/mqtt uses libmosquitto"),
     (r'#\s*include\s*[<"]gpiod', r"io/gpio[^/]*", "only io/gpio uses libgpiod"),
+    (r'#\s*include\s*[<"]sqlite3', r"store/.*", "only store/ uses SQLite"),
     (r'#\s*include\s*[<"]ini\.h', r"config/.*", "only config/ uses inih"),
     (
         r"\b(clock_gettime|gettimeofday)\s*\(|[^\w.>]time\s*\(",

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * What outlives a crash and a power cut: the messages that wait to be sent, a ledger for each
+ * stream of them, and records, which are small texts by space and key.
+ *
+ *     A store does one job at a time, and a job is one transaction: all of it happens or nothing.
+ *     store_run() may sleep for as long as the disk likes: it runs in a worker (outbox/spool.h).
+ *
+ * A message is known by its stream's name and its number in that stream (seq), which is never
+ * used twice. There is a store on disk (store_sqlite_new()) and one in memory, for tests
+ * (store_memory_new()).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/ledger.h"
+#include "util/cleanup.h"
+#include "util/why.h"
+
+enum {
+    STORE_MAX_NAME = 64,  // bytes of a stream's name
+    STORE_BOOT_SIZE = 16, // bytes of a boot id
+    // What a message costs beside its payload and subject, as counted in `bytes`.
+    STORE_MESSAGE_OVERHEAD = 48,
+};
+
+/* The first number that is no seq: they are 1..2^42 - 1. */
+#define STORE_SEQ_END ((uint64_t)1 << 42)
+
+/*
+ * When something was, by a clock that cannot jump: microseconds since a boot (CLOCK_BOOTTIME). What
+ * wall_usec a boot began at is kept once for the boot, so that it can be put right for all.
+ */
+struct store_moment {
+    uint8_t boot[STORE_BOOT_SIZE];
+    uint64_t mono_usec;
+};
+
+struct store_message {
+    size_t stream; // index into the job's streams
+    uint64_t seq;
+    struct store_moment moment;
+    uint64_t begin_wall_usec; // out only: when its boot began, as last put right; 0: not known
+    uint32_t n_samples;
+    const char *subject; // what the topic is made of beside the stream; NULL: nothing
+    const void *payload;
+    size_t payload_size; // at most 1 MiB
+};
+
+/* A stream as it is on disk once the job is done. */
+struct store_state {
+    uint64_t reserved_seq; // numbers below it may have been used; 0: none was
+    struct ledger ledger;  // balances: what waits is n_samples
+    uint64_t n_messages, n_samples, bytes;
+};
+
+/* One stream in a job. Those that are not known yet come into being. */
+struct store_stream {
+    const char *name;
+    struct ledger delta;      // is added to its ledger
+    uint64_t reserve_seq;     // numbers below this may be used from now on; 0: no change
+    struct store_state state; // out: after the job
+};
+
+/* Messages first_seq..last_seq of a stream are gone; the delta says why. */
+struct store_range {
+    size_t stream;
+    uint64_t first_seq, last_seq;
+};
+
+/*
+ * Gives up the oldest messages with a number above after_seq: at least n_messages of them (if there
+ * are so many), at least so many that they make up `bytes`, and all that were made before
+ * before_wall_usec (0: none for that reason) at the front of the stream. The store adds their
+ * samples to the ledger's `expired` or `dropped`.
+ */
+struct store_trim {
+    size_t stream;
+    uint64_t after_seq;
+    uint64_t n_messages, bytes, before_wall_usec;
+    bool expired;                        // which of the two counts them
+    uint64_t n_gone, n_samples, n_bytes; // out
+};
+
+/* A record to be written, or with value NULL to be removed. */
+struct store_record {
+    const char *space; // 1..32 bytes
+    const char *key;   // 1..256 bytes
+    const char *value;
+};
+
+/* The next messages of a stream with a number above after_seq, in order; for one stream a job. */
+struct store_query {
+    size_t stream;
+    uint64_t after_seq;
+    size_t max_messages;            // 0: no query
+    size_t max_bytes;               // stops once it has so many, but gives at least one message
+    struct store_message *messages; // out: new, with all they point to; store_messages_free()
+    size_t n_messages;              // out
+    bool at_end;                    // out: there are no more behind them
+};
+
+/* Done in this order, but for the sync at the end. Out members are set on success only. */
+struct store_job {
+    bool sync;                // be on disk, through a power cut, before store_run() returns
+    uint64_t begin_wall_usec; // when this boot began; 0: not known
+    struct store_stream *streams;
+    size_t n_streams;
+    const struct store_message *puts; // one that is there already is left as it is
+    size_t n_puts;
+    const struct store_range *ranges;
+    size_t n_ranges;
+    struct store_trim *trims;
+    size_t n_trims;
+    const struct store_record *records;
+    size_t n_records;
+    struct store_query query;
+
+    // Out. Grows when the streams are not what they were after the job before: the store has been
+    // opened at last, or what could be saved of a damaged one was put into a new one.
+    uint64_t generation;
+    uint64_t n_lost; // messages that could not be saved when that happened, since store_new
+    bool has_room;   // false: the last of the disk was given back; puts will fail with -ENOSPC
+};
+
+struct store;
+
+/* How a store works; internal to src/store. */
+struct store_vtable {
+    int (*run)(struct store *store, struct store_job *job, struct why *why);
+    int (*names)(struct store *store, char ***ret_names);
+    int (*records)(struct store *store, const char *space,
+                   void (*visit)(void *userdata, const char *key, const char *value),
+                   void *userdata);
+    void (*free)(struct store *store);
+};
+struct store {
+    const struct store_vtable *vtable;
+};
+
+struct store_sqlite_options {
+    const char *directory;         // exists; the file in it is queue.db
+    uint8_t boot[STORE_BOOT_SIZE]; // of this boot
+    uint64_t max_size;             // bytes of the file, beside its log of at most 1.5 MiB
+    const char *vfs;               // NULL: SQLite's own; for tests
+};
+
+/*
+ * Nothing is opened yet: every job tries while it is not open. Copies options. 0 or -ENOMEM.
+ */
+int store_sqlite_new(const struct store_sqlite_options *options, struct store **ret_store);
+
+/* 0 or -ENOMEM. */
+int store_memory_new(struct store **ret_store);
+
+void store_free(struct store *store);
+DEFINE_CLEANUP(struct store *, store_free)
+
+/*
+ * Does a job, or nothing of it. -ENOSPC: the disk is full (a job without puts may still work);
+ * -ENOBUFS: max_size is reached, likewise; -EROFS, -EACCES, -EIO, ...: the disk or the file cannot
+ * be used now; -EBUSY: another process has it open; -EPROTO: the file is of a newer version of the
+ * program, or of another program, and is not touched; -ENOMEM. Each with why, which names the file.
+ */
+int store_run(struct store *store, struct store_job *job, struct why *why);
+
+/*
+ * The names of all streams there are, a new vector (util/strings.h). -ENOTCONN while it is not
+ * open; -ENOMEM, -EIO.
+ */
+int store_names(struct store *store, char ***ret_names);
+
+/* Calls visit for each record of space, in the order of keys. Errors as store_names(). */
+int store_records(struct store *store, const char *space,
+                  void (*visit)(void *userdata, const char *key, const char *value),
+                  void *userdata);
+
+/* Frees what a query gave. */
+void store_messages_free(struct store_message *messages, size_t n);
