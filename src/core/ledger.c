@@ -2,19 +2,30 @@
 // What became of a stream's samples. Pure.
 #include "core/ledger.h"
 
+const char *const ledger_end_names[LEDGER_ENDS] = {
+    [LEDGER_FILTERED] = "filtered", [LEDGER_MERGED] = "merged",     [LEDGER_EXPIRED] = "expired",
+    [LEDGER_DROPPED] = "dropped",   [LEDGER_REJECTED] = "rejected", [LEDGER_ACKED] = "acked",
+};
+
 void ledger_add(struct ledger *ledger, const struct ledger *delta)
 {
     ledger->sampled += delta->sampled;
-    ledger->filtered += delta->filtered;
-    ledger->merged += delta->merged;
-    ledger->expired += delta->expired;
-    ledger->dropped += delta->dropped;
-    ledger->rejected += delta->rejected;
-    ledger->acked += delta->acked;
+    for (int end = 0; end < LEDGER_ENDS; end++)
+        ledger->ended[end] += delta->ended[end];
 }
 
 uint64_t ledger_waiting(const struct ledger *ledger)
 {
-    return ledger->sampled - ledger->filtered - ledger->merged - ledger->expired - ledger->dropped -
-           ledger->rejected - ledger->acked;
+    uint64_t waiting = ledger->sampled;
+    for (int end = 0; end < LEDGER_ENDS; end++)
+        waiting -= ledger->ended[end];
+    return waiting;
+}
+
+bool ledger_is_zero(const struct ledger *ledger)
+{
+    uint64_t any = ledger->sampled;
+    for (int end = 0; end < LEDGER_ENDS; end++)
+        any |= ledger->ended[end];
+    return any == 0;
 }

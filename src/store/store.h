@@ -57,31 +57,36 @@ struct store_state {
     uint64_t n_messages, n_samples, bytes;
 };
 
-/* One stream in a job. Those that are not known yet come into being. */
+/*
+ * One stream in a job. Those that are not known yet come into being. The ledger follows the
+ * messages that are really written and removed; delta is for samples that never came to disk, and
+ * balances by itself.
+ */
 struct store_stream {
     const char *name;
-    struct ledger delta;      // is added to its ledger
+    struct ledger delta;
     uint64_t reserve_seq;     // numbers below this may be used from now on; 0: no change
     struct store_state state; // out: after the job
 };
 
-/* Messages first_seq..last_seq of a stream are gone; the delta says why. */
+/* Messages first_seq..last_seq of a stream have come to an end; the ledger counts their samples. */
 struct store_range {
     size_t stream;
     uint64_t first_seq, last_seq;
+    enum ledger_end end;
 };
 
 /*
- * Gives up the oldest messages with a number above after_seq: at least n_messages of them (if there
- * are so many), at least so many that they make up `bytes`, and all that were made before
- * before_wall_usec (0: none for that reason) at the front of the stream. The store adds their
- * samples to the ledger's `expired` or `dropped`.
+ * Gives up the oldest messages with a number above after_seq and below before_seq: at least
+ * n_messages of them (if there are so many), at least so many that they make up `bytes`, and all at
+ * the front that were made before before_wall_usec (0: none for that reason; a message whose boot's
+ * beginning is not known is not old). Their samples are counted under `end`.
  */
 struct store_trim {
     size_t stream;
-    uint64_t after_seq;
+    uint64_t after_seq, before_seq; // before_seq 0: no limit
     uint64_t n_messages, bytes, before_wall_usec;
-    bool expired;                        // which of the two counts them
+    enum ledger_end end;
     uint64_t n_gone, n_samples, n_bytes; // out
 };
 
@@ -105,11 +110,11 @@ struct store_query {
 
 /* Done in this order, but for the sync at the end. Out members are set on success only. */
 struct store_job {
-    bool sync;                // be on disk, through a power cut, before store_run() returns
+    bool sync;                // this and all before: on disk, through a power cut, on return
     uint64_t begin_wall_usec; // when this boot began; 0: not known
     struct store_stream *streams;
     size_t n_streams;
-    const struct store_message *puts; // one that is there already is left as it is
+    const struct store_message *const *puts; // one that is there already is left as it is
     size_t n_puts;
     const struct store_range *ranges;
     size_t n_ranges;
@@ -124,6 +129,7 @@ struct store_job {
     uint64_t generation;
     uint64_t n_lost; // messages that could not be saved when that happened, since store_new
     bool has_room;   // false: the last of the disk was given back; puts will fail with -ENOSPC
+    bool is_synced;  // false although sync was asked for: the sync alone failed, why tells
 };
 
 struct store;
