@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The rows of streams and boots in memory, exact after each job, done or failed; see db-mirror.h.
+#include "store/db-mirror.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* Where a stream of that name is, or would be. */
+static size_t position(const struct db *db, const char *name)
+{
+    size_t low = 0;
+    for (size_t high = db->n_streams; low < high;) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(db->streams[middle]->name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+struct db_stream *db_mirror_find(const struct db *db, const char *name)
+{
+    size_t i = position(db, name);
+    bool is_there = i < db->n_streams && strcmp(db->streams[i]->name, name) == 0;
+    return is_there ? db->streams[i] : NULL;
+}
+
+struct db_stream *db_mirror_by_id(const struct db *db, int64_t id)
+{
+    for (size_t i = 0; i < db->n_streams; i++)
+        if (db->streams[i]->id == id)
+            return db->streams[i];
+    return NULL;
+}
+
+static int insert(struct db *db, const char *name, struct db_stream **ret_stream, struct why *why)
+{
+    struct db_stream **larger = db->streams;
+    if ((db->n_streams & (db->n_streams - 1)) == 0) // full at each power of two
+        larger = reallocarray(db->streams, db->n_streams ? db->n_streams * 2 : 1,
+                              sizeof(struct db_stream *));
+    if (!larger)
+        return why_set(why, ENOMEM, "out of memory");
+    db->streams = larger;
+    struct db_stream *stream = calloc(1, sizeof(*stream));
+    if (!stream)
+        return why_set(why, ENOMEM, "out of memory");
+    memcpy(stream->name, name, strlen(name) + 1);
+    size_t i = position(db, name);
+    memmove(larger + i + 1, larger + i, (db->n_streams - i) * sizeof(struct db_stream *));
+    larger[i] = stream;
+    db->n_streams++;
+    *ret_stream = stream;
+    return 0;
+}
+
+static void remove_at(struct db *db, size_t i)
+{
+    free(db->streams[i]);
+    db->n_streams--;
+    memmove(db->streams + i, db->streams + i + 1, (db->n_streams - i) * sizeof(struct db_stream *));
+}
+
+/* The columns of a stream's row from the third on, in the order of DB_STREAMS. */
+enum { FIRST_COUNT = 2, N_COUNTS = 11 };
+#define MAX_COUNT (INT64_C(1) << 56) // so that no sum of them overflows
+static void list_counts(struct store_state *state, uint64_t *counts[static N_COUNTS])
+{
+    uint64_t *ended = state->ledger.ended;
+    uint64_t *all[N_COUNTS] = {
+        &state->reserved_seq,    &state->ledger.sampled, &ended[LEDGER_FILTERED],
+        &ended[LEDGER_MERGED],   &ended[LEDGER_EXPIRED], &ended[LEDGER_DROPPED],
+        &ended[LEDGER_REJECTED], &ended[LEDGER_ACKED],   &state->n_messages,
+        &state->n_samples,       &state->bytes,
+    };
+    memcpy(counts, all, sizeof(all));
+}
+
+int db_mirror_read_name(sqlite3_stmt *row, int64_t *ret_id, const char **ret_name)
+{
+    int64_t id = sqlite3_column_int64(row, 0);
+    const char *name = (const char *)sqlite3_column_text(row, 1);
+    if (id < 1 || id >= DB_MAX_STREAMS || !name || name[0] == '\0' ||
+        strlen(name) > STORE_MAX_NAME || strlen(name) != (size_t)sqlite3_column_bytes(row, 1))
+        return -EUCLEAN;
+    *ret_id = id;
+    *ret_name = name;
+    return 0;
+}
+
+int db_mirror_read_stream(sqlite3_stmt *row, int64_t *ret_id, const char **ret_name,
+                          struct store_state *ret_state)
+{
+    struct store_state state;
+    uint64_t *counts[N_COUNTS];
+    list_counts(&state, counts);
+    for (int i = 0; i < N_COUNTS; i++) {
+        int64_t value = sqlite3_column_int64(row, FIRST_COUNT + i);
+        if (value < 0 || value > MAX_COUNT)
+            return -EUCLEAN;
+        *counts[i] = (uint64_t)value;
+    }
+    int r = db_mirror_read_name(row, ret_id, ret_name);
+    if (r == 0)
+        *ret_state = state;
+    return r;
+}
+
+static int load_streams(struct db *db, struct why *why)
+{
+    int r;
+    while ((r = db_step(db, DB_STREAMS, why)) > 0) {
+        int64_t id;
+        const char *name;
+        struct store_state state;
+        struct db_stream *stream;
+        r = db_mirror_read_stream(db->statements[DB_STREAMS], &id, &name, &state);
+        if (r < 0 || db_mirror_find(db, name)) {
+            r = why_set(why, EUCLEAN, "%s: a stream's row makes no sense", db->path);
+            break;
+        }
+        r = insert(db, name, &stream, why);
+        if (r < 0)
+            break;
+        stream->id = id;
+        stream->state = state;
+        stream->work = state;
+    }
+    db_reset(db, DB_STREAMS);
+    return r;
+}
+
+static int append_boot(struct db *db, const struct db_boot *boot, struct why *why)
+{
+    struct db_boot *larger = reallocarray(db->boots, db->n_boots + 1, sizeof(*larger));
+    if (!larger)
+        return why_set(why, ENOMEM, "out of memory");
+    db->boots = larger;
+    db->boots[db->n_boots++] = *boot;
+    return 0;
+}
+
+int db_mirror_read_boot(sqlite3_stmt *row, struct db_boot *ret_boot)
+{
+    const void *uuid = sqlite3_column_blob(row, 1);
+    int64_t begin_wall_usec = sqlite3_column_int64(row, 2);
+    if (!uuid || sqlite3_column_bytes(row, 1) != STORE_BOOT_SIZE || begin_wall_usec < 0)
+        return -EUCLEAN;
+    ret_boot->id = sqlite3_column_int64(row, 0);
+    memcpy(ret_boot->uuid, uuid, STORE_BOOT_SIZE);
+    ret_boot->begin_wall_usec = (uint64_t)begin_wall_usec;
+    return 0;
+}
+
+static int load_boots(struct db *db, struct why *why)
+{
+    int r;
+    while ((r = db_step(db, DB_BOOTS, why)) > 0) {
+        struct db_boot boot;
+        r = db_mirror_read_boot(db->statements[DB_BOOTS], &boot);
+        if (r < 0) {
+            r = why_set(why, EUCLEAN, "%s: a boot's row makes no sense", db->path);
+            break;
+        }
+        if (memcmp(boot.uuid, db->boots[0].uuid, STORE_BOOT_SIZE) == 0)
+            db->boots[0] = boot;
+        else if ((r = append_boot(db, &boot, why)) < 0)
+            break;
+    }
+    db_reset(db, DB_BOOTS);
+    return r;
+}
+
+int db_mirror_load(struct db *db, struct why *why)
+{
+    int r = load_streams(db, why);
+    return r < 0 ? r : load_boots(db, why);
+}
+
+void db_mirror_done(struct db *db)
+{
+    while (db->n_streams > 0)
+        free(db->streams[--db->n_streams]);
+    free(db->streams);
+    free(db->boots);
+    free(db->boots_before);
+}
+
+int db_mirror_add(struct db *db, const char *name, int64_t id, struct db_stream **ret_stream,
+                  struct why *why)
+{
+    assert(name[0] != '\0' && strlen(name) <= STORE_MAX_NAME);
+    if (db->n_streams >= DB_MAX_STREAMS - 1)
+        return why_set(why, ENOBUFS, "%s has too many streams", db->path);
+    sqlite3_stmt *statement = db->statements[DB_STREAM_INSERT];
+    sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+    if (id > 0)
+        sqlite3_bind_int64(statement, 2, id);
+    else
+        sqlite3_bind_null(statement, 2);
+    int r = db_run(db, DB_STREAM_INSERT, why);
+    if (r < 0)
+        return r;
+    struct db_stream *stream;
+    r = insert(db, name, &stream, why);
+    if (r < 0)
+        return r;
+    stream->id = sqlite3_last_insert_rowid(db->handle);
+    stream->is_new = true;
+    *ret_stream = stream;
+    return 0;
+}
+
+int db_mirror_write(struct db *db, const struct db_stream *stream, struct why *why)
+{
+    struct store_state work = stream->work;
+    if (memcmp(&work, &stream->state, sizeof(work)) == 0)
+        return 0;
+    sqlite3_stmt *update = db->statements[DB_STREAM_UPDATE];
+    uint64_t *counts[N_COUNTS];
+    list_counts(&work, counts);
+    sqlite3_bind_int64(update, 1, stream->id);
+    for (int i = 0; i < N_COUNTS; i++)
+        sqlite3_bind_int64(update, FIRST_COUNT + i, (sqlite3_int64)*counts[i]);
+    return db_run(db, DB_STREAM_UPDATE, why);
+}
+
+const struct db_boot *db_mirror_boot(const struct db *db, int64_t id)
+{
+    for (size_t i = 0; i < db->n_boots; i++)
+        if (db->boots[i].id == id && id > 0)
+            return &db->boots[i];
+    return NULL;
+}
+
+/* Before the boots change. */
+static int keep_boots(struct db *db, struct why *why)
+{
+    if (db->boots_before)
+        return 0;
+    db->boots_before = reallocarray(NULL, db->n_boots, sizeof(*db->boots));
+    if (!db->boots_before)
+        return why_set(why, ENOMEM, "out of memory");
+    memcpy(db->boots_before, db->boots, db->n_boots * sizeof(*db->boots));
+    db->n_boots_before = db->n_boots;
+    return 0;
+}
+
+/* Where the boot of that uuid is; at the end if there is none. */
+static size_t find_boot(const struct db *db, const uint8_t uuid[static STORE_BOOT_SIZE])
+{
+    size_t i = 0;
+    while (i < db->n_boots && memcmp(db->boots[i].uuid, uuid, STORE_BOOT_SIZE) != 0)
+        i++;
+    return i;
+}
+
+/* Writes the row of the i-th boot, which has none, with that id or (0) the next one. */
+static int insert_boot(struct db *db, size_t i, int64_t id, struct why *why)
+{
+    sqlite3_stmt *statement = db->statements[DB_BOOT_INSERT];
+    sqlite3_bind_blob(statement, 1, db->boots[i].uuid, STORE_BOOT_SIZE, SQLITE_STATIC);
+    sqlite3_bind_int64(statement, 2, (sqlite3_int64)db->boots[i].begin_wall_usec);
+    if (id > 0)
+        sqlite3_bind_int64(statement, 3, id);
+    else
+        sqlite3_bind_null(statement, 3);
+    int r = db_run(db, DB_BOOT_INSERT, why);
+    if (r == 0)
+        db->boots[i].id = sqlite3_last_insert_rowid(db->handle);
+    return r;
+}
+
+int db_mirror_boot_id(struct db *db, const uint8_t uuid[static STORE_BOOT_SIZE], int64_t *ret_id,
+                      struct why *why)
+{
+    size_t i = find_boot(db, uuid);
+    int r = 0;
+    if (i == db->n_boots || db->boots[i].id == 0) {
+        struct db_boot boot = { 0 };
+        memcpy(boot.uuid, uuid, STORE_BOOT_SIZE);
+        r = keep_boots(db, why);
+        if (r == 0 && i == db->n_boots)
+            r = append_boot(db, &boot, why);
+        if (r == 0)
+            r = insert_boot(db, i, 0, why);
+    }
+    if (r == 0)
+        *ret_id = db->boots[i].id;
+    return r;
+}
+
+int db_mirror_restore_boot(struct db *db, const struct db_boot *boot, struct why *why)
+{
+    size_t i = find_boot(db, boot->uuid);
+    if (boot->id < 1 || db_mirror_boot(db, boot->id) || (i < db->n_boots && db->boots[i].id > 0))
+        return 0;
+    struct db_boot copy = *boot;
+    copy.id = 0;
+    int r = i == db->n_boots ? append_boot(db, &copy, why) : 0;
+    if (r < 0)
+        return r;
+    db->boots[i].begin_wall_usec = boot->begin_wall_usec;
+    return insert_boot(db, i, boot->id, why);
+}
+
+int db_mirror_set_begin(struct db *db, uint64_t begin_wall_usec, struct why *why)
+{
+    int r = keep_boots(db, why);
+    if (r < 0)
+        return r;
+    db->boots[0].begin_wall_usec = begin_wall_usec;
+    if (db->boots[0].id == 0)
+        return 0; // its row is made with its first message
+    sqlite3_stmt *statement = db->statements[DB_BOOT_UPDATE];
+    sqlite3_bind_int64(statement, 1, db->boots[0].id);
+    sqlite3_bind_int64(statement, 2, (sqlite3_int64)begin_wall_usec);
+    return db_run(db, DB_BOOT_UPDATE, why);
+}
+
+bool db_mirror_is_empty(const struct db *db)
+{
+    for (size_t i = 0; i < db->n_streams; i++)
+        if (db->streams[i]->work.n_messages > 0)
+            return false;
+    return true;
+}
+
+int db_mirror_prune(struct db *db, struct why *why)
+{
+    if (db->n_boots == 1 || !db_mirror_is_empty(db))
+        return 0;
+    int r = keep_boots(db, why);
+    if (r < 0)
+        return r;
+    db->n_boots = 1;
+    sqlite3_bind_int64(db->statements[DB_BOOT_PRUNE], 1, db->boots[0].id);
+    return db_run(db, DB_BOOT_PRUNE, why);
+}
+
+void db_mirror_settle(struct db *db)
+{
+    for (size_t i = 0; i < db->n_streams; i++) {
+        db->streams[i]->state = db->streams[i]->work;
+        db->streams[i]->is_new = false;
+    }
+    free(TAKE_PTR(db->boots_before));
+}
+
+void db_mirror_undo(struct db *db)
+{
+    for (size_t i = db->n_streams; i-- > 0;) {
+        db->streams[i]->work = db->streams[i]->state;
+        if (db->streams[i]->is_new)
+            remove_at(db, i);
+    }
+    if (!db->boots_before)
+        return;
+    free(db->boots);
+    db->boots = TAKE_PTR(db->boots_before);
+    db->n_boots = db->n_boots_before;
+}

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The connection to queue.db: how it is opened, made safe and closed; see db.h.
+#include "store/db.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "store/db-mirror.h"
+
+enum {
+    // What deletes and counters may need beside max_size, so that a full queue can be drained.
+    HEADROOM_PAGES = 256,
+    // Pages that one job gives back, so that it does not take long.
+    SHRINK_PAGES = 4096,
+    // Fewer free pages than these are kept for what comes next.
+    KEPT_PAGES = 1024 * 1024 / DB_PAGE_SIZE,
+    // The log keeps its place on the disk up to this, so that it is there when the disk is full.
+    MAX_LOG_SIZE = 1536 * 1024,
+};
+
+static int error_of_system(const struct db *db, struct why *why)
+{
+    int error = sqlite3_system_errno(db->handle);
+    if (error == EDQUOT)
+        error = ENOSPC;
+    if (error <= 0)
+        error = EIO;
+    return why_set(why, error, "%s: %s (%s)", db->path, strerror(error),
+                   sqlite3_errmsg(db->handle));
+}
+
+/*
+ * SQLite says FULL for a full disk and for max_page_count alike. Only the first one comes from a
+ * system call that failed, and db_step() and db_execute() clear errno before.
+ */
+static int error_of_full(const struct db *db, struct why *why)
+{
+    if (errno == ENOSPC)
+        return why_set(why, ENOSPC, "%s: %s", db->path, strerror(ENOSPC));
+    return why_set(why, ENOBUFS, "%s has reached max_size", db->path);
+}
+
+int db_error(const struct db *db, int code, struct why *why)
+{
+    switch (code & 0xff) {
+    case SQLITE_NOMEM:
+        return why_set(why, ENOMEM, "out of memory");
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return why_set(why, EBUSY, "%s is in use by another nightlightd", db->path);
+    case SQLITE_FULL:
+        return error_of_full(db, why);
+    case SQLITE_READONLY:
+        return why_set(why, EROFS, "%s: %s", db->path, sqlite3_errmsg(db->handle));
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_CONSTRAINT: // none of ours fails in a file that is sound
+    case SQLITE_MISMATCH:
+    case SQLITE_ERROR: // a table or a column is not there
+        return why_set(why, EUCLEAN, "%s: %s", db->path, sqlite3_errmsg(db->handle));
+    case SQLITE_IOERR:
+        if (code == SQLITE_IOERR_NOMEM)
+            return why_set(why, ENOMEM, "out of memory");
+        if (code == SQLITE_IOERR_CORRUPTFS || code == SQLITE_IOERR_DATA)
+            return why_set(why, EUCLEAN, "%s: %s", db->path, sqlite3_errmsg(db->handle));
+        return error_of_system(db, why);
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return error_of_system(db, why);
+    default:
+        return why_set(why, EIO, "%s: %s", db->path, sqlite3_errmsg(db->handle));
+    }
+}
+
+static int db_execute(const struct db *db, const char *sql, struct why *why)
+{
+    errno = 0;
+    int code = sqlite3_exec(db->handle, sql, NULL, NULL, NULL);
+    return code == SQLITE_OK ? 0 : db_error(db, code, why);
+}
+
+/* Like db_execute(), of what has one row with one number. */
+static int db_ask(const struct db *db, const char *sql, int64_t *ret_value, struct why *why)
+{
+    sqlite3_stmt *statement = NULL;
+    errno = 0;
+    int code = sqlite3_prepare_v2(db->handle, sql, -1, &statement, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_step(statement);
+    int r = 0;
+    if (code == SQLITE_ROW)
+        *ret_value = sqlite3_column_int64(statement, 0);
+    else
+        r = db_error(db, code == SQLITE_DONE ? SQLITE_CORRUPT : code, why);
+    sqlite3_finalize(statement);
+    return r;
+}
+
+int db_step(struct db *db, enum db_statement which, struct why *why)
+{
+    errno = 0;
+    int code = sqlite3_step(db->statements[which]);
+    if (code == SQLITE_ROW)
+        return 1;
+    int r = code == SQLITE_DONE ? 0 : db_error(db, code, why);
+    sqlite3_reset(db->statements[which]);
+    return r;
+}
+
+int db_run(struct db *db, enum db_statement which, struct why *why)
+{
+    int r = db_step(db, which, why);
+    assert(r <= 0);
+    return r;
+}
+
+void db_reset(struct db *db, enum db_statement which)
+{
+    sqlite3_reset(db->statements[which]);
+}
+
+/* SQLite has no mode for new files but 0644. Their log gets the mode of the file. */
+static int make_private_file(const char *path, struct why *why)
+{
+    _cleanup_(closep) int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 && errno != EEXIST)
+        return why_set(why, errno, "%s: %s", path, strerror(errno));
+    return 0;
+}
+
+static int connect_to(struct db *db, const char *vfs, struct why *why)
+{
+    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE |
+                      SQLITE_OPEN_NOFOLLOW;
+    errno = 0;
+    int code = sqlite3_open_v2(db->path, &db->handle, flags, vfs);
+    if (!db->handle)
+        return why_set(why, ENOMEM, "out of memory");
+    sqlite3_extended_result_codes(db->handle, 1);
+    if (code != SQLITE_OK)
+        return db_error(db, code, why);
+    // Until it is known to be ours and sound, closing it must not write to it.
+    sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    // EXCLUSIVE comes before all that reads the file: so WAL needs no shared memory, which could
+    // not be made on a full disk.
+    return db_execute(db,
+                      "PRAGMA locking_mode = EXCLUSIVE;"
+                      "PRAGMA trusted_schema = OFF;"
+                      "PRAGMA cell_size_check = ON;"
+                      "PRAGMA temp_store = MEMORY;"
+                      "PRAGMA mmap_size = 0;"
+                      "PRAGMA cache_size = -256;"
+                      "PRAGMA synchronous = NORMAL;",
+                      why);
+}
+
+/* *ret_version: of the tables; 0: there are none yet. -EPROTO if it is not for us. */
+static int identify(const struct db *db, int64_t *ret_version, struct why *why)
+{
+    int64_t application;
+    int64_t n_tables;
+    int r = db_ask(db, "SELECT count(*) FROM sqlite_schema", &n_tables, why);
+    if (r == 0)
+        r = db_ask(db, "PRAGMA application_id", &application, why);
+    if (r == 0)
+        r = db_ask(db, "PRAGMA user_version", ret_version, why);
+    if (r < 0)
+        return r;
+    if (n_tables == 0 && application == 0 && *ret_version == 0)
+        return 0;
+    if (application != DB_APPLICATION_ID)
+        return why_set(why, EPROTO, "%s is the database of another program", db->path);
+    if (*ret_version > db_schema_version)
+        return why_set(why, EPROTO,
+                       "%s is of version %lld, by a newer nightlightd; this one knows up to %d",
+                       db->path, (long long)*ret_version, db_schema_version);
+    if (*ret_version < 1 || n_tables == 0)
+        return why_set(why, EUCLEAN, "%s has lost its tables", db->path);
+    return 0;
+}
+
+static int use_log(const struct db *db, int64_t version, struct why *why)
+{
+    int r = 0;
+    if (version == 0)
+        r = db_execute(db, "PRAGMA page_size = 1024; PRAGMA auto_vacuum = INCREMENTAL;", why);
+    if (r == 0)
+        r = db_execute(db, "PRAGMA journal_mode = WAL", why);
+    if (r < 0)
+        return r;
+    char sql[96];
+    snprintf(sql, sizeof(sql), "PRAGMA journal_size_limit = %d; PRAGMA max_page_count = %llu;",
+             MAX_LOG_SIZE, (unsigned long long)db->max_pages);
+    return db_execute(db, sql, why);
+}
+
+static int migrate(const struct db *db, int64_t version, struct why *why)
+{
+    if (version == db_schema_version)
+        return 0;
+    char sql[96];
+    snprintf(sql, sizeof(sql), "PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
+             DB_APPLICATION_ID, db_schema_version);
+    int r = db_execute(db, "BEGIN IMMEDIATE", why);
+    for (; r == 0 && version < db_schema_version; version++)
+        r = db_execute(db, db_schema_migrations[version], why);
+    return r < 0 ? r : db_execute(db, sql, why);
+}
+
+static int prepare(struct db *db, struct why *why)
+{
+    for (size_t i = 0; i < DB_N_STATEMENTS; i++) {
+        errno = 0;
+        int code = sqlite3_prepare_v3(db->handle, db_schema_statements[i], -1,
+                                      SQLITE_PREPARE_PERSISTENT, &db->statements[i], NULL);
+        if (code != SQLITE_OK)
+            return db_error(db, code, why);
+    }
+    return 0;
+}
+
+static int on_commit(void *userdata, sqlite3 *handle, const char *name, int n_pages)
+{
+    (void)handle;
+    (void)name;
+    struct db *db = userdata;
+    db->wal_pages = (unsigned)n_pages;
+    db->is_unsynced = true;
+    return SQLITE_OK;
+}
+
+static int open_tables(struct db *db, struct why *why)
+{
+    int64_t version;
+    int r = identify(db, &version, why);
+    if (r < 0)
+        return r;
+    if (sqlite3_db_readonly(db->handle, "main") == 1) {
+        int error = access(db->path, W_OK) < 0 ? errno : EROFS;
+        return why_set(why, error, "%s: %s", db->path, strerror(error));
+    }
+    sqlite3_wal_hook(db->handle, on_commit, db); // and so there is no checkpoint but ours
+    r = use_log(db, version, why);
+    if (r == 0)
+        r = migrate(db, version, why);
+    if (r == 0)
+        r = prepare(db, why);
+    if (r == 0)
+        r = db_mirror_load(db, why);
+    return r;
+}
+
+int db_open(const struct db_options *options, struct db **ret_db, struct why *why)
+{
+    _cleanup_(db_closep) struct db *db = calloc(1, sizeof(*db));
+    if (!db || !(db->path = strdup(options->path)) || !(db->boots = calloc(1, sizeof(*db->boots))))
+        return why_set(why, ENOMEM, "out of memory");
+    memcpy(db->boots[0].uuid, options->boot, STORE_BOOT_SIZE);
+    db->n_boots = 1;
+    db->max_pages = options->max_size / DB_PAGE_SIZE;
+    int r = make_private_file(options->path, why);
+    if (r == 0)
+        r = connect_to(db, options->vfs, why);
+    if (r == 0)
+        r = open_tables(db, why);
+    if (r < 0)
+        return r;
+    sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+    *ret_db = TAKE_PTR(db);
+    return 0;
+}
+
+int db_open_damaged(const char *path, const char *vfs, sqlite3 **ret_handle, struct why *why)
+{
+    struct db db = { .path = (char *)path };
+    int r = connect_to(&db, vfs, why);
+    if (r == 0)
+        r = db_execute(&db, "PRAGMA query_only = ON", why);
+    if (r < 0) {
+        sqlite3_close(db.handle);
+        return r;
+    }
+    *ret_handle = db.handle;
+    return 0;
+}
+
+void db_close(struct db *db)
+{
+    if (!db)
+        return;
+    for (size_t i = 0; i < DB_N_STATEMENTS; i++)
+        sqlite3_finalize(db->statements[i]);
+    sqlite3_close(db->handle);
+    db_mirror_done(db);
+    free(db->path);
+    free(db);
+}
+
+static int set_headroom(struct db *db, bool has_headroom, struct why *why)
+{
+    if (db->has_headroom == has_headroom)
+        return 0;
+    char sql[64];
+    snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %llu",
+             (unsigned long long)db->max_pages + (has_headroom ? HEADROOM_PAGES : 0));
+    int r = db_execute(db, sql, why);
+    if (r == 0)
+        db->has_headroom = has_headroom;
+    return r;
+}
+
+int db_begin(struct db *db, bool has_headroom, struct why *why)
+{
+    int r = set_headroom(db, has_headroom, why);
+    return r < 0 ? r : db_run(db, DB_BEGIN, why);
+}
+
+void db_rollback(struct db *db)
+{
+    if (!sqlite3_get_autocommit(db->handle))
+        (void)db_run(db, DB_ROLLBACK, NULL);
+}
+
+static int sync_log(const struct db *db, struct why *why)
+{
+    sqlite3_file *log = NULL;
+    errno = 0;
+    int code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, (void *)&log);
+    if (code == SQLITE_OK)
+        code = log && log->pMethods ? log->pMethods->xSync(log, SQLITE_SYNC_NORMAL) : SQLITE_ERROR;
+    if (code == SQLITE_OK)
+        return 0;
+    int error = errno > 0 ? errno : EIO;
+    return why_set(why, error, "cannot sync the log of %s: %s", db->path, strerror(error));
+}
+
+int db_sync(struct db *db, struct why *why)
+{
+    if (!db->is_unsynced)
+        return 0;
+    // The kernel forgets what it could not write, and the next sync says that all is well: after a
+    // failure everything is written once more, into the file.
+    int r = db->has_sync_failed ? db_checkpoint(db, 0, why) : sync_log(db, why);
+    db->has_sync_failed = r < 0;
+    db->is_unsynced = r < 0;
+    return r;
+}
+
+int db_checkpoint(struct db *db, unsigned max_wal_pages, struct why *why)
+{
+    if (db->wal_pages <= max_wal_pages)
+        return 0;
+    errno = 0;
+    int code = sqlite3_wal_checkpoint_v2(db->handle, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if (code != SQLITE_OK)
+        return db_error(db, code, why);
+    db->wal_pages = 0;
+    db->is_unsynced = false; // it syncs the log before, and the file afterwards
+    return 0;
+}
+
+void db_shrink(struct db *db)
+{
+    if (!db_mirror_is_empty(db) || db_step(db, DB_FREE_PAGES, NULL) != 1)
+        return;
+    int64_t n_free = sqlite3_column_int64(db->statements[DB_FREE_PAGES], 0);
+    db_reset(db, DB_FREE_PAGES);
+    if (n_free <= KEPT_PAGES)
+        return;
+    char sql[64];
+    snprintf(sql, sizeof(sql), "PRAGMA incremental_vacuum(%d)", SHRINK_PAGES);
+    if (db_execute(db, sql, NULL) == 0)
+        (void)db_checkpoint(db, 0, NULL); // it is this that makes the file shorter
+}
+
+bool db_has_moved(const struct db *db)
+{
+    int has_moved = 0;
+    int code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_HAS_MOVED, (void *)&has_moved);
+    return code == SQLITE_OK && has_moved;
+}
