@@ -10,12 +10,13 @@
 
 #include "device/device.h"
 #include "io/worker.h"
+#include "outbox/spool.h"
 #include "server/server.h"
 #include "util/clock.h"
 #include "util/log.h"
 
 // However badly the roles' goodbyes go, this ends it: SIGTERM promises 2 s.
-static const uint64_t stop_limit_usec = 1500 * USEC_PER_MSEC;
+static const uint64_t stop_limit_usec = 1600 * USEC_PER_MSEC;
 // STATUS= is brought up to date with the counters at most this often: it costs next to nothing.
 static const uint64_t status_delay_usec = 5 * USEC_PER_SEC;
 
@@ -26,6 +27,7 @@ struct daemon {
     sd_event *event;
     const struct config_sources *sources;
     struct config *config;
+    struct spool *spool;
     struct device *device; // NULL: not that role
     struct server *server;
     unsigned n_stopping; // roles whose goodbye is awaited
@@ -101,13 +103,15 @@ static void tell_reloaded(struct daemon *daemon)
 
 /*
  * A timer among the loop's other sources: it is late when the loop hangs, and when something keeps
- * the loop so busy that timers do not get their turn.
+ * the loop so busy that timers do not get their turn. The connection's worker is given up and
+ * replaced by itself (io/mqtt.h); a store that never comes back is for systemd to end.
  */
 static int on_watchdog(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)usec;
     struct daemon *daemon = userdata;
-    sd_notify(0, "WATCHDOG=1");
+    if (!spool_is_stuck(daemon->spool))
+        sd_notify(0, "WATCHDOG=1");
     sd_event_source_set_time_relative(source, daemon->watchdog_usec / 2);
     return 0;
 }
@@ -205,13 +209,13 @@ static int configure(struct daemon *daemon, struct config *config)
     int r = 0;
     log_set_level(config_log_level(config->daemon));
     if (has_device(config))
-        r = daemon->device
-                ? device_reload(daemon->device, config)
-                : device_new(daemon->event, config, &device_handlers, daemon, &daemon->device);
+        r = daemon->device ? device_reload(daemon->device, config)
+                           : device_new(daemon->event, daemon->spool, config, &device_handlers,
+                                        daemon, &daemon->device);
     if (r >= 0 && has_server(config))
-        r = daemon->server
-                ? server_reload(daemon->server, config)
-                : server_new(daemon->event, config, &server_handlers, daemon, &daemon->server);
+        r = daemon->server ? server_reload(daemon->server, config)
+                           : server_new(daemon->event, daemon->spool, config, &server_handlers,
+                                        daemon, &daemon->server);
     if (r < 0)
         return r;
     if (!has_device(config)) { // the broker publishes the last will
@@ -363,6 +367,7 @@ static void daemon_done(struct daemon *daemon)
 {
     device_free(daemon->device);
     server_free(daemon->server);
+    spool_free(daemon->spool);
     worker_free(daemon->loader);
     sd_event_source_disable_unref(daemon->stop_timer);
     sd_event_source_disable_unref(daemon->status_timer);
@@ -370,6 +375,23 @@ static void daemon_done(struct daemon *daemon)
     sd_event_source_disable_unref(daemon->watchdog_timer);
     config_unref(daemon->config);
     sd_event_unref(daemon->event);
+}
+
+/* systemd's StateDirectory=, which may be several: the first. */
+static int open_spool(struct daemon *daemon, const struct config *config)
+{
+    struct why why = { "" };
+    const char *directories = getenv("STATE_DIRECTORY");
+    if (!directories || !*directories)
+        directories = NIGHTLIGHT_STATEDIR;
+    _cleanup_(freep) char *directory = strndup(directories, strcspn(directories, ":"));
+    if (!directory)
+        return -ENOMEM;
+    int r = spool_new(daemon->event, directory, config->queue->max_size, &daemon->spool, &why);
+    if (r == -EPROTO)
+        log_err(LOG_FIELDS(LOG_ID(LOG_ID_STORE_FAILED)), "cannot use the queue on disk: %s",
+                why.text);
+    return r;
 }
 
 int daemon_run(const struct config_sources *sources, struct config *config)
@@ -386,11 +408,14 @@ int daemon_run(const struct config_sources *sources, struct config *config)
     if (r >= 0)
         r = worker_new(daemon.event, "config", &daemon.loader);
     if (r >= 0)
+        r = open_spool(&daemon, config);
+    if (r >= 0)
         r = configure(&daemon, config);
     if (r < 0) {
         log_err(NULL, "cannot start: %s", strerror(-r));
         return r;
     }
+    spool_start(daemon.spool);
     r = sd_event_loop(daemon.event);
     if (r < 0)
         log_err(NULL, "the event loop failed: %s", strerror(-r));

@@ -45,10 +45,26 @@ void check_stream(struct check *check, const struct config_section *section)
         check_topic(check, section, "topic", CHECK_READINGS);
 }
 
+/* Its own, its stream's, or 5s. */
+static void resolve_interval(struct check *check, const struct config_section *section)
+{
+    struct sensor_config *sensor = section->data;
+    const struct config_section *stream = config_find(check->config, "stream", sensor->stream);
+    if (check_is_set(section, "interval"))
+        return;
+    bool has_interval = stream && check_is_set(stream, "interval");
+    sensor->interval_usec = has_interval ? config_stream(stream)->interval_usec : 5 * USEC_PER_SEC;
+    struct config_value *value = check_value(section, "interval");
+    value->text = strdup(has_interval ? check_value(stream, "interval")->text : "5s");
+    if (!value->text)
+        check->errors->out_of_memory = true;
+}
+
 void check_sensor(struct check *check, const struct config_section *section)
 {
     struct sensor_config *sensor = section->data;
     check_exists(check, section, "stream", "stream", sensor->stream);
+    resolve_interval(check, section);
     if (sensor->sample_interval_usec != USEC_INFINITY &&
         sensor->sample_interval_usec > sensor->interval_usec)
         check_complain(check, section, "sample_interval",

@@ -237,6 +237,8 @@ static void check_topics(struct check *check, const struct config_section *secti
     check_topic(check, section, "group_commands", CHECK_GROUP);
     check_topic(check, section, "state", CHECK_STATE);
     check_topic(check, section, "status", CHECK_STATE);
+    if (check_is_set(section, "backlog"))
+        check_topic(check, section, "backlog", CHECK_READINGS);
     // Two uses of one topic would feed a daemon its own words.
     for (size_t i = 0; i < section->n_values; i++) {
         for (size_t k = 0; k < i; k++) {

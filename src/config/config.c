@@ -104,6 +104,7 @@ static void check_sections(struct config *config, const struct config_sources *s
     config->daemon = data_of(config, "daemon");
     config->broker = data_of(config, "broker");
     config->topics = data_of(config, "topics");
+    config->queue = data_of(config, "queue");
     config->server = data_of(config, "server");
     struct check check = {
         .config = config,

@@ -17,6 +17,7 @@
 #include "core/expr.h"
 #include "core/rule.h"
 #include "core/sampling.h"
+#include "core/stream.h"
 #include "util/cleanup.h"
 
 enum config_role { ROLE_DEVICE, ROLE_SERVER, ROLE_COMBINED };
@@ -48,6 +49,15 @@ struct broker_config {
 /* [topics]: checked templates, still as text. */
 struct topics_config {
     char *telemetry, *commands, *group_commands, *state, *status;
+    char *backlog; // NULL: late telemetry goes where fresh telemetry goes
+};
+
+/* [queue] */
+struct queue_config {
+    uint64_t max_size; // bytes
+    int durability;    // enum stream_durability
+    uint64_t commit_interval_usec;
+    int64_t drain_rate; // messages a second; 0: no limit
 };
 
 /* [server] */
@@ -60,6 +70,14 @@ struct stream_config {
     char *topic; // template; NULL: that of [topics] telemetry
     int64_t qos;
     bool retain;
+    uint64_t interval_usec; // of its sensors that have none; USEC_INFINITY: none
+    int keep;               // enum stream_keep
+    uint64_t max_age_usec;  // USEC_INFINITY: none
+    int64_t max_messages;   // 0: no limit
+    int when_full;          // enum stream_full
+    int order;              // enum stream_order
+    int64_t priority;
+    int time; // enum stream_time
 };
 
 /* [sensor NAME], without the driver's own keys */
@@ -125,6 +143,7 @@ struct config {
     const struct daemon_config *daemon;
     const struct broker_config *broker;
     const struct topics_config *topics;
+    const struct queue_config *queue;
     const struct server_config *server;
     char **files; // that were read
 };

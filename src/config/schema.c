@@ -25,6 +25,11 @@ static const char *const aggregates[] = { "last", "mean", "min", "max", "median"
 static const char *const value_types[] = { "bool", "number", "string", NULL };
 static const char *const wheres[] = { "server", "device", NULL };
 static const char *const scopes[] = { "device", NULL };
+static const char *const durabilities[] = { "batched", "strict", "outage", NULL };
+static const char *const keeps[] = { "all", "latest", "none", NULL };
+static const char *const when_fulls[] = { "drop-oldest", "drop-newest", NULL };
+static const char *const orders[] = { "live-first", "in-order", NULL };
+static const char *const times[] = { "late", "always", "never", NULL };
 static const char *const sends[] = { "change", "always", NULL };
 
 _Static_assert(sizeof(enum sampling_aggregate) == sizeof(int), "OPTION_ENUM writes an int");
@@ -68,6 +73,7 @@ static int check_patterns(const char *text, struct why *why)
 #define DAEMON(member)   .offset = offsetof(struct daemon_config, member)
 #define BROKER(member)   .offset = offsetof(struct broker_config, member)
 #define TOPICS(member)   .offset = offsetof(struct topics_config, member)
+#define QUEUE(member)    .offset = offsetof(struct queue_config, member)
 #define SERVER(member)   .offset = offsetof(struct server_config, member)
 #define STREAM(member)   .offset = offsetof(struct stream_config, member)
 #define SENSOR(member)   .offset = offsetof(struct sensor_config, member)
@@ -146,6 +152,34 @@ static const struct schema_option topics_options[] = {
       .help = "Where a device says, retained, how its actuators are set. {id} and {group}." },
     { "status", OPTION_STRING, TOPICS(status), .def = "{id}/status",
       .help = "Where a device says, retained, whether it is online. {id} and {group}." },
+    { "backlog", OPTION_STRING, TOPICS(backlog),
+      .help =
+          "Where telemetry goes that could not be sent within 2 s. Placeholders as in telemetry. "
+          "Unset, it goes where fresh telemetry goes." },
+};
+
+static const struct schema_option queue_options[] = {
+    { "max_size", OPTION_SIZE, QUEUE(max_size), .min = 1 << 20, .max = 1099511627776.0,
+      .def = "64M",
+      .help = "How large the queue on disk may grow. At the bound the least important stream gives "
+              "way, as its when_full says." },
+    { "durability", OPTION_ENUM, QUEUE(durability), .def = "batched", .choices = durabilities,
+      .help =
+          "What a power cut can take: with batched, the last commit_interval; with strict, "
+          "nothing, since a message is on the disk before it is sent; with outage, what had not "
+          "been delivered, since only that is written at all, which spares an SD card. A crash "
+          "of the daemon takes nothing with batched and strict." },
+    { "commit_interval", OPTION_DURATION, QUEUE(commit_interval_usec), .min = MSEC(10),
+      .max = SECOND(60), .def = "1s",
+      .help =
+          "How long what was written may take to be safe from a power cut, and with outage, how "
+          "long a message may take to be acknowledged before it is written." },
+    { "drain_rate", OPTION_INT, QUEUE(drain_rate), .min = 0, .max = 1000000, .def = "0",
+      .unit = "messages a second",
+      .help =
+          "How fast late messages follow once the connection is back, with jitter, and beginning "
+          "within 10 s at random, so that a fleet that comes back together does not swamp its "
+          "broker. 0: as fast as the broker takes them." },
 };
 
 static const struct schema_option server_options[] = {
@@ -161,6 +195,26 @@ static const struct schema_option stream_options[] = {
       .help = "The MQTT quality of service: 0 at most once, 1 at least once, 2 exactly once." },
     { "retain", OPTION_BOOL, STREAM(retain), .def = "no",
       .help = "Whether the broker keeps the last message." },
+    { "interval", OPTION_DURATION, STREAM(interval_usec), .min = MSEC(10), .max = DAY(1),
+      .help = "The interval of the stream's sensors that have none of their own." },
+    { "keep", OPTION_ENUM, STREAM(keep), .def = "all", .choices = keeps,
+      .help = "What is kept while there is no connection: all messages, the latest value of each "
+              "sensor, or none." },
+    { "max_age", OPTION_DURATION, STREAM(max_age_usec), .min = SECOND(1), .max = DAY(3650),
+      .help = "An older message is given up. Unset, none is too old." },
+    { "max_messages", OPTION_INT, STREAM(max_messages), .min = 1, .max = 1000000000000.0,
+      .unit = "messages",
+      .help = "How many messages may wait. Unset, only max_size of [queue] bounds them." },
+    { "when_full", OPTION_ENUM, STREAM(when_full), .def = "drop-oldest", .choices = when_fulls,
+      .help = "What is given up at a bound." },
+    { "order", OPTION_ENUM, STREAM(order), .def = "live-first", .choices = orders,
+      .help = "After an outage: fresh messages at once and the late ones between them, or all in "
+              "order." },
+    { "priority", OPTION_INT, STREAM(priority), .min = -1000, .max = 1000, .def = "0",
+      .help = "Streams of a higher priority are sent first, and give way last at max_size." },
+    { "time", OPTION_ENUM, STREAM(time), .def = "late", .choices = times,
+      .help = "When the JSON carries the time of the sample as \"time\": in late messages, always, "
+              "or never. With MQTT 5, every message has it as a user property." },
 };
 
 static const struct schema_option sensor_options[] = {
@@ -169,7 +223,7 @@ static const struct schema_option sensor_options[] = {
     { "stream", OPTION_STRING, SENSOR(stream), .def = "telemetry",
       .help = "The stream that the readings go to." },
     { "interval", OPTION_DURATION, SENSOR(interval_usec), .min = MSEC(10), .max = DAY(1),
-      .def = "5s", .help = "How often a reading is published." },
+      .help = "How often a reading is published. Unset, it is the stream's interval, or 5s." },
     { "sample_interval", OPTION_DURATION, SENSOR(sample_interval_usec), .min = MSEC(1),
       .max = DAY(1), .help = "How often the sensor is read. Unset, it is interval." },
     { "aggregate", OPTION_ENUM, SENSOR(sampling.aggregate), .def = "last", .choices = aggregates,
@@ -239,6 +293,7 @@ static const struct schema_section sections[] = {
     SECTION(daemon, false, "The daemon itself."),
     SECTION(broker, false, "The MQTT broker and the way to it."),
     SECTION(topics, false, "Templates of the MQTT topics, the same on both ends."),
+    SECTION(queue, false, "What waits to be sent, kept on disk through outages and power cuts."),
     SECTION(server, false, "What the server takes in."),
     SECTION(stream, true,
             "A stream of readings. The stream telemetry is always there; the name is {stream}."),
@@ -249,7 +304,7 @@ static const struct schema_section sections[] = {
 
 const struct schema_section *const schema_sections[] = {
     &sections[0], &sections[1], &sections[2], &sections[3], &sections[4],
-    &sections[5], &sections[6], &sections[7], NULL,
+    &sections[5], &sections[6], &sections[7], &sections[8], NULL,
 };
 
 const struct schema_section *schema_find_section(const char *name)

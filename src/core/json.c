@@ -428,3 +428,18 @@ const char *json_quote(const char *text, char *out, size_t size)
     out[at] = '\0';
     return out;
 }
+
+bool json_has_keys_of(const char *newer, const char *older)
+{
+    _cleanup_(json_object_putp) struct json_object *new_object = NULL, *old_object = NULL;
+    if (json_parse_object(newer, strlen(newer), &new_object, NULL) < 0 ||
+        json_parse_object(older, strlen(older), &old_object, NULL) < 0)
+        return false;
+    json_object_object_foreach(old_object, key, member)
+    {
+        (void)member;
+        if (!json_object_object_get_ex(new_object, key, NULL))
+            return false;
+    }
+    return true;
+}

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <json-c/json.h>
@@ -36,6 +37,9 @@ int json_check(const char *bytes, size_t length, size_t max_size, unsigned max_d
  */
 int json_parse_object(const char *bytes, size_t length, struct json_object **ret_object,
                       struct why *why);
+
+/* Whether newer, a JSON object, has every key that older, another, has. false if one is none. */
+bool json_has_keys_of(const char *newer, const char *older);
 
 /*
  * Writes text as a JSON string with its quotes and escapes. What is not UTF-8 becomes U+FFFD; what

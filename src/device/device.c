@@ -23,12 +23,12 @@ struct topics {
 
 struct device {
     sd_event *event;
+    struct spool *spool;
     const struct device_handlers *handlers;
     void *userdata;
     struct config *config;
     struct topics topics;
     struct uplink *uplink;
-    struct uplink *old_uplink; // saying goodbye after a reload
     struct telemetry *telemetry;
     struct localrules *rules;
     size_t n_actuators;
@@ -38,6 +38,8 @@ struct device {
     struct ratelimit story;    // info lines
     struct ratelimit refusals; // warnings
 };
+
+static const char state_stream[] = "$state";
 
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
@@ -62,7 +64,10 @@ static void publish_state(struct device *device)
     }
     fputc('}', out);
     if (fclose(out) == 0)
-        uplink_publish(device->uplink, device->topics.state, payload, 1, true, 0);
+        uplink_publish(device->uplink, &(struct outbox_message){ .stream = state_stream,
+                                                                 .subject = device->topics.state,
+                                                                 .payload = payload,
+                                                                 .qos = -1 });
     free(payload);
 }
 
@@ -160,16 +165,29 @@ static void on_reading(void *userdata, size_t i, double value, uint64_t mono_use
     localrules_reading(device->rules, i, value, mono_usec);
 }
 
-static void on_publish(void *userdata, const char *topic, const char *payload, int qos, bool retain)
+static void on_publish(void *userdata, const char *stream, const char *sensor, const char *payload,
+                       uint32_t n_samples, uint64_t mono_usec)
 {
     struct device *device = userdata;
-    if (device->stopping)
-        return;
-    int r = uplink_publish(device->uplink, topic, payload, qos, retain, 0);
+    int r = uplink_publish(device->uplink, &(struct outbox_message){ .stream = stream,
+                                                                     .subject = sensor,
+                                                                     .payload = payload,
+                                                                     .n_samples = n_samples,
+                                                                     .mono_usec = mono_usec,
+                                                                     .qos = -1 });
     if (!ratelimit_pass(&device->story, clock_mono_usec(), NULL))
         return;
-    log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "TOPIC", topic }),
-             "telemetry %s%s", payload, r < 0 ? " (not connected: dropped)" : "");
+    log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "STREAM", stream }),
+             "telemetry %s%s", payload,
+             r < 0                                 ? " (dropped)"
+             : uplink_is_connected(device->uplink) ? ""
+                                                   : " (not connected: queued)");
+}
+
+static void on_counted(void *userdata, const char *stream, const struct ledger *delta)
+{
+    struct device *device = userdata;
+    outbox_count_samples(uplink_outbox(device->uplink), stream, delta);
 }
 
 static void on_telemetry_changed(void *userdata)
@@ -181,6 +199,7 @@ static void on_telemetry_changed(void *userdata)
 static const struct telemetry_handlers telemetry_handlers = {
     .reading = on_reading,
     .publish = on_publish,
+    .counted = on_counted,
     .changed = on_telemetry_changed,
 };
 
@@ -206,18 +225,16 @@ static void on_changed(void *userdata, bool news)
     device->handlers->changed(device->userdata, news);
 }
 
-static void on_stopped(void *userdata, struct uplink *uplink)
+static int on_topic(void *userdata, const char *stream, const char *subject, bool is_late,
+                    char **ret_topic)
 {
     struct device *device = userdata;
-    if (uplink == device->old_uplink) {
-        uplink_free(TAKE_PTR(device->old_uplink));
-        if (!device->stopping) {
-            int r = uplink_start(device->uplink);
-            if (r < 0)
-                log_err(NULL, "cannot start the connection to the broker: %s", strerror(-r));
-            return;
-        }
-    }
+    return telemetry_topic(device->telemetry, stream, subject, is_late, ret_topic);
+}
+
+static void on_stopped(void *userdata)
+{
+    struct device *device = userdata;
     device->handlers->stopped(device->userdata);
 }
 
@@ -225,8 +242,50 @@ static const struct uplink_handlers uplink_handlers = {
     .connected = on_connected,
     .message = on_message,
     .changed = on_changed,
+    .topic = on_topic,
     .stopped = on_stopped,
 };
+
+/* A policy for each stream of the configuration, and those for what the device itself says. */
+static struct stream_policy *make_policies(const struct config *config, size_t *ret_n)
+{
+    const struct config_section *section;
+    size_t n = 0;
+    while (config_nth(config, "stream", n))
+        n++;
+    struct stream_policy *policies = calloc(n + 1, sizeof(*policies));
+    if (!policies)
+        return NULL;
+    for (size_t i = 0; (section = config_nth(config, "stream", i)); i++) {
+        const struct stream_config *stream = config_stream(section);
+        policies[i] = (struct stream_policy){
+            .name = section->name,
+            .keep = (enum stream_keep)stream->keep,
+            .when_full = (enum stream_full)stream->when_full,
+            .order = (enum stream_order)stream->order,
+            .time = (enum stream_time)stream->time,
+            .qos = (int)stream->qos,
+            .retain = stream->retain,
+            .priority = stream->priority,
+            .max_age_usec = stream->max_age_usec,
+            .max_messages = stream->max_messages > 0 ? (uint64_t)stream->max_messages : UINT64_MAX,
+        };
+    }
+    policies[n] = (struct stream_policy){
+        .name = state_stream,
+        .keep = STREAM_KEEP_LATEST,
+        .time = STREAM_TIME_NEVER,
+        .is_volatile = true, // it is told anew with each connection
+        .subject_is_topic = true,
+        .qos = 1,
+        .retain = true,
+        .priority = INT64_MAX,
+        .max_age_usec = USEC_INFINITY,
+        .max_messages = UINT64_MAX,
+    };
+    *ret_n = n + 1;
+    return policies;
+}
 
 /* --- configuration --------------------------------------------------------------------------- */
 
@@ -316,7 +375,6 @@ static int make_actuators(struct device *device, struct config *config,
 /* What a configuration needs that can fail to be made, made before anything in force is touched. */
 struct plan {
     struct topics topics;
-    struct uplink *uplink; // NULL: the present one stays
     struct localrules *rules;
     struct actuator **actuators;
     size_t n_actuators;
@@ -325,9 +383,27 @@ struct plan {
 static void plan_done(struct plan *plan)
 {
     topics_done(&plan->topics);
-    uplink_free(plan->uplink);
     localrules_free(plan->rules);
     free_actuators(plan->actuators, plan->n_actuators);
+}
+
+static int configure_uplink(struct device *device, struct config *config)
+{
+    size_t n_policies;
+    _cleanup_(freep) struct stream_policy *policies = make_policies(config, &n_policies);
+    if (!policies)
+        return -ENOMEM;
+    const struct uplink_options options = {
+        .client_suffix = "",
+        .has_status = true,
+        .adopts = true,
+        .streams = policies,
+        .n_streams = n_policies,
+    };
+    if (device->uplink)
+        return uplink_configure(device->uplink, config, &options, false);
+    return uplink_new(device->event, device->spool, config, &options, &uplink_handlers, device,
+                      &device->uplink);
 }
 
 static int make_plan(struct device *device, struct config *config, struct plan *plan)
@@ -341,11 +417,9 @@ static int make_plan(struct device *device, struct config *config, struct plan *
     r = make_actuators(device, config, &plan->actuators, &plan->n_actuators);
     if (r < 0)
         return r;
-    if (!device->uplink || uplink_outdated(device->uplink, config)) {
-        r = uplink_new(device->event, config, "", true, 0, &uplink_handlers, device, &plan->uplink);
-        if (r < 0)
-            return r;
-    }
+    r = configure_uplink(device, config);
+    if (r < 0)
+        return r;
     return telemetry_configure(device->telemetry, config); // fails whole
 }
 
@@ -364,21 +438,6 @@ static void take_actuators(struct device *device, const struct config *config, s
     plan->n_actuators = 0;
 }
 
-/* Cannot fail. A new uplink starts when the old one, if any, has said goodbye: see on_stopped(). */
-static void take_uplink(struct device *device, struct plan *plan)
-{
-    if (!plan->uplink)
-        return;
-    struct uplink *old = device->uplink;
-    device->uplink = TAKE_PTR(plan->uplink);
-    if (device->old_uplink) { // a reload upon a reload: this one never began
-        uplink_free(old);
-    } else if (old) {
-        device->old_uplink = old;
-        uplink_stop(old);
-    }
-}
-
 int device_reload(struct device *device, struct config *config)
 {
     _cleanup_(plan_done) struct plan plan = { 0 };
@@ -391,7 +450,6 @@ int device_reload(struct device *device, struct config *config)
     localrules_free(device->rules);
     device->rules = TAKE_PTR(plan.rules);
     take_actuators(device, config, &plan);
-    take_uplink(device, &plan);
     config_unref(device->config);
     device->config = config_ref(config);
     device->applying = true;
@@ -404,13 +462,14 @@ int device_reload(struct device *device, struct config *config)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-int device_new(sd_event *event, struct config *config, const struct device_handlers *handlers,
-               void *userdata, struct device **ret_device)
+int device_new(sd_event *event, struct spool *spool, struct config *config,
+               const struct device_handlers *handlers, void *userdata, struct device **ret_device)
 {
     _cleanup_(device_freep) struct device *device = calloc(1, sizeof(*device));
     if (!device)
         return -ENOMEM;
     device->event = sd_event_ref(event);
+    device->spool = spool;
     device->handlers = handlers;
     device->userdata = userdata;
     device->story = story_limit;
@@ -433,7 +492,6 @@ void device_free(struct device *device)
     telemetry_free(device->telemetry);
     localrules_free(device->rules);
     free_actuators(device->actuators, device->n_actuators);
-    uplink_free(device->old_uplink);
     uplink_free(device->uplink);
     topics_done(&device->topics);
     config_unref(device->config);
@@ -444,7 +502,7 @@ void device_free(struct device *device)
 void device_stop(struct device *device)
 {
     device->stopping = true;
-    uplink_stop(device->old_uplink ? device->old_uplink : device->uplink);
+    uplink_stop(device->uplink);
 }
 
 bool device_is_settled(const struct device *device)

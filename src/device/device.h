@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
+#include "outbox/spool.h"
 #include "util/cleanup.h"
 
 struct device;
@@ -19,8 +20,8 @@ struct device_handlers {
     void (*stopped)(void *userdata); // after device_stop()
 };
 
-int device_new(sd_event *event, struct config *config, const struct device_handlers *handlers,
-               void *userdata, struct device **ret_device);
+int device_new(sd_event *event, struct spool *spool, struct config *config,
+               const struct device_handlers *handlers, void *userdata, struct device **ret_device);
 void device_free(struct device *device);
 DEFINE_CLEANUP(struct device *, device_free)
 

@@ -206,8 +206,10 @@ void sensor_forget_published(struct sensor *sensor)
     sensor->sampling.published = false;
 }
 
-int sensor_take(struct sensor *sensor, uint64_t now_mono_usec, double *ret_value)
+int sensor_take(struct sensor *sensor, uint64_t now_mono_usec, double *ret_value,
+                uint64_t *ret_n_values)
 {
+    *ret_n_values = sensor->sampling.n_values;
     return sampling_take(&sensor->sampling, &sensor->config->sampling, now_mono_usec, ret_value);
 }
 

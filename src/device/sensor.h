@@ -52,5 +52,9 @@ bool sensor_is_sampling(const struct sensor *sensor);
 /* What is taken next is published however near it is to what was published last. */
 void sensor_forget_published(struct sensor *sensor);
 
-/* Ends its interval: 1 and what to publish, 0 for nothing; as sampling_take(). */
-int sensor_take(struct sensor *sensor, uint64_t now_mono_usec, double *ret_value);
+/*
+ * Ends its interval: 1 and what to publish, 0 for nothing; as sampling_take(). *ret_n_values is how
+ * many readings the interval had.
+ */
+int sensor_take(struct sensor *sensor, uint64_t now_mono_usec, double *ret_value,
+                uint64_t *ret_n_values);

@@ -20,8 +20,6 @@ static const uint64_t patience_usec = 1 * USEC_PER_SEC;
 struct stream {
     const char *name; // in config
     struct topic_template *topic;
-    int qos;
-    bool retain;
     uint64_t deadline_mono_usec; // until when due sensors are waited for; 0: nothing is due
 };
 
@@ -47,27 +45,16 @@ struct telemetry {
     struct source *sources;
     size_t n_streams;
     struct stream *streams;
+    struct topic_template *backlog; // NULL: late messages go where fresh ones go
 };
 
 /* --- messages -------------------------------------------------------------------------------- */
 
 static void publish(struct telemetry *telemetry, const struct stream *stream, const char *sensor,
-                    const char *payload)
+                    const char *payload, uint32_t n_samples, uint64_t mono_usec)
 {
-    _cleanup_(freep) char *topic = NULL;
-    const struct topic_values values = { .field = {
-                                             [TOPIC_ID] = telemetry->config->daemon->id,
-                                             [TOPIC_GROUP] = telemetry->config->daemon->group,
-                                             [TOPIC_SENSOR] = sensor,
-                                             [TOPIC_STREAM] = stream->name,
-                                         } };
-    int r = topic_expand(stream->topic, &values, &topic);
-    if (r < 0)
-        log_err(LOG_FIELDS({ "SENSOR", sensor }), "stream %s: cannot make a topic: %s",
-                stream->name, strerror(-r));
-    else
-        telemetry->handlers->publish(telemetry->userdata, topic, payload, stream->qos,
-                                     stream->retain);
+    telemetry->handlers->publish(telemetry->userdata, stream->name, sensor, payload, n_samples,
+                                 mono_usec);
 }
 
 static void write_member(FILE *out, const struct sensor *sensor, double value)
@@ -79,7 +66,8 @@ static void write_member(FILE *out, const struct sensor *sensor, double value)
     fprintf(out, "%s: %s", key, number);
 }
 
-static void publish_one(struct telemetry *telemetry, const struct source *source, double value)
+static void publish_one(struct telemetry *telemetry, const struct source *source, double value,
+                        uint64_t mono_usec)
 {
     char *payload = NULL;
     size_t size;
@@ -90,8 +78,27 @@ static void publish_one(struct telemetry *telemetry, const struct source *source
     write_member(out, source->sensor, value);
     fputc('}', out);
     if (fclose(out) == 0)
-        publish(telemetry, source->stream, sensor_name(source->sensor), payload);
+        publish(telemetry, source->stream,
+                topic_has(source->stream->topic, TOPIC_SENSOR) ? sensor_name(source->sensor) : NULL,
+                payload, 1, mono_usec);
     free(payload);
+}
+
+/* The end of a sensor's interval: whether there is a value to publish. All it gathered is counted.
+ */
+static bool take(struct telemetry *telemetry, struct source *source, uint64_t now_mono_usec,
+                 double *ret_value)
+{
+    uint64_t n_values;
+    bool publishes = sensor_take(source->sensor, now_mono_usec, ret_value, &n_values) > 0;
+    struct ledger delta = { .sampled = n_values };
+    if (publishes)
+        delta.sampled = delta.ended[LEDGER_MERGED] = n_values - 1; // the message counts the one
+    else
+        delta.ended[LEDGER_FILTERED] = n_values;
+    if (delta.sampled > 0)
+        telemetry->handlers->counted(telemetry->userdata, source->stream->name, &delta);
+    return publishes;
 }
 
 /* One message of all that is due and has answered; what is still being sampled follows by itself.
@@ -113,10 +120,10 @@ static void publish_due(struct telemetry *telemetry, struct stream *stream)
         if (source->stream != stream || !source->due || sensor_is_sampling(source->sensor))
             continue;
         source->due = false;
-        if (sensor_take(source->sensor, now_mono_usec, &value) == 0)
+        if (!take(telemetry, source, now_mono_usec, &value))
             continue;
         if (each) {
-            publish_one(telemetry, source, value);
+            publish_one(telemetry, source, value, now_mono_usec);
             continue;
         }
         fputs(n_members++ > 0 ? ", " : "", out);
@@ -124,7 +131,7 @@ static void publish_due(struct telemetry *telemetry, struct stream *stream)
     }
     fputc('}', out);
     if (fclose(out) == 0 && n_members > 0)
-        publish(telemetry, stream, NULL, payload);
+        publish(telemetry, stream, NULL, payload, (uint32_t)n_members, now_mono_usec);
     free(payload);
 }
 
@@ -254,7 +261,7 @@ static void on_reading(void *userdata, struct sensor *sensor, double value, bool
     telemetry->handlers->reading(telemetry->userdata, (size_t)(source - telemetry->sources), value,
                                  mono_usec);
     if (edge)
-        publish_one(telemetry, source, value);
+        publish_one(telemetry, source, value, mono_usec);
 }
 
 static void on_sampled(void *userdata, struct sensor *sensor)
@@ -297,9 +304,7 @@ static int make_streams(const struct config *config, struct stream **ret_streams
         const struct config_section *section = config_nth(config, "stream", i);
         const struct stream_config *stream = config_stream(section);
         const char *topic = stream->topic ? stream->topic : config->topics->telemetry;
-        streams[i] = (struct stream){ .name = section->name,
-                                      .qos = (int)stream->qos,
-                                      .retain = stream->retain };
+        streams[i] = (struct stream){ .name = section->name };
         int r = topic_parse(topic, (1u << TOPIC_FIELDS) - 1, &streams[i].topic, NULL);
         if (r < 0) {
             free_streams(streams, n);
@@ -369,7 +374,12 @@ int telemetry_configure(struct telemetry *telemetry, struct config *config)
     struct stream *streams;
     struct source *sources;
     size_t n_streams, n_sources;
-    int r = make_streams(config, &streams, &n_streams);
+    _cleanup_(topic_freep) struct topic_template *backlog = NULL;
+    int r = 0;
+    if (config->topics->backlog)
+        r = topic_parse(config->topics->backlog, (1u << TOPIC_FIELDS) - 1, &backlog, NULL);
+    if (r == 0)
+        r = make_streams(config, &streams, &n_streams);
     if (r < 0)
         return r;
     r = make_sources(telemetry, config, &sources, &n_sources);
@@ -401,6 +411,8 @@ int telemetry_configure(struct telemetry *telemetry, struct config *config)
     telemetry->n_sources = n_sources;
     telemetry->streams = streams;
     telemetry->n_streams = n_streams;
+    topic_free(telemetry->backlog);
+    telemetry->backlog = TAKE_PTR(backlog);
     telemetry->config = config_ref(config);
     arm_timer(telemetry);
     return 0;
@@ -433,9 +445,30 @@ void telemetry_free(struct telemetry *telemetry)
     sd_event_source_disable_unref(telemetry->timer);
     free_sources(telemetry->sources, telemetry->n_sources);
     free_streams(telemetry->streams, telemetry->n_streams);
+    topic_free(telemetry->backlog);
     config_unref(telemetry->config);
     sd_event_unref(telemetry->event);
     free(telemetry);
+}
+
+int telemetry_topic(const struct telemetry *telemetry, const char *stream_name, const char *sensor,
+                    bool is_late, char **ret_topic)
+{
+    const struct stream *stream =
+        find_stream(telemetry->streams, telemetry->n_streams, stream_name);
+    if (!stream)
+        stream = find_stream(telemetry->streams, telemetry->n_streams, "telemetry");
+    const struct topic_template *template = stream->topic;
+    // A message of several sensors has no place in a topic that names one.
+    if (is_late && telemetry->backlog && (sensor || !topic_has(telemetry->backlog, TOPIC_SENSOR)))
+        template = telemetry->backlog;
+    const struct topic_values values = { .field = {
+                                             [TOPIC_ID] = telemetry->config->daemon->id,
+                                             [TOPIC_GROUP] = telemetry->config->daemon->group,
+                                             [TOPIC_SENSOR] = sensor,
+                                             [TOPIC_STREAM] = stream_name,
+                                         } };
+    return topic_expand(template, &values, ret_topic);
 }
 
 void telemetry_publish_now(struct telemetry *telemetry)

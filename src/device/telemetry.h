@@ -13,6 +13,7 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
+#include "core/ledger.h"
 #include "util/cleanup.h"
 
 struct telemetry;
@@ -20,8 +21,11 @@ struct telemetry;
 struct telemetry_handlers {
     // A reading of the sensor that is number i of the configuration's sensors.
     void (*reading)(void *userdata, size_t i, double value, uint64_t mono_usec);
-    // A message for the broker.
-    void (*publish)(void *userdata, const char *topic, const char *payload, int qos, bool retain);
+    // A message of n_samples samples for a stream; sensor is NULL where several are in it.
+    void (*publish)(void *userdata, const char *stream, const char *sensor, const char *payload,
+                    uint32_t n_samples, uint64_t mono_usec);
+    // Samples that are in no message: each is filtered or merged.
+    void (*counted)(void *userdata, const char *stream, const struct ledger *delta);
     // A sensor has failed or is back: telemetry_n_failed() has changed.
     void (*changed)(void *userdata);
 };
@@ -36,6 +40,14 @@ DEFINE_CLEANUP(struct telemetry *, telemetry_free)
  * opened, all others go on undisturbed. 0 or -ENOMEM: then nothing has changed.
  */
 int telemetry_configure(struct telemetry *telemetry, struct config *config);
+
+/*
+ * A new topic for a message: sensor as publish() was given it; is_late where late messages have a
+ * topic of their own. A stream that is not configured any more has the telemetry's. Errors as
+ * topic_expand().
+ */
+int telemetry_topic(const struct telemetry *telemetry, const char *stream, const char *sensor,
+                    bool is_late, char **ret_topic);
 
 /* Samples and publishes every sensor now, besides its rhythm. */
 void telemetry_publish_now(struct telemetry *telemetry);

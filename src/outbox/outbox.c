@@ -1,224 +1,428 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/*
- * The queue in front of an MQTT client. Owns what waits and knows which message ids are its own;
- * must never hand the client more than the window.
- */
+// The outbox's life, and what comes in: messages, connections, time. See outbox-internal.h.
 #include "outbox/outbox.h"
 
+#include <assert.h>
+#include <inttypes.h>
 #include <string.h>
 
-enum {
-    N_MIDS = UINT16_MAX + 1,
-    N_TAGS = 1024, // ids come in turn: what is in flight shares no place, unless it is very old
-};
+#include "outbox/outbox-internal.h"
+#include "util/clock.h"
+#include "util/log.h"
 
-struct entry {
-    struct entry *next;
-    size_t size; // topic and payload, as counted against OUTBOX_MAX_BYTES
-    int qos;
-    bool retain;
-    uint64_t tag;
-    const char *payload; // behind the topic
-    char topic[];
-};
+static const struct ratelimit warning_limit = { .interval_usec = 600 * USEC_PER_SEC, .burst = 6 };
+// How late a fleet's drains begin, at the most, where there is a drain rate.
+static const uint64_t drain_start_usec = 10 * USEC_PER_SEC;
 
-struct outbox {
-    struct mqtt *mqtt;
-    unsigned max_inflight;
-    bool is_connected;
+/* --- streams --------------------------------------------------------------------------------- */
 
-    struct entry *head, **tail;
-    size_t n_queued, n_bytes;
+static struct stream *find_stream(const struct outbox *outbox, const char *name)
+{
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        if (strcmp(outbox->streams[i]->name, name) == 0)
+            return outbox->streams[i];
+    }
+    return NULL;
+}
 
-    unsigned n_in_flight;
-    uint8_t is_ours[N_MIDS / 8]; // a bit a message id
-    bool is_sending;             // within mqtt_publish(), which may call outbox_published()
-    int sending_mid;             // of that message; 0 once it is acknowledged
+static struct stream *stream_new(const struct stream_policy *policy)
+{
+    struct stream *stream = calloc(1, sizeof(*stream));
+    if (!stream)
+        return NULL;
+    stream->name = strdup(policy->name);
+    if (!stream->name) {
+        free(stream);
+        return NULL;
+    }
+    stream->policy = *policy;
+    stream->policy.name = stream->name;
+    return stream;
+}
 
-    struct {
-        int mid;
-        uint64_t tag;
-    } tags[N_TAGS]; // at mid % N_TAGS
+static void stream_free(struct stream *stream)
+{
+    if (!stream)
+        return;
+    free(stream->name);
+    free(stream);
+}
 
-    uint64_t n_sent, n_dropped, n_rejected;
-};
+static int compare_streams(const void *a, const void *b)
+{
+    const struct stream_policy *one = &(*(struct stream *const *)a)->policy;
+    const struct stream_policy *other = &(*(struct stream *const *)b)->policy;
+    if (one->urgent != other->urgent)
+        return other->urgent - one->urgent;
+    if (one->priority != other->priority)
+        return one->priority < other->priority ? 1 : -1;
+    return strcmp(one->name, other->name);
+}
 
-int outbox_new(struct mqtt *mqtt, unsigned max_inflight, struct outbox **ret_outbox)
+static int add_stream(struct outbox *outbox, const struct stream_policy *policy)
+{
+    struct stream **streams =
+        reallocarray(outbox->streams, outbox->n_streams + 1, sizeof(struct stream *));
+    if (!streams)
+        return -ENOMEM;
+    outbox->streams = streams;
+    struct stream *stream = stream_new(policy);
+    if (!stream)
+        return -ENOMEM;
+    streams[outbox->n_streams++] = stream;
+    return 0;
+}
+
+/* What is left over from another configuration. */
+static struct stream_policy orphan_policy(const char *name)
+{
+    return (struct stream_policy){
+        .name = name,
+        .qos = 1,
+        .priority = -1,
+        .max_age_usec = USEC_INFINITY,
+        .max_messages = UINT64_MAX,
+    };
+}
+
+int outbox_configure(struct outbox *outbox, const struct outbox_options *options,
+                     const struct stream_policy *policies, size_t n_policies)
+{
+    char *name = strdup(options->name);
+    if (!name)
+        return -ENOMEM;
+    for (size_t i = 0; i < n_policies; i++) {
+        if (!find_stream(outbox, policies[i].name) && add_stream(outbox, &policies[i]) < 0) {
+            free(name);
+            return -ENOMEM; // streams without a message do no harm
+        }
+    }
+    for (size_t i = 0; i < outbox->n_streams; i++)
+        outbox->streams[i]->is_configured = false;
+    for (size_t i = 0; i < n_policies; i++) {
+        struct stream *stream = find_stream(outbox, policies[i].name);
+        assert(stream->policy.is_volatile == policies[i].is_volatile);
+        stream->policy = policies[i];
+        stream->policy.name = stream->name;
+        stream->is_configured = true;
+    }
+    free(outbox->name);
+    outbox->name = name;
+    outbox->options = *options;
+    outbox->options.name = name;
+    qsort(outbox->streams, outbox->n_streams, sizeof(struct stream *), compare_streams);
+    outbox_feed_store(outbox);
+    return 0;
+}
+
+void outbox_adopt(struct outbox *outbox, char *const *names)
+{
+    for (size_t i = 0; names && names[i]; i++) {
+        const struct stream_policy policy = orphan_policy(names[i]);
+        if (!find_stream(outbox, names[i]) && add_stream(outbox, &policy) < 0)
+            return; // until the next start
+    }
+    outbox_feed_store(outbox);
+}
+
+/* --- messages -------------------------------------------------------------------------------- */
+
+static uint64_t next_seq(const struct outbox *outbox, struct stream *stream)
+{
+    // The store has not said which numbers were used: count from where none can have been. A number
+    // a millisecond since 1970 is beyond what any stream reaches.
+    if (!stream->policy.is_volatile && !stream->is_known && stream->next_seq < 2)
+        stream->next_seq = outbox->ports->wall_usec(outbox->userdata) / USEC_PER_MSEC;
+    if (stream->next_seq == 0)
+        stream->next_seq = 1;
+    return stream->next_seq++;
+}
+
+static int drop(struct outbox *outbox, struct stream *stream, uint32_t n_samples, int result)
+{
+    stream->delta.sampled += n_samples;
+    stream->delta.ended[LEDGER_DROPPED] += n_samples;
+    outbox->n_dropped++;
+    return result;
+}
+
+static uint64_t when_to_put(const struct outbox *outbox, const struct stream *stream,
+                            uint64_t now_mono_usec)
+{
+    bool waits = outbox->options.durability == STREAM_OUTAGE && outbox->is_connected &&
+                 !stream->policy.is_strict;
+    return waits ? now_mono_usec + outbox->options.commit_interval_usec : 0;
+}
+
+int outbox_publish(struct outbox *outbox, const struct outbox_message *message)
+{
+    struct stream *stream = find_stream(outbox, message->stream);
+    assert(stream && stream->is_configured);
+    size_t payload_size = strlen(message->payload);
+    if (stream->policy.keep == STREAM_KEEP_NONE && !outbox->is_connected)
+        return drop(outbox, stream, message->n_samples, -ENOTCONN);
+    if (!outbox_make_room(outbox, stream, payload_size + STORE_MESSAGE_OVERHEAD))
+        return drop(outbox, stream, message->n_samples, -ENOBUFS);
+    struct entry *entry = entry_new(stream, message->payload, payload_size, message->subject);
+    if (!entry)
+        return drop(outbox, stream, message->n_samples, -ENOMEM);
+    uint64_t now_mono_usec = outbox_mono(outbox);
+    entry->seq = next_seq(outbox, stream);
+    entry->this_boot = true;
+    memcpy(entry->moment.boot, outbox->boot, STORE_BOOT_SIZE);
+    entry->moment.mono_usec = message->mono_usec > 0 ? message->mono_usec : now_mono_usec;
+    entry->n_samples = message->n_samples;
+    entry->tag = message->tag;
+    if (message->qos >= 0)
+        entry->qos = (int8_t)message->qos;
+    entry->put_mono_usec = when_to_put(outbox, stream, now_mono_usec);
+    outbox_add(outbox, entry);
+    entry_list_append(&stream->fresh, entry);
+    outbox_merge(outbox, entry);
+    outbox_pump(outbox);
+    outbox_feed_store(outbox);
+    return 0;
+}
+
+void outbox_count_samples(struct outbox *outbox, const char *stream_name,
+                          const struct ledger *delta)
+{
+    struct stream *stream = find_stream(outbox, stream_name);
+    assert(stream);
+    ledger_add(&stream->delta, delta);
+}
+
+int outbox_put_record(struct outbox *outbox, const char *space, const char *key, const char *value)
+{
+    struct outbox_record *record = calloc(1, sizeof(*record));
+    if (!record)
+        return -ENOMEM;
+    record->space = strdup(space);
+    record->key = strdup(key);
+    record->value = value ? strdup(value) : NULL;
+    if (!record->space || !record->key || (value && !record->value)) {
+        outbox_record_free(record);
+        return -ENOMEM;
+    }
+    *outbox->records_end = record;
+    outbox->records_end = &record->next;
+    outbox_arm(outbox, 0); // with what else this turn of the loop brings
+    return 0;
+}
+
+/* --- the connection -------------------------------------------------------------------------- */
+
+static uint64_t n_lost(const struct outbox *outbox)
+{
+    return outbox->n_dropped + outbox->n_expired + outbox->n_rejected;
+}
+
+void outbox_connected(struct outbox *outbox, unsigned max_inflight)
+{
+    uint64_t now_mono_usec = outbox_mono(outbox);
+    outbox->is_connected = true;
+    outbox->window = max_inflight;
+    outbox->connected_mono_usec = now_mono_usec;
+    outbox->outage_usec = now_mono_usec - outbox->lost_mono_usec;
+    outbox->lost_mono_usec = 0;
+    outbox->n_backlog = outbox->n_backlog_sent = 0;
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        struct stream *stream = outbox->streams[i];
+        stream->hold_mono_usec = stream->hold_usec = 0;
+        if (!stream->policy.is_volatile)
+            outbox->n_backlog += stream_n_waiting(stream);
+    }
+    outbox->backlog_is_told = outbox->n_backlog == 0;
+    outbox->drain_mono_usec = now_mono_usec;
+    if (outbox->options.drain_rate > 0 && outbox->n_backlog > 0) {
+        outbox->drain_mono_usec += outbox_random(outbox) % drain_start_usec;
+    }
+    outbox_pump(outbox);
+    outbox_feed_store(outbox);
+}
+
+static void come_back(struct outbox *outbox, struct entry *entry)
+{
+    outbox_take_back(outbox, entry);
+    entry->was_sent = true;
+    entry->put_mono_usec = 0;
+    if (entry->stream->policy.keep == STREAM_KEEP_NONE)
+        outbox_finish(outbox, entry, LEDGER_DROPPED);
+    else
+        outbox_merge(outbox, entry);
+}
+
+void outbox_disconnected(struct outbox *outbox)
+{
+    if (!outbox->is_connected)
+        return;
+    outbox->is_connected = outbox->is_closing = false;
+    outbox->lost_mono_usec = outbox_mono(outbox);
+    outbox->n_lost_before = n_lost(outbox);
+    for (size_t i = 0; i < N_MID_BUCKETS; i++) {
+        struct entry *entry = outbox->by_mid[i];
+        outbox->by_mid[i] = NULL;
+        while (entry) {
+            struct entry *next = entry->same_mid_bucket;
+            entry->same_mid_bucket = NULL;
+            come_back(outbox, entry);
+            entry = next;
+        }
+    }
+    // What was to be spared the disk is not any more.
+    for (struct entry *entry = outbox->put_first; entry; entry = entry->put_next)
+        entry->put_mono_usec = 0;
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        struct stream *stream = outbox->streams[i];
+        while (stream->policy.keep == STREAM_KEEP_NONE && stream->fresh.first)
+            outbox_finish(outbox, stream->fresh.first, LEDGER_DROPPED);
+        outbox_evict(outbox, stream);
+    }
+    outbox_feed_store(outbox);
+}
+
+/* --- time ------------------------------------------------------------------------------------ */
+
+/* In memory; what is on disk, outbox-job.c sees to. */
+static void expire(struct outbox *outbox, struct stream *stream)
+{
+    while (stream->fresh.first && outbox_expire(outbox, stream->fresh.first))
+        continue;
+    while (stream->loaded.first && outbox_expire(outbox, stream->loaded.first))
+        continue;
+    const struct entry *entry = stream->fresh.first;
+    if (entry && entry->this_boot && stream->policy.max_age_usec != USEC_INFINITY)
+        outbox_arm(outbox, entry->moment.mono_usec + stream->policy.max_age_usec + 1);
+}
+
+/* The end of the story that connecting began. */
+void outbox_tell_drained(struct outbox *outbox)
+{
+    char span[32];
+    if (outbox->backlog_is_told || outbox->n_backlog > 0 || !outbox->is_connected)
+        return;
+    outbox->backlog_is_told = true;
+    log_notice(LOG_FIELDS(LOG_ID(LOG_ID_DRAINED), { "DEVICE", outbox->options.name }),
+               "%s: back after %s: %" PRIu64 " sent, %" PRIu64 " lost", outbox->options.name,
+               clock_format_span(outbox->outage_usec, span, sizeof(span)), outbox->n_backlog_sent,
+               n_lost(outbox) - outbox->n_lost_before);
+}
+
+void outbox_tick(struct outbox *outbox)
+{
+    outbox->armed_mono_usec = USEC_INFINITY;
+    for (size_t i = 0; i < outbox->n_streams; i++)
+        expire(outbox, outbox->streams[i]);
+    outbox_tell_drained(outbox);
+    outbox_pump(outbox);
+    outbox_feed_store(outbox);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+int outbox_new(const struct outbox_ports *ports, void *userdata,
+               const uint8_t boot[STORE_BOOT_SIZE], struct outbox **ret_outbox)
 {
     struct outbox *outbox = calloc(1, sizeof(*outbox));
     if (!outbox)
         return -ENOMEM;
-    outbox->mqtt = mqtt;
-    outbox->max_inflight = max_inflight;
-    outbox->tail = &outbox->head;
+    outbox->ports = ports;
+    outbox->userdata = userdata;
+    memcpy(outbox->boot, boot, STORE_BOOT_SIZE);
+    outbox->records_end = &outbox->records;
+    outbox->armed_mono_usec = USEC_INFINITY;
+    outbox->lost_mono_usec = outbox_mono(outbox);
+    outbox->random = ports->wall_usec(userdata);
+    outbox->refusals = warning_limit;
+    outbox->drops = warning_limit;
     *ret_outbox = outbox;
     return 0;
 }
 
-static struct entry *pop(struct outbox *outbox)
+static void free_entries(struct outbox *outbox)
 {
-    struct entry *entry = outbox->head;
-    outbox->head = entry->next;
-    if (!outbox->head)
-        outbox->tail = &outbox->head;
-    outbox->n_queued--;
-    outbox->n_bytes -= entry->size;
-    return entry;
+    for (size_t i = 0; i < N_SEQ_BUCKETS; i++) {
+        struct entry *entry = outbox->by_seq[i];
+        while (entry) {
+            struct entry *next = entry->same_seq_bucket;
+            free(entry);
+            entry = next;
+        }
+    }
 }
 
 void outbox_free(struct outbox *outbox)
 {
     if (!outbox)
         return;
-    while (outbox->head)
-        free(pop(outbox));
+    if (outbox->job) { // the store reads what is ours
+        outbox->is_freed = true;
+        return;
+    }
+    free_entries(outbox);
+    for (struct outbox_record *record = outbox->records, *next; record; record = next) {
+        next = record->next;
+        outbox_record_free(record);
+    }
+    for (size_t i = 0; i < outbox->n_streams; i++)
+        stream_free(outbox->streams[i]);
+    free(outbox->streams);
+    free(outbox->name);
     free(outbox);
 }
 
-static void set_ours(struct outbox *outbox, int mid, bool is_ours)
+void outbox_close(struct outbox *outbox)
 {
-    uint8_t bit = (uint8_t)(1U << (mid % 8));
-    if (is_ours)
-        outbox->is_ours[mid / 8] |= bit;
-    else
-        outbox->is_ours[mid / 8] &= (uint8_t)~bit;
+    outbox->is_closing = true;
 }
 
-static bool take_ours(struct outbox *outbox, int mid)
+void outbox_quiesce(struct outbox *outbox)
 {
-    if (mid <= 0 || mid >= N_MIDS)
-        return false;
-    if (outbox->is_sending && mid == outbox->sending_mid) {
-        outbox->sending_mid = 0;
-        return true;
+    outbox->is_quiescing = true;
+    outbox_pump(outbox);
+    outbox_feed_store(outbox);
+}
+
+bool outbox_is_quiet(const struct outbox *outbox)
+{
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        if (outbox->streams[i]->policy.urgent && outbox->streams[i]->fresh.first)
+            return false;
     }
-    bool is_ours = outbox->is_ours[mid / 8] & (1U << (mid % 8));
-    set_ours(outbox, mid, false);
-    return is_ours;
+    return outbox->n_in_flight == 0;
 }
 
-/* Hands one message over. It may be acknowledged before mqtt_publish() returns. */
-static int send_now(struct outbox *outbox, const char *topic, const char *payload,
-                    size_t payload_size, int qos, bool retain, uint64_t tag)
+bool outbox_is_committed(const struct outbox *outbox)
 {
-    outbox->n_in_flight++;
-    outbox->is_sending = true;
-    outbox->sending_mid = 0;
-    const struct mqtt_publication publication = { .topic = topic,
-                                                  .payload = payload,
-                                                  .payload_size = payload_size,
-                                                  .qos = qos,
-                                                  .retain = retain };
-    int r = mqtt_publish(outbox->mqtt, &publication, &outbox->sending_mid);
-    outbox->is_sending = false;
-    if (r < 0) {
-        outbox->n_in_flight--;
-        outbox->n_dropped++;
-    } else if (outbox->sending_mid > 0) {
-        set_ours(outbox, outbox->sending_mid, true);
-        outbox->tags[outbox->sending_mid % N_TAGS].mid = outbox->sending_mid;
-        outbox->tags[outbox->sending_mid % N_TAGS].tag = tag;
-    }
-    return r;
+    return !outbox->job &&
+           (outbox->is_failing || (!outbox->put_first && outbox->done.n == 0 && !outbox->records));
 }
 
-static void fill_window(struct outbox *outbox)
-{
-    // What is acknowledged while it is sent makes room for the loop below us on the stack.
-    if (outbox->is_sending)
-        return;
-    while (outbox->head && outbox->n_in_flight < outbox->max_inflight) {
-        _cleanup_(freep) struct entry *entry = pop(outbox);
-        send_now(outbox, entry->topic, entry->payload, strlen(entry->payload), entry->qos,
-                 entry->retain, entry->tag);
-    }
-}
-
-static int push(struct outbox *outbox, const char *topic, const char *payload, int qos, bool retain,
-                uint64_t tag)
-{
-    size_t topic_size = strlen(topic) + 1;
-    size_t size = topic_size + strlen(payload) + 1;
-    if (outbox->n_queued >= OUTBOX_MAX_MESSAGES || size > OUTBOX_MAX_BYTES - outbox->n_bytes)
-        return -ENOBUFS;
-    struct entry *entry = malloc(sizeof(*entry) + size);
-    if (!entry)
-        return -ENOMEM;
-    *entry = (struct entry){
-        .size = size,
-        .qos = qos,
-        .retain = retain,
-        .tag = tag,
-        .payload = entry->topic + topic_size,
-    };
-    memcpy(entry->topic, topic, topic_size);
-    memcpy(entry->topic + topic_size, payload, size - topic_size);
-    *outbox->tail = entry;
-    outbox->tail = &entry->next;
-    outbox->n_queued++;
-    outbox->n_bytes += size;
-    return 0;
-}
-
-int outbox_publish(struct outbox *outbox, const char *topic, const char *payload, int qos,
-                   bool retain, uint64_t tag)
-{
-    int r = -ENOTCONN;
-    if (outbox->is_connected) {
-        if (!outbox->head && !outbox->is_sending && outbox->n_in_flight < outbox->max_inflight) {
-            r = send_now(outbox, topic, payload, strlen(payload), qos, retain, tag);
-            fill_window(outbox); // what a handler has published meanwhile
-            return r;
-        }
-        r = push(outbox, topic, payload, qos, retain, tag);
-    }
-    if (r < 0)
-        outbox->n_dropped++;
-    return r;
-}
-
-void outbox_connected(struct outbox *outbox)
-{
-    outbox->is_connected = true;
-}
-
-void outbox_disconnected(struct outbox *outbox)
-{
-    outbox->is_connected = false;
-    outbox->n_dropped += outbox->n_queued + outbox->n_in_flight;
-    outbox->n_in_flight = 0;
-    memset(outbox->is_ours, 0, sizeof(outbox->is_ours));
-    while (outbox->head)
-        free(pop(outbox));
-}
-
-bool outbox_published(struct outbox *outbox, int mid, int reason_code, uint64_t *ret_tag)
-{
-    if (!take_ours(outbox, mid))
-        return false;
-    if (ret_tag)
-        *ret_tag = outbox->tags[mid % N_TAGS].mid == mid ? outbox->tags[mid % N_TAGS].tag : 0;
-    outbox->n_in_flight--;
-    if (reason_code >= 0x80) // MQTT 5.0, section 2.4
-        outbox->n_rejected++;
-    else
-        outbox->n_sent++;
-    fill_window(outbox);
-    return true;
-}
-
-bool outbox_is_empty(const struct outbox *outbox)
-{
-    return outbox->n_queued == 0 && outbox->n_in_flight == 0;
-}
+/* --- counts ---------------------------------------------------------------------------------- */
 
 void outbox_count(const struct outbox *outbox, struct outbox_counters *ret_counters)
 {
+    uint64_t n_waiting = 0;
+    for (size_t i = 0; i < outbox->n_streams; i++)
+        n_waiting += stream_n_waiting(outbox->streams[i]) - outbox->streams[i]->trim_messages;
     *ret_counters = (struct outbox_counters){
         .sent = outbox->n_sent,
         .dropped = outbox->n_dropped,
+        .expired = outbox->n_expired,
         .rejected = outbox->n_rejected,
-        .queued = outbox->n_queued,
+        .queued = n_waiting - outbox->n_in_flight,
         .in_flight = outbox->n_in_flight,
     };
+}
+
+bool outbox_ledger(const struct outbox *outbox, size_t i, const char **ret_name,
+                   struct ledger *ret_ledger, uint64_t *ret_in_flight)
+{
+    if (i >= outbox->n_streams)
+        return false;
+    const struct stream *stream = outbox->streams[i];
+    *ret_name = stream->name;
+    *ret_ledger = stream_ledger(stream);
+    *ret_in_flight = stream->n_in_flight_samples;
+    return true;
 }

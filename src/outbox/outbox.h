@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * What waits to be sent: a bounded queue in memory in front of one MQTT client, and the window in
- * flight. Telemetry that cannot be sent now is dropped and counted; nothing is kept across an
- * outage.
+ * All that a role has to send: bounded queues, one a stream, kept by the store across outages,
+ * crashes and power cuts, and the window in flight. The only place that decides what is sent, when,
+ * again, or given up; each sample ends in its stream's ledger.
  *
- *     outbox_publish() whenever; outbox_connected(), outbox_disconnected() and outbox_published()
- * from the client's handlers.
+ *     outbox_new(), outbox_configure() with the streams, outbox_publish() whenever; the connection
+ * says outbox_connected(), outbox_disconnected() and outbox_published(), the store outbox_stored(),
+ * the timer outbox_tick().
+ *
+ * It touches neither the network nor the disk nor a clock itself: see struct outbox_ports. Nothing
+ * here sleeps.
  */
 #pragma once
 
@@ -13,49 +17,133 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/ledger.h"
+#include "core/stream.h"
 #include "io/mqtt.h"
+#include "store/store.h"
 #include "util/cleanup.h"
 
 enum {
+    // What is not on disk (yet): more is dropped.
     OUTBOX_MAX_MESSAGES = 10000,
-    OUTBOX_MAX_BYTES = 4 << 20, // topics and payloads
-};
-
-struct outbox_counters {
-    uint64_t sent; // acknowledged (QoS 1 and 2) or written (QoS 0)
-    uint64_t
-        dropped; // not connected, or a bound was reached, or in flight when the connection broke
-    uint64_t rejected;  // refused by the broker (reason code >= 0x80)
-    uint64_t queued;    // waiting for the window
-    uint64_t in_flight; // handed over, not acknowledged
+    OUTBOX_MAX_BYTES = 4 << 20,
 };
 
 struct outbox;
 
-/* max_inflight: 1..65535. mqtt is borrowed. */
-int outbox_new(struct mqtt *mqtt, unsigned max_inflight, struct outbox **ret_outbox);
+/* How the outbox reaches the world. All are called on the main loop, none may sleep. */
+struct outbox_ports {
+    uint64_t (*mono_usec)(void *userdata); // as clock_mono_usec()
+    uint64_t (*wall_usec)(void *userdata);
+    // Whether wall_usec() can be believed: false on a machine without a clock of its own, until the
+    // network has set it.
+    bool (*clock_is_right)(void *userdata);
+    // As mqtt_publish(); outbox_published() may be called from within.
+    int (*publish)(void *userdata, const struct mqtt_publication *publication, int *ret_mid);
+    // Begins a job and later calls outbox_stored(); one at a time. -EAGAIN: call again later.
+    int (*run)(void *userdata, struct store_job *job);
+    // outbox_tick() is wanted at that time, not later.
+    void (*arm)(void *userdata, uint64_t mono_usec);
+    // A new topic for a message of a stream whose subject is not its topic.
+    int (*topic)(void *userdata, const char *stream, const char *subject, bool is_late,
+                 char **ret_topic);
+    // A message with a tag has been acknowledged.
+    void (*acknowledged)(void *userdata, uint64_t tag, int reason_code);
+};
+
+struct outbox_message {
+    const char *stream;  // one of outbox_configure()'s
+    const char *subject; // what its topic is made of, or the topic itself; NULL: nothing
+    const char *payload; // a JSON object, NUL-terminated
+    uint32_t n_samples;  // how many samples are in it; counted in the ledger
+    uint64_t mono_usec;  // when they were taken; 0: now
+    int qos;             // -1: the stream's
+    uint64_t tag;        // given back by acknowledged(); 0: none
+};
+
+struct outbox_counters {
+    uint64_t sent;      // acknowledged (QoS 1 and 2) or written (QoS 0), since the start
+    uint64_t dropped;   // at a bound, or not kept, since the start
+    uint64_t expired;   // too old, since the start
+    uint64_t rejected;  // refused by the broker for good, since the start
+    uint64_t queued;    // waiting
+    uint64_t in_flight; // handed over, not acknowledged
+};
+
+struct outbox_options {
+    enum stream_durability durability; // of the streams that are not volatile
+    uint64_t commit_interval_usec;
+    uint64_t max_size;   // bytes on disk
+    uint64_t drain_rate; // late messages a second; 0: no limit
+    const char *name;    // for log lines: the client's id
+};
+
+/* ports are borrowed. boot is this boot's id. 0 or -ENOMEM. */
+int outbox_new(const struct outbox_ports *ports, void *userdata,
+               const uint8_t boot[STORE_BOOT_SIZE], struct outbox **ret_outbox);
+
+/* While a job is at work it is freed by outbox_stored(), and calls no port any more. */
 void outbox_free(struct outbox *outbox);
 DEFINE_CLEANUP(struct outbox *, outbox_free)
 
 /*
- * Takes a message. 0 if it is sent or waits for the window; else it was dropped and counted:
- * -ENOTCONN, -ENOBUFS (a bound was reached), -ENOMEM, or what mqtt_publish() says. tag is given
- * back with the acknowledgement; 0 for none.
+ * Takes up streams and options, at the start and with each reload. What waits in a stream that is
+ * gone is still drained. 0, or -ENOMEM: then nothing has changed.
  */
-int outbox_publish(struct outbox *outbox, const char *topic, const char *payload, int qos,
-                   bool retain, uint64_t tag);
+int outbox_configure(struct outbox *outbox, const struct outbox_options *options,
+                     const struct stream_policy *policies, size_t n_policies);
 
-void outbox_connected(struct outbox *outbox);
-
-/* Drops and counts what waits and what is in flight. */
-void outbox_disconnected(struct outbox *outbox);
+/* Streams that the store has and nobody may have configured: what waits in them is drained. */
+void outbox_adopt(struct outbox *outbox, char *const *names);
 
 /*
- * Takes an acknowledgement and sends what waited for its place. Returns whether mid was one of
- * ours; then *ret_tag (may be NULL) is the message's tag, or 0 if it is not remembered: what is in
- * flight for a very long time may lose its tag.
+ * Takes a message. 0 if it is sent or waits; else it was dropped and counted: -ENOTCONN (keep =
+ * none and not connected), -ENOBUFS (a bound was reached), -ENOMEM.
  */
-bool outbox_published(struct outbox *outbox, int mid, int reason_code, uint64_t *ret_tag);
+int outbox_publish(struct outbox *outbox, const struct outbox_message *message);
 
-bool outbox_is_empty(const struct outbox *outbox);
+/* Samples of a stream that do not become messages: filtered or merged, and sampled. */
+void outbox_count_samples(struct outbox *outbox, const char *stream, const struct ledger *delta);
+
+/*
+ * Writes a record, or removes it with value NULL, in the same transaction as what is published in
+ * the same turn of the main loop. space, key and value as struct store_record. 0 or -ENOMEM.
+ */
+int outbox_put_record(struct outbox *outbox, const char *space, const char *key, const char *value);
+
+/* max_inflight: how many may be unacknowledged, 1..65535. */
+void outbox_connected(struct outbox *outbox, unsigned max_inflight);
+void outbox_disconnected(struct outbox *outbox);
+
+/* Whether mid was one of ours. */
+bool outbox_published(struct outbox *outbox, int mid, int reason_code);
+
+/* The job that ports->run() was given is done; result as store_run(). May free the outbox. */
+void outbox_stored(struct outbox *outbox, int result, const struct why *why);
+
+/* Does what is due by now. */
+void outbox_tick(struct outbox *outbox);
+
+/* The connection is about to end: until it does, only what is urgent is sent (stream_policy). */
+void outbox_close(struct outbox *outbox);
+
+/* The end: as outbox_close(), and brings to disk what is to be kept. */
+void outbox_quiesce(struct outbox *outbox);
+
+/* Nothing is in flight, nothing urgent waits. */
+bool outbox_is_quiet(const struct outbox *outbox);
+
+/* All that is to be kept is on disk, as far as it can be. */
+bool outbox_is_committed(const struct outbox *outbox);
+
 void outbox_count(const struct outbox *outbox, struct outbox_counters *ret_counters);
+
+/*
+ * The i-th stream with its ledger since ever, and how many samples of it are in flight; false
+ * beyond the last.
+ */
+bool outbox_ledger(const struct outbox *outbox, size_t i, const char **ret_name,
+                   struct ledger *ret_ledger, uint64_t *ret_in_flight);
+
+/* What is wrong with the disk, and how many messages are not on it, one line; NULL: nothing is. */
+const char *outbox_trouble(const struct outbox *outbox);

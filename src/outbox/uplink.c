@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// A role's connection to the broker. Owns the MQTT client, the outbox and the status message; knows
+// A role's way to the broker. Owns the MQTT client, the outbox and the status message; knows
 // nothing of sensors and rules.
 #include "outbox/uplink.h"
 
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/ledger.h"
 #include "core/topic.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -22,11 +23,25 @@ enum {
 static const uint64_t status_interval_usec = 60 * USEC_PER_SEC;
 static const uint64_t status_soon_usec = 1 * USEC_PER_SEC;
 static const uint64_t stop_limit_usec = 1 * USEC_PER_SEC;
+// How long the disk is waited for once the broker has been told, and how often it is looked at.
+static const uint64_t commit_limit_usec = 300 * USEC_PER_MSEC;
+static const uint64_t commit_look_usec = 5 * USEC_PER_MSEC;
 static const struct ratelimit failure_limit = { .interval_usec = 600 * USEC_PER_SEC, .burst = 6 };
 
 struct subscription {
     int mid;
     char *filter;
+};
+
+static const char status_stream[] = "$status";
+
+/* What a renewed connection needs anew. */
+struct link {
+    struct config *config; // the client borrows its strings
+    struct mqtt *mqtt;
+    char *client_id;
+    char *status_topic;    // NULL: not ours to publish
+    char *offline_payload; // the last will
 };
 
 struct uplink {
@@ -35,49 +50,90 @@ struct uplink {
     const struct uplink_handlers *handlers;
     void *userdata;
 
-    struct mqtt *mqtt;
-    struct outbox *outbox;
-    char *client_id;
-    char *status_topic;    // NULL: not ours to publish
-    char *offline_payload; // the last will
+    struct spool_client *store;
+    struct outbox *outbox; // the client's
+    struct link link;
+    struct link next; // takes its place when the goodbye is over; mqtt NULL: none
+    sd_event_source *outbox_timer;
     sd_event_source *status_timer;
-    sd_event_source *stop_timer;
+    sd_event_source *stop_timer; // the end of a goodbye
 
     bool stopping;
+    bool said_goodbye;   // stopping: only the disk is waited for
     bool status_is_soon; // the timer runs for a change, not for its interval
+    uint64_t commit_end_mono_usec;
     uint64_t since_wall_usec;
     uint64_t lost_mono_usec; // when the connection broke, 0 while connected or before the first
     uint64_t n_rejected;
     struct ratelimit failures; // to connect, as logged
-    struct ratelimit refusals; // of messages, likewise
     size_t next_subscription;
     struct subscription subscriptions[MAX_SUBSCRIPTIONS]; // the last ones, a ring
 };
 
-static char *format_status(const struct uplink *uplink, const char *status)
+/* --- the status message ---------------------------------------------------------------------- */
+
+static void add_uint(struct json_object *object, const char *key, uint64_t value)
 {
+    json_object_object_add(object, key, json_object_new_uint64(value));
+}
+
+/* Every sample of every stream that goes through the store, accounted for. */
+static void add_streams(const struct uplink *uplink, struct json_object *status)
+{
+    const char *name;
+    struct ledger ledger;
+    uint64_t in_flight;
+    struct json_object *streams = json_object_new_object();
+    if (!streams)
+        return;
+    for (size_t i = 0; outbox_ledger(uplink->outbox, i, &name, &ledger, &in_flight); i++) {
+        struct json_object *stream = name[0] == '$' ? NULL : json_object_new_object();
+        if (!stream)
+            continue;
+        add_uint(stream, "sampled", ledger.sampled);
+        for (int end = 0; end < LEDGER_ENDS; end++)
+            add_uint(stream, ledger_end_names[end], ledger.ended[end]);
+        add_uint(stream, "queued", ledger_waiting(&ledger) - in_flight);
+        add_uint(stream, "in_flight", in_flight);
+        json_object_object_add(streams, name, stream);
+    }
+    if (json_object_object_length(streams) > 0)
+        json_object_object_add(status, "streams", streams);
+    else
+        json_object_put(streams);
+}
+
+static void add_counters(const struct uplink *uplink, struct json_object *status)
+{
+    struct outbox_counters counters;
     char since[CLOCK_RFC3339_SIZE];
+    outbox_count(uplink->outbox, &counters);
+    clock_format_rfc3339(uplink->since_wall_usec, since);
+    json_object_object_add(status, "since", json_object_new_string(since));
+    add_uint(status, "sent", counters.sent);
+    add_uint(status, "queued", counters.queued + counters.in_flight);
+    add_uint(status, "dropped", counters.dropped + counters.expired + counters.rejected);
+    add_uint(status, "rejected", uplink->n_rejected);
+    const char *trouble = outbox_trouble(uplink->outbox);
+    if (trouble)
+        json_object_object_add(status, "error", json_object_new_string(trouble));
+    add_streams(uplink, status);
+    if (uplink->handlers->add_status)
+        uplink->handlers->add_status(uplink->userdata, status);
+}
+
+static char *format_status(const struct uplink *uplink, const struct config *config,
+                           const char *status, bool has_counters)
+{
     _cleanup_(json_object_putp) struct json_object *object = json_object_new_object();
     if (!object)
         return NULL;
     json_object_object_add(object, "status", json_object_new_string(status));
     json_object_object_add(object, "role",
-                           json_object_new_string(config_role_names[uplink->config->daemon->role]));
+                           json_object_new_string(config_role_names[config->daemon->role]));
     json_object_object_add(object, "version", json_object_new_string(NIGHTLIGHT_VERSION));
-    if (uplink->outbox) { // the last will is written before there is anything to count
-        struct outbox_counters counters;
-        outbox_count(uplink->outbox, &counters);
-        clock_format_rfc3339(uplink->since_wall_usec, since);
-        json_object_object_add(object, "since", json_object_new_string(since));
-        json_object_object_add(object, "sent", json_object_new_uint64(counters.sent));
-        json_object_object_add(object, "queued",
-                               json_object_new_uint64(counters.queued + counters.in_flight));
-        json_object_object_add(object, "dropped",
-                               json_object_new_uint64(counters.dropped + counters.rejected));
-        json_object_object_add(object, "rejected", json_object_new_uint64(uplink->n_rejected));
-        if (uplink->handlers->add_status)
-            uplink->handlers->add_status(uplink->userdata, object);
-    }
+    if (has_counters) // the last will is written before there is anything to count
+        add_counters(uplink, object);
     const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
                                                                   JSON_C_TO_STRING_NOSLASHESCAPE);
     return text ? strdup(text) : NULL;
@@ -85,11 +141,15 @@ static char *format_status(const struct uplink *uplink, const char *status)
 
 static void publish_status(struct uplink *uplink, const char *status)
 {
-    if (!uplink->status_topic || !mqtt_is_connected(uplink->mqtt))
+    if (!uplink->link.status_topic || !mqtt_is_connected(uplink->link.mqtt))
         return;
-    _cleanup_(freep) char *payload = format_status(uplink, status);
+    _cleanup_(freep) char *payload = format_status(uplink, uplink->link.config, status, true);
     if (payload)
-        outbox_publish(uplink->outbox, uplink->status_topic, payload, 1, true, 0);
+        outbox_publish(uplink->outbox,
+                       &(struct outbox_message){ .stream = status_stream,
+                                                 .subject = uplink->link.status_topic,
+                                                 .payload = payload,
+                                                 .qos = -1 });
 }
 
 static void schedule_status(struct uplink *uplink, uint64_t delay_usec)
@@ -111,19 +171,74 @@ static int on_status_timer(sd_event_source *source, uint64_t usec, void *userdat
     return 0;
 }
 
-/* The goodbye is over by the next turn of the loop: not from within the client's own handlers. */
+/* --- goodbyes -------------------------------------------------------------------------------- */
+
+static bool is_saying_goodbye(const struct uplink *uplink)
+{
+    return uplink->stopping || uplink->next.mqtt;
+}
+
+static void look_again(struct uplink *uplink, uint64_t delay_usec)
+{
+    sd_event_source_set_time_relative(uplink->stop_timer, delay_usec);
+    sd_event_source_set_enabled(uplink->stop_timer, SD_EVENT_ONESHOT);
+}
+
+/* Over by the next turn of the loop: not from within the client's own handlers. */
 static void finish_soon(struct uplink *uplink)
 {
-    sd_event_source_set_time_relative(uplink->stop_timer, 0);
-    sd_event_source_set_enabled(uplink->stop_timer, SD_EVENT_ONESHOT);
+    look_again(uplink, 0);
+}
+
+static void say_goodbye(struct uplink *uplink)
+{
+    publish_status(uplink, "offline");
+    outbox_close(uplink->outbox);
+    bool waits = mqtt_is_connected(uplink->link.mqtt) && !outbox_is_quiet(uplink->outbox);
+    look_again(uplink, waits ? stop_limit_usec : 0);
+}
+
+static void link_done(struct link *link)
+{
+    mqtt_free(link->mqtt);
+    free(link->client_id);
+    free(link->status_topic);
+    free(link->offline_payload);
+    config_unref(link->config);
+    *link = (struct link){ 0 };
+}
+
+static void renew(struct uplink *uplink)
+{
+    link_done(&uplink->link);
+    uplink->link = uplink->next;
+    uplink->next = (struct link){ 0 };
+    int r = uplink_start(uplink);
+    if (r < 0)
+        log_err(NULL, "cannot start the connection to the broker: %s", strerror(-r));
 }
 
 static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
     struct uplink *uplink = userdata;
-    mqtt_stop(uplink->mqtt);
-    uplink->handlers->stopped(uplink->userdata, uplink);
+    if (!uplink->said_goodbye) {
+        mqtt_stop(uplink->link.mqtt);
+        outbox_disconnected(uplink->outbox);
+    }
+    if (!uplink->stopping) {
+        renew(uplink);
+        return 0;
+    }
+    if (!uplink->said_goodbye) {
+        uplink->said_goodbye = true;
+        outbox_quiesce(uplink->outbox);
+        uplink->commit_end_mono_usec = clock_mono_usec() + commit_limit_usec;
+    }
+    if (outbox_is_committed(uplink->outbox) || clock_mono_usec() >= uplink->commit_end_mono_usec)
+        uplink->handlers->stopped(uplink->userdata);
+    else
+        look_again(uplink, commit_look_usec);
     return 0;
 }
 
@@ -133,19 +248,22 @@ static void on_connected(void *userdata, bool session_present)
 {
     struct uplink *uplink = userdata;
     char span[32], back[64] = "";
-    if (uplink->stopping)
+    if (is_saying_goodbye(uplink))
         return;
     if (uplink->lost_mono_usec > 0)
         snprintf(back, sizeof(back), ", after %s without",
                  clock_format_span(clock_mono_usec() - uplink->lost_mono_usec, span, sizeof(span)));
     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONNECTED), { "DEVICE", uplink->config->daemon->id }),
-               "%s as %s%s%s", mqtt_describe(uplink->mqtt), uplink->client_id, back,
+               "%s as %s%s%s", mqtt_describe(uplink->link.mqtt), uplink->link.client_id, back,
                session_present ? ", session resumed" : "");
     uplink->lost_mono_usec = 0;
     uplink->failures = failure_limit;
     uplink->since_wall_usec = clock_wall_usec();
-    outbox_connected(uplink->outbox);
     uplink->status_is_soon = false;
+    unsigned receive_maximum = mqtt_receive_maximum(uplink->link.mqtt);
+    unsigned max_inflight = (unsigned)uplink->link.config->broker->max_inflight;
+    outbox_connected(uplink->outbox,
+                     max_inflight < receive_maximum ? max_inflight : receive_maximum);
     publish_status(uplink, "online");
     schedule_status(uplink, status_interval_usec);
     uplink->handlers->connected(uplink->userdata);
@@ -158,7 +276,7 @@ static void on_disconnected(void *userdata, bool was_connected, const char *reas
     struct uplink *uplink = userdata;
     char span[32];
     outbox_disconnected(uplink->outbox);
-    if (uplink->stopping) {
+    if (is_saying_goodbye(uplink)) {
         finish_soon(uplink);
         return;
     }
@@ -170,36 +288,27 @@ static void on_disconnected(void *userdata, bool was_connected, const char *reas
     int level = was_connected || passes ? LOG_WARNING : LOG_DEBUG;
     if (was_connected)
         log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_DISCONNECTED)),
-               "%s: connection to the broker lost: %s; trying again in %s", uplink->client_id,
+               "%s: connection to the broker lost: %s; trying again in %s", uplink->link.client_id,
                reason, span);
     else
         log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_CONNECT_FAILED)),
                "%s: cannot connect to the broker: %s; trying again in %s, and for ever",
-               uplink->client_id, reason, span);
+               uplink->link.client_id, reason, span);
     uplink->handlers->changed(uplink->userdata, true);
 }
 
 static void on_message(void *userdata, const struct mqtt_message *message)
 {
     struct uplink *uplink = userdata;
-    if (!uplink->stopping)
+    if (!is_saying_goodbye(uplink))
         uplink->handlers->message(uplink->userdata, message);
 }
 
 static void on_published(void *userdata, int mid, int reason_code)
 {
     struct uplink *uplink = userdata;
-    unsigned n_suppressed;
-    uint64_t tag = 0;
-    outbox_published(uplink->outbox, mid, reason_code, &tag);
-    if (reason_code == NO_MATCHING_SUBSCRIBERS && tag > 0 && uplink->handlers->unheard)
-        uplink->handlers->unheard(uplink->userdata, tag);
-    if (reason_code >= 0x80 && ratelimit_pass(&uplink->refusals, clock_mono_usec(), &n_suppressed))
-        log_warning(LOG_FIELDS({ "DEVICE", uplink->config->daemon->id }),
-                    "%s: the broker refused a message: %s (MQTT reason code 0x%02x)%s; it is lost",
-                    uplink->client_id, mqtt_reason(reason_code), (unsigned)reason_code,
-                    n_suppressed ? ", and others before it" : "");
-    if (uplink->stopping && outbox_is_empty(uplink->outbox))
+    outbox_published(uplink->outbox, mid, reason_code);
+    if (is_saying_goodbye(uplink) && outbox_is_quiet(uplink->outbox))
         finish_soon(uplink);
     else
         uplink->handlers->changed(uplink->userdata, false);
@@ -218,7 +327,7 @@ static void on_subscribed(void *userdata, int mid, int granted)
     log_err(LOG_FIELDS({ "TOPIC", filter }),
             "%s: the broker refuses the subscription to %s: %s (MQTT reason code 0x%02x); nothing "
             "will come in there, check its access rules",
-            uplink->client_id, filter, mqtt_reason(granted), (unsigned)granted);
+            uplink->link.client_id, filter, mqtt_reason(granted), (unsigned)granted);
 }
 
 static const struct mqtt_handlers mqtt_handlers = {
@@ -229,32 +338,106 @@ static const struct mqtt_handlers mqtt_handlers = {
     .subscribed = on_subscribed,
 };
 
+/* --- the outbox's ports ---------------------------------------------------------------------- */
+
+static uint64_t port_mono_usec(void *userdata)
+{
+    (void)userdata;
+    return clock_mono_usec();
+}
+
+static uint64_t port_wall_usec(void *userdata)
+{
+    (void)userdata;
+    return clock_wall_usec();
+}
+
+static bool port_clock_is_right(void *userdata)
+{
+    (void)userdata;
+    return clock_is_right();
+}
+
+static int port_publish(void *userdata, const struct mqtt_publication *publication, int *ret_mid)
+{
+    struct uplink *uplink = userdata;
+    return mqtt_publish(uplink->link.mqtt, publication, ret_mid);
+}
+
+static int port_run(void *userdata, struct store_job *job)
+{
+    struct uplink *uplink = userdata;
+    return spool_run(uplink->store, job);
+}
+
+static void port_arm(void *userdata, uint64_t mono_usec)
+{
+    struct uplink *uplink = userdata;
+    sd_event_source_set_time(uplink->outbox_timer, mono_usec);
+    sd_event_source_set_enabled(uplink->outbox_timer, SD_EVENT_ONESHOT);
+}
+
+static int port_topic(void *userdata, const char *stream, const char *subject, bool is_late,
+                      char **ret_topic)
+{
+    struct uplink *uplink = userdata;
+    if (!uplink->handlers->topic)
+        return -ENOENT;
+    return uplink->handlers->topic(uplink->userdata, stream, subject, is_late, ret_topic);
+}
+
+static void port_acknowledged(void *userdata, uint64_t tag, int reason_code)
+{
+    struct uplink *uplink = userdata;
+    if (reason_code == NO_MATCHING_SUBSCRIBERS && uplink->handlers->unheard)
+        uplink->handlers->unheard(uplink->userdata, tag);
+}
+
+static const struct outbox_ports outbox_ports = {
+    .mono_usec = port_mono_usec,
+    .wall_usec = port_wall_usec,
+    .clock_is_right = port_clock_is_right,
+    .publish = port_publish,
+    .run = port_run,
+    .arm = port_arm,
+    .topic = port_topic,
+    .acknowledged = port_acknowledged,
+};
+
+static int on_outbox_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    struct uplink *uplink = userdata;
+    outbox_tick(uplink->outbox);
+    return 0;
+}
+
 /* --- life ------------------------------------------------------------------------------------ */
 
-static int make_status(struct uplink *uplink)
+static int make_status(struct uplink *uplink, struct link *link)
 {
-    const struct daemon_config *daemon = uplink->config->daemon;
+    const struct daemon_config *daemon = link->config->daemon;
     _cleanup_(topic_freep) struct topic_template *template = NULL;
-    int r = topic_parse(uplink->config->topics->status, 1u << TOPIC_ID | 1u << TOPIC_GROUP,
-                        &template, NULL);
+    int r = topic_parse(link->config->topics->status, 1u << TOPIC_ID | 1u << TOPIC_GROUP, &template,
+                        NULL);
     if (r < 0)
         return r;
     r = topic_expand(template,
                      &(struct topic_values){
                          .field = { [TOPIC_ID] = daemon->id, [TOPIC_GROUP] = daemon->group } },
-                     &uplink->status_topic);
+                     &link->status_topic);
     if (r < 0)
         return r;
-    uplink->offline_payload = format_status(uplink, "offline");
-    return uplink->offline_payload ? 0 : -ENOMEM;
+    link->offline_payload = format_status(uplink, link->config, "offline", false);
+    return link->offline_payload ? 0 : -ENOMEM;
 }
 
-static int make_client(struct uplink *uplink, uint16_t receive_maximum)
+static int make_client(struct uplink *uplink, struct link *link, uint16_t receive_maximum)
 {
-    const struct broker_config *broker = uplink->config->broker;
+    const struct broker_config *broker = link->config->broker;
     static const int protocols[] = { [PROTOCOL_AUTO] = 0, [PROTOCOL_5] = 5, [PROTOCOL_311] = 4 };
     const struct mqtt_options options = {
-        .client_id = uplink->client_id,
+        .client_id = link->client_id,
         .hosts = broker->host,
         .port = (int)broker->port,
         .unix_socket = broker->transport == TRANSPORT_UNIX,
@@ -273,32 +456,89 @@ static int make_client(struct uplink *uplink, uint16_t receive_maximum)
         .reconnect_max_usec = broker->reconnect_max_usec,
         .session_expiry_usec = broker->session_expiry_usec,
         .receive_maximum = receive_maximum,
-        .will_topic = uplink->status_topic,
-        .will_payload = uplink->offline_payload,
+        .will_topic = link->status_topic,
+        .will_payload = link->offline_payload,
     };
-    int r = mqtt_new(uplink->event, &options, &mqtt_handlers, uplink, &uplink->mqtt);
-    if (r < 0)
+    return mqtt_new(uplink->event, &options, &mqtt_handlers, uplink, &link->mqtt);
+}
+
+static int make_link(struct uplink *uplink, struct config *config,
+                     const struct uplink_options *options, struct link *ret_link)
+{
+    struct link link = { .config = config_ref(config) };
+    int r = 0;
+    if (asprintf(&link.client_id, "%s%s", config->daemon->id, options->client_suffix) < 0) {
+        link.client_id = NULL;
+        r = -ENOMEM;
+    }
+    if (r == 0 && options->has_status)
+        r = make_status(uplink, &link);
+    if (r == 0)
+        r = make_client(uplink, &link, options->receive_maximum);
+    if (r < 0) {
+        link_done(&link);
         return r;
-    return outbox_new(uplink->mqtt, (unsigned)broker->max_inflight, &uplink->outbox);
+    }
+    *ret_link = link;
+    return 0;
+}
+
+static int configure_outbox(struct uplink *uplink, const struct config *config,
+                            const struct uplink_options *options)
+{
+    _cleanup_(freep) char *name = NULL;
+    _cleanup_(freep) struct stream_policy *policies =
+        calloc(options->n_streams + 1, sizeof(*policies));
+    if (!policies || asprintf(&name, "%s%s", config->daemon->id, options->client_suffix) < 0) {
+        name = NULL;
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < options->n_streams; i++)
+        policies[i] = options->streams[i];
+    policies[options->n_streams] = (struct stream_policy){
+        .name = status_stream,
+        .keep = STREAM_KEEP_LATEST,
+        .time = STREAM_TIME_NEVER,
+        .is_volatile = true,
+        .urgent = true,
+        .subject_is_topic = true,
+        .qos = 1,
+        .retain = true,
+        .max_age_usec = USEC_INFINITY,
+        .max_messages = UINT64_MAX,
+    };
+    const struct queue_config *queue = config->queue;
+    const struct outbox_options outbox_options = {
+        .durability = (enum stream_durability)queue->durability,
+        .commit_interval_usec = queue->commit_interval_usec,
+        .max_size = queue->max_size,
+        .drain_rate = (uint64_t)queue->drain_rate,
+        .name = name,
+    };
+    return outbox_configure(uplink->outbox, &outbox_options, policies,
+                            options->n_streams + (options->has_status ? 1 : 0));
 }
 
 static int make_timers(struct uplink *uplink)
 {
     int r = sd_event_add_time_relative(uplink->event, &uplink->status_timer, CLOCK_BOOTTIME,
                                        status_interval_usec, USEC_PER_SEC, on_status_timer, uplink);
+    if (r >= 0)
+        r = sd_event_add_time_relative(uplink->event, &uplink->stop_timer, CLOCK_BOOTTIME,
+                                       stop_limit_usec, 1, on_stop_timer, uplink);
+    if (r >= 0)
+        r = sd_event_add_time(uplink->event, &uplink->outbox_timer, CLOCK_BOOTTIME, 0,
+                              USEC_PER_MSEC, on_outbox_timer, uplink);
     if (r < 0)
         return r;
-    r = sd_event_add_time_relative(uplink->event, &uplink->stop_timer, CLOCK_BOOTTIME,
-                                   stop_limit_usec, 0, on_stop_timer, uplink);
-    if (r < 0)
-        return r;
+    sd_event_source_set_enabled(uplink->outbox_timer, SD_EVENT_OFF);
     sd_event_source_set_enabled(uplink->status_timer, SD_EVENT_OFF);
     return sd_event_source_set_enabled(uplink->stop_timer, SD_EVENT_OFF);
 }
 
-int uplink_new(sd_event *event, struct config *config, const char *client_suffix, bool has_status,
-               uint16_t receive_maximum, const struct uplink_handlers *handlers, void *userdata,
-               struct uplink **ret_uplink)
+int uplink_new(sd_event *event, struct spool *spool, struct config *config,
+               const struct uplink_options *options, const struct uplink_handlers *handlers,
+               void *userdata, struct uplink **ret_uplink)
 {
     _cleanup_(uplink_freep) struct uplink *uplink = calloc(1, sizeof(*uplink));
     if (!uplink)
@@ -308,16 +548,21 @@ int uplink_new(sd_event *event, struct config *config, const char *client_suffix
     uplink->handlers = handlers;
     uplink->userdata = userdata;
     uplink->failures = failure_limit;
-    uplink->refusals = failure_limit;
-    if (asprintf(&uplink->client_id, "%s%s", config->daemon->id, client_suffix) < 0) {
-        uplink->client_id = NULL;
-        return -ENOMEM;
+    struct outbox *outbox;
+    int r = make_timers(uplink);
+    if (r == 0)
+        r = outbox_new(&outbox_ports, uplink, spool_boot(spool), &outbox);
+    if (r == 0) {
+        r = spool_add(spool, outbox, options->adopts, &uplink->store);
+        if (r < 0)
+            outbox_free(outbox);
     }
-    int r = has_status ? make_status(uplink) : 0;
+    if (r == 0) {
+        uplink->outbox = outbox;
+        r = make_link(uplink, config, options, &uplink->link);
+    }
     if (r == 0)
-        r = make_client(uplink, receive_maximum);
-    if (r == 0)
-        r = make_timers(uplink);
+        r = configure_outbox(uplink, config, options);
     if (r < 0)
         return r;
     *ret_uplink = TAKE_PTR(uplink);
@@ -330,13 +575,12 @@ void uplink_free(struct uplink *uplink)
         return;
     sd_event_source_disable_unref(uplink->status_timer);
     sd_event_source_disable_unref(uplink->stop_timer);
-    mqtt_free(uplink->mqtt);
-    outbox_free(uplink->outbox);
+    sd_event_source_disable_unref(uplink->outbox_timer);
+    link_done(&uplink->link);
+    link_done(&uplink->next);
+    spool_remove(uplink->store);
     for (size_t i = 0; i < MAX_SUBSCRIPTIONS; i++)
         free(uplink->subscriptions[i].filter);
-    free(uplink->client_id);
-    free(uplink->status_topic);
-    free(uplink->offline_payload);
     config_unref(uplink->config);
     sd_event_unref(uplink->event);
     free(uplink);
@@ -344,34 +588,76 @@ void uplink_free(struct uplink *uplink)
 
 int uplink_start(struct uplink *uplink)
 {
-    return mqtt_start(uplink->mqtt);
+    return mqtt_start(uplink->link.mqtt);
+}
+
+static bool sections_equal(const struct config *a, const struct config *b, const char *kind)
+{
+    return config_section_equal(config_nth(a, kind, 0), config_nth(b, kind, 0));
+}
+
+static bool is_outdated(const struct link *link, const struct config *config)
+{
+    const struct daemon_config *old = link->config->daemon, *new = config->daemon;
+    return old->role != new->role || !strings_equal(old->id, new->id) ||
+           !strings_equal(old->group, new->group) ||
+           !sections_equal(link->config, config, "broker") ||
+           !sections_equal(link->config, config, "topics");
+}
+
+int uplink_configure(struct uplink *uplink, struct config *config,
+                     const struct uplink_options *options, bool must_renew)
+{
+    bool was_renewing = uplink->next.mqtt;
+    struct link link = { 0 };
+    // A reload upon a reload: whatever was to come next, it is this now.
+    bool renews = must_renew || was_renewing || is_outdated(&uplink->link, config);
+    int r = renews ? make_link(uplink, config, options, &link) : 0;
+    if (r == 0)
+        r = configure_outbox(uplink, config, options);
+    if (r < 0) {
+        link_done(&link);
+        return r;
+    }
+    config_unref(uplink->config);
+    uplink->config = config_ref(config);
+    if (!renews)
+        return 0;
+    link_done(&uplink->next);
+    uplink->next = link;
+    if (!was_renewing && !uplink->stopping)
+        say_goodbye(uplink);
+    return 0;
 }
 
 void uplink_stop(struct uplink *uplink)
 {
     if (uplink->stopping)
         return;
-    publish_status(uplink, "offline");
+    bool was_renewing = uplink->next.mqtt;
     uplink->stopping = true;
-    finish_soon(uplink);
-    if (mqtt_is_connected(uplink->mqtt) && !outbox_is_empty(uplink->outbox))
-        sd_event_source_set_time_relative(uplink->stop_timer, stop_limit_usec);
+    if (!was_renewing)
+        say_goodbye(uplink);
 }
 
 /* --- use ------------------------------------------------------------------------------------- */
 
 bool uplink_is_connected(const struct uplink *uplink)
 {
-    return mqtt_is_connected(uplink->mqtt) && !uplink->stopping;
+    return mqtt_is_connected(uplink->link.mqtt) && !is_saying_goodbye(uplink);
 }
 
-int uplink_publish(struct uplink *uplink, const char *topic, const char *payload, int qos,
-                   bool retain, uint64_t tag)
+int uplink_publish(struct uplink *uplink, const struct outbox_message *message)
 {
-    int r = outbox_publish(uplink->outbox, topic, payload, qos, retain, tag);
-    if (r < 0)
+    int r = outbox_publish(uplink->outbox, message);
+    if (r < 0 || !mqtt_is_connected(uplink->link.mqtt))
         uplink->handlers->changed(uplink->userdata, false);
     return r;
+}
+
+struct outbox *uplink_outbox(struct uplink *uplink)
+{
+    return uplink->outbox;
 }
 
 void uplink_subscribe(struct uplink *uplink, const char *filter)
@@ -380,7 +666,7 @@ void uplink_subscribe(struct uplink *uplink, const char *filter)
         &uplink->subscriptions[uplink->next_subscription++ % MAX_SUBSCRIPTIONS];
     free(subscription->filter);
     subscription->filter = strdup(filter);
-    int r = mqtt_subscribe(uplink->mqtt, filter, 1, &subscription->mid);
+    int r = mqtt_subscribe(uplink->link.mqtt, filter, 1, &subscription->mid);
     if (r < 0)
         log_err(LOG_FIELDS({ "TOPIC", filter }), "cannot subscribe to %s: %s", filter,
                 strerror(-r));
@@ -391,7 +677,7 @@ void uplink_subscribe(struct uplink *uplink, const char *filter)
 void uplink_count_rejected(struct uplink *uplink)
 {
     uplink->n_rejected++;
-    if (!uplink->status_is_soon && mqtt_is_connected(uplink->mqtt)) {
+    if (!uplink->status_is_soon && mqtt_is_connected(uplink->link.mqtt)) {
         uplink->status_is_soon = true;
         schedule_status(uplink, status_soon_usec);
     }
@@ -401,23 +687,11 @@ void uplink_count_rejected(struct uplink *uplink)
 const char *uplink_describe(const struct uplink *uplink, char *out, size_t size)
 {
     struct outbox_counters counters;
+    const char *trouble = outbox_trouble(uplink->outbox);
     outbox_count(uplink->outbox, &counters);
-    snprintf(out, size, "%s; %" PRIu64 " sent, %" PRIu64 " queued, %" PRIu64 " dropped",
-             mqtt_describe(uplink->mqtt), counters.sent, counters.queued + counters.in_flight,
-             counters.dropped + counters.rejected);
+    snprintf(out, size, "%s; %" PRIu64 " sent, %" PRIu64 " queued, %" PRIu64 " dropped%s%s",
+             mqtt_describe(uplink->link.mqtt), counters.sent, counters.queued + counters.in_flight,
+             counters.dropped + counters.expired + counters.rejected,
+             trouble ? "; NOT ON DISK: " : "", trouble ? trouble : "");
     return out;
-}
-
-static bool sections_equal(const struct config *a, const struct config *b, const char *kind)
-{
-    return config_section_equal(config_nth(a, kind, 0), config_nth(b, kind, 0));
-}
-
-bool uplink_outdated(const struct uplink *uplink, const struct config *config)
-{
-    const struct daemon_config *old = uplink->config->daemon, *new = config->daemon;
-    return old->role != new->role || !strings_equal(old->id, new->id) ||
-           !strings_equal(old->group, new->group) ||
-           !sections_equal(uplink->config, config, "broker") ||
-           !sections_equal(uplink->config, config, "topics");
 }

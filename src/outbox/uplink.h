@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * A role's connection to the broker: the MQTT client made from the configuration, its outbox, the
- * retained status message with its last will, and the log lines of connecting and losing.
+ * A role's way to the broker: the outbox, the MQTT client made from the configuration, the retained
+ * status message with its last will, and the log lines of connecting and losing.
  *
  *     uplink_new(), then uplink_start(). handlers.connected() subscribes and publishes what a newly
  *     connected role has to say; uplink_stop() says goodbye and calls handlers.stopped().
@@ -15,6 +15,7 @@
 #include "config/config.h"
 #include "io/mqtt.h"
 #include "outbox/outbox.h"
+#include "outbox/spool.h"
 #include "util/cleanup.h"
 
 struct uplink;
@@ -25,35 +26,58 @@ struct uplink_handlers {
     void (*add_status)(void *userdata, struct json_object *status); // further members; may be NULL
     // What uplink_describe() says has changed; news: more than a counter.
     void (*changed)(void *userdata, bool news);
+    // As outbox_ports.topic(); NULL where every subject is a topic.
+    int (*topic)(void *userdata, const char *stream, const char *subject, bool is_late,
+                 char **ret_topic);
     // The broker took a message with this tag (not 0) and had nobody to give it to (MQTT 5).
-    void (*unheard)(void *userdata, uint64_t tag);          // may be NULL
-    void (*stopped)(void *userdata, struct uplink *uplink); // after uplink_stop(): free it now
+    void (*unheard)(void *userdata, uint64_t tag); // may be NULL
+    void (*stopped)(void *userdata);               // after uplink_stop(): free it now
+};
+
+struct uplink_options {
+    const char *client_suffix; // "" or "-server": is appended to the id
+    bool has_status;           // the status message and the last will are this uplink's to publish
+    bool adopts;               // as spool_add()
+    uint16_t receive_maximum;  // as io/mqtt.h
+    const struct stream_policy *streams; // with has_status, the stream $status is added
+    size_t n_streams;
 };
 
 /*
- * client_suffix ("" or "-server") is appended to the id; with has_status the status message and the
- * last will are this uplink's to publish. receive_maximum as in io/mqtt.h. Holds a reference to
- * config. 0, -ENOMEM, or what sd-event returns.
+ * Holds a reference to config; borrows spool and handlers, copies options. 0, -ENOMEM, or what
+ * sd-event returns.
  */
-int uplink_new(sd_event *event, struct config *config, const char *client_suffix, bool has_status,
-               uint16_t receive_maximum, const struct uplink_handlers *handlers, void *userdata,
-               struct uplink **ret_uplink);
+int uplink_new(sd_event *event, struct spool *spool, struct config *config,
+               const struct uplink_options *options, const struct uplink_handlers *handlers,
+               void *userdata, struct uplink **ret_uplink);
+
+/* What waits stays on disk. The broker publishes the last will. */
 void uplink_free(struct uplink *uplink);
 DEFINE_CLEANUP(struct uplink *, uplink_free)
 
 int uplink_start(struct uplink *uplink);
 
 /*
- * Publishes the status "offline", waits for it and for what is in flight, for 1 s at the most,
- * sends DISCONNECT and calls handlers.stopped() from the main loop.
+ * Takes up another configuration. The connection is renewed, with a goodbye from the old one, when
+ * broker, topics, id, group or role have changed, or when the caller says so; what waits to be
+ * sent stays. 0 or -ENOMEM: then nothing has changed.
+ */
+int uplink_configure(struct uplink *uplink, struct config *config,
+                     const struct uplink_options *options, bool renew);
+
+/*
+ * Publishes the status "offline", waits for it, for what is in flight and for the disk, for a
+ * little over 1 s at the most, sends DISCONNECT and calls handlers.stopped() from the main loop.
  */
 void uplink_stop(struct uplink *uplink);
 
 bool uplink_is_connected(const struct uplink *uplink);
 
 /* As outbox_publish(). */
-int uplink_publish(struct uplink *uplink, const char *topic, const char *payload, int qos,
-                   bool retain, uint64_t tag);
+int uplink_publish(struct uplink *uplink, const struct outbox_message *message);
+
+/* For outbox_count_samples() and outbox_put_record(). */
+struct outbox *uplink_outbox(struct uplink *uplink);
 
 /* Subscribes with QoS 1; a failure or a refusal is logged, with the filter. */
 void uplink_subscribe(struct uplink *uplink, const char *filter);
@@ -63,6 +87,3 @@ void uplink_count_rejected(struct uplink *uplink);
 
 /* "connected to localhost:1883, MQTT 5; 12 sent, 0 queued, 0 dropped" */
 const char *uplink_describe(const struct uplink *uplink, char *out, size_t size);
-
-/* Whether a new configuration needs a new uplink: broker, topics, id, group or role differ. */
-bool uplink_outdated(const struct uplink *uplink, const struct config *config);

@@ -10,7 +10,7 @@
 struct intake {
     struct config *config;
     struct topic_template *status, *commands, *state;
-    size_t n_telemetry; // the telemetry template and those of the streams, each once
+    size_t n_telemetry; // the telemetry templates, those of the streams too, each once
     struct topic_template **telemetry;
     bool any_pattern; // a device pattern with a wildcard
 };
@@ -37,7 +37,7 @@ static int parse_all(struct intake *intake)
     size_t n_streams = 0;
     while (config_nth(intake->config, "stream", n_streams))
         n_streams++;
-    intake->telemetry = calloc(n_streams + 1, sizeof(struct topic_template *));
+    intake->telemetry = calloc(n_streams + 2, sizeof(struct topic_template *));
     if (!intake->telemetry)
         return -ENOMEM;
     int r = topic_parse(topics->status, all_fields, &intake->status, NULL);
@@ -47,6 +47,8 @@ static int parse_all(struct intake *intake)
         r = topic_parse(topics->state, all_fields, &intake->state, NULL);
     if (r >= 0)
         r = add_telemetry(intake, topics->telemetry);
+    if (r >= 0 && topics->backlog)
+        r = add_telemetry(intake, topics->backlog);
     for (size_t i = 0; r >= 0 && (section = config_nth(intake->config, "stream", i)); i++) {
         const char *topic = config_stream(section)->topic;
         if (topic && strcmp(topic, topics->telemetry) != 0)

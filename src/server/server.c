@@ -26,11 +26,11 @@ enum {
 
 struct server {
     sd_event *event;
+    struct spool *spool;
     const struct server_handlers *handlers;
     void *userdata;
     struct config *config;
     struct uplink *uplink;
-    struct uplink *old_uplink; // saying goodbye after a reload
     struct intake *intake;
     struct ruleset *rules;
     struct fleet *fleet;
@@ -58,6 +58,8 @@ struct held {
     char id[];
 };
 
+static const char command_stream[] = "$commands";
+
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
 
@@ -72,8 +74,11 @@ static int send_command(struct server *server, const struct fleet_device *device
     _cleanup_(freep) char *topic = NULL;
     int r = intake_command_topic(server->intake, device->id, device->group, &topic);
     if (r >= 0)
-        r = uplink_publish(server->uplink, topic, command->json, (int)rule->config->qos, false,
-                           device->hash);
+        r = uplink_publish(server->uplink, &(struct outbox_message){ .stream = command_stream,
+                                                                     .subject = topic,
+                                                                     .payload = command->json,
+                                                                     .qos = (int)rule->config->qos,
+                                                                     .tag = device->hash });
     if (r == 0 && ratelimit_pass(&server->story, clock_mono_usec(), NULL))
         log_info(LOG_FIELDS({ "DEVICE", device->id }, { "RULE", rule->section->name },
                             { "TOPIC", topic }),
@@ -379,18 +384,9 @@ static void on_changed(void *userdata, bool news)
     server->handlers->changed(server->userdata, news);
 }
 
-static void on_stopped(void *userdata, struct uplink *uplink)
+static void on_stopped(void *userdata)
 {
     struct server *server = userdata;
-    if (uplink == server->old_uplink) {
-        uplink_free(TAKE_PTR(server->old_uplink));
-        if (!server->stopping) {
-            int r = uplink_start(server->uplink);
-            if (r < 0)
-                log_err(NULL, "cannot start the connection to the broker: %s", strerror(-r));
-            return;
-        }
-    }
     server->handlers->stopped(server->userdata);
 }
 
@@ -407,7 +403,6 @@ static const struct uplink_handlers uplink_handlers = {
 
 /* What a configuration needs that can fail to be made, made before anything in force is touched. */
 struct plan {
-    struct uplink *uplink; // NULL: the present one stays
     struct intake *intake;
     struct ruleset *rules; // NULL: as they are, and the fleet with them
     struct fleet *fleet;
@@ -416,7 +411,6 @@ struct plan {
 
 static void plan_done(struct plan *plan)
 {
-    uplink_free(plan->uplink);
     intake_free(plan->intake);
     ruleset_free(plan->rules);
     fleet_free(plan->fleet);
@@ -432,6 +426,35 @@ static bool same_sections(const struct config *a, const struct config *b, const 
         if (strcmp(one->name, other->name) != 0 || !config_section_equal(one, other))
             return false;
     }
+}
+
+static int configure_uplink(struct server *server, struct config *config)
+{
+    // Made anew when it is wanted: a device that was offline is sent what holds then.
+    static const struct stream_policy commands = {
+        .name = command_stream,
+        .keep = STREAM_KEEP_NONE,
+        .time = STREAM_TIME_NEVER,
+        .is_volatile = true,
+        .subject_is_topic = true,
+        .max_age_usec = USEC_INFINITY,
+        .max_messages = UINT64_MAX,
+    };
+    bool is_combined = config->daemon->role == ROLE_COMBINED; // then the device tells the status
+    const struct uplink_options options = {
+        .client_suffix = is_combined ? "-server" : "",
+        .has_status = !is_combined,
+        .receive_maximum = RECEIVE_MAXIMUM,
+        .streams = &commands,
+        .n_streams = 1,
+    };
+    if (!server->uplink)
+        return uplink_new(server->event, server->spool, config, &options, &uplink_handlers, server,
+                          &server->uplink);
+    // Other subscriptions want another connection: the old filters die with the old one.
+    bool renews = !same_sections(server->config, config, "server") ||
+                  !same_sections(server->config, config, "stream");
+    return uplink_configure(server->uplink, config, &options, renews);
 }
 
 static int make_plan(struct server *server, struct config *config, struct plan *plan)
@@ -451,15 +474,7 @@ static int make_plan(struct server *server, struct config *config, struct plan *
         if (r < 0 || !plan->visited)
             return -ENOMEM;
     }
-    // Other subscriptions want another connection too: the old filters die with the old one.
-    bool outdated = !server->uplink || uplink_outdated(server->uplink, config) ||
-                    !same_sections(server->config, config, "server") ||
-                    !same_sections(server->config, config, "stream");
-    if (!outdated)
-        return 0;
-    bool combined = config->daemon->role == ROLE_COMBINED; // then the device tells the status
-    return uplink_new(server->event, config, combined ? "-server" : "", !combined, RECEIVE_MAXIMUM,
-                      &uplink_handlers, server, &plan->uplink);
+    return configure_uplink(server, config);
 }
 
 static void drop_held(struct server *server)
@@ -483,16 +498,6 @@ static void carry_out(struct server *server, struct plan *plan)
         server->visited = TAKE_PTR(plan->visited);
         server->serial = 0;
     }
-    if (plan->uplink) {
-        struct uplink *old = server->uplink;
-        server->uplink = TAKE_PTR(plan->uplink);
-        if (server->old_uplink) { // a reload upon a reload: this one never began
-            uplink_free(old);
-        } else if (old) {
-            server->old_uplink = old;
-            uplink_stop(old);
-        }
-    }
     sd_event_source_set_enabled(server->time_timer,
                                 ruleset_any_ages(server->rules) ? SD_EVENT_ON : SD_EVENT_OFF);
 }
@@ -511,13 +516,14 @@ int server_reload(struct server *server, struct config *config)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-int server_new(sd_event *event, struct config *config, const struct server_handlers *handlers,
-               void *userdata, struct server **ret_server)
+int server_new(sd_event *event, struct spool *spool, struct config *config,
+               const struct server_handlers *handlers, void *userdata, struct server **ret_server)
 {
     _cleanup_(server_freep) struct server *server = calloc(1, sizeof(*server));
     if (!server)
         return -ENOMEM;
     server->event = sd_event_ref(event);
+    server->spool = spool;
     server->handlers = handlers;
     server->userdata = userdata;
     server->story = story_limit;
@@ -540,7 +546,6 @@ void server_free(struct server *server)
         return;
     drop_held(server);
     sd_event_source_disable_unref(server->time_timer);
-    uplink_free(server->old_uplink);
     uplink_free(server->uplink);
     intake_free(server->intake);
     ruleset_free(server->rules);
@@ -554,7 +559,7 @@ void server_free(struct server *server)
 void server_stop(struct server *server)
 {
     server->stopping = true;
-    uplink_stop(server->old_uplink ? server->old_uplink : server->uplink);
+    uplink_stop(server->uplink);
 }
 
 const char *server_describe(const struct server *server, char *out, size_t size)

@@ -8,6 +8,7 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
+#include "outbox/spool.h"
 #include "util/cleanup.h"
 
 struct server;
@@ -18,8 +19,8 @@ struct server_handlers {
     void (*stopped)(void *userdata); // after server_stop()
 };
 
-int server_new(sd_event *event, struct config *config, const struct server_handlers *handlers,
-               void *userdata, struct server **ret_server);
+int server_new(sd_event *event, struct spool *spool, struct config *config,
+               const struct server_handlers *handlers, void *userdata, struct server **ret_server);
 void server_free(struct server *server);
 DEFINE_CLEANUP(struct server *, server_free)
 

@@ -57,7 +57,7 @@ static bool writes(const struct run *run)
     for (size_t i = 0; i < job->n_streams; i++) {
         const struct store_stream *stream = &job->streams[i];
         if (!run->streams[i] || !ledger_is_zero(&stream->delta) ||
-            stream->reserve_seq > run->streams[i]->work.reserved_seq)
+            (stream->reserve_seq > 0 && stream->reserve_seq != run->streams[i]->work.reserved_seq))
             return true;
     }
     return false;
@@ -76,7 +76,7 @@ static int add_streams(struct run *run, struct why *why)
         }
         struct store_state *work = &run->streams[i]->work;
         ledger_add(&work->ledger, &stream->delta);
-        if (stream->reserve_seq > work->reserved_seq)
+        if (stream->reserve_seq > 0)
             work->reserved_seq = stream->reserve_seq;
     }
     return 0;

@@ -254,7 +254,7 @@ static int change_streams(struct store_memory *store, const struct store_job *jo
             return r;
         struct store_state *state = &store->streams[at].state;
         ledger_add(&state->ledger, &job->streams[i].delta);
-        if (job->streams[i].reserve_seq > state->reserved_seq)
+        if (job->streams[i].reserve_seq > 0)
             state->reserved_seq = job->streams[i].reserve_seq;
     }
     return 0;

@@ -29,6 +29,12 @@ uint64_t clock_from_monotonic(uint64_t monotonic_nsec);
 /* Microseconds since the epoch, UTC. Cannot fail. */
 uint64_t clock_wall_usec(void);
 
+/*
+ * Whether clock_wall_usec() can be believed: the machine has a clock that runs without power, or
+ * the network has set the one that it has since it was switched on.
+ */
+bool clock_is_right(void);
+
 /* Hour of the day (0..23) of wall_usec in the local time zone (tzset(3)). */
 int clock_local_hour(uint64_t wall_usec);
 

@@ -42,6 +42,12 @@ struct log_field {
 #define LOG_ID_ACTUATOR_BACK    "5e1133af2140493ba5f701212d95c919"
 #define LOG_ID_COMMAND_REJECTED "4b85eebbb3a143de8d39b601a4ac49d6"
 #define LOG_ID_RULE_UNKNOWN     "6e6d91baf8bc4755ac12c9f4dc41700d"
+#define LOG_ID_MESSAGE_REFUSED  "fb16e8bfaf4c45fbb611696235b84596"
+#define LOG_ID_QUEUE_FULL       "c515895991d048d59be8f049e550417b"
+#define LOG_ID_DRAINED          "50d44d1bb5d14f31bb5a748396ad6375"
+#define LOG_ID_STORE_FAILED     "8dcc1955f0b64c35a3df486c0f5bbb42"
+#define LOG_ID_STORE_BACK       "8799519dde72415d8a831f4c771a4ece"
+#define LOG_ID_STORE_DAMAGED    "49ecdd9d2d3144768688f24f178b8d65"
 #define LOG_ID_READY            "01c72920e46648e4956969bd1eaf1afd"
 
 /* What is below level (LOG_ERR..LOG_DEBUG) is dropped. The default is LOG_INFO. */

@@ -44,11 +44,12 @@ static void bad_headers_are_refused(void **state)
           "the section's name has 50 bytes; expected at most 49" },
         { "[sensro light]\ndriver = sim\n", 1,
           "unknown section 'sensro' (did you mean 'sensor'?)" },
-        { "[queue]\nmax_size = 1M\n", 1,
-          "unknown section 'queue'; expected one of daemon, broker, topics, server, stream, sensor, "
+        { "[metrics]\nfile = /x\n", 1,
+          "unknown section 'metrics'; expected one of daemon, broker, topics, queue, server, stream, "
+          "sensor, "
           "actuator, rule" },
         { "[homeassistant]\n", 1,
-          "unknown section 'homeassistant'; expected one of daemon, broker, topics, server, stream, "
+          "unknown section 'homeassistant'; expected one of daemon, broker, topics, queue, server, stream, "
           "sensor, actuator, rule" },
         { "[sensor]\ndriver = sim\n", 1, "[sensor] has no name; expected [sensor NAME]" },
         { "[broker home]\n", 1, "[broker] takes no name, but has 'home'; expected [broker]" },
@@ -110,7 +111,7 @@ static void unknown_keys_name_the_nearest(void **state)
           "rule r.min_devices: unknown key; expected one of where, scope, devices, when, until, "
           "then, else, hold, stale_after, send, qos" },
         { "[metrics]\n", 1,
-          "unknown section 'metrics'; expected one of daemon, broker, topics, server, stream, "
+          "unknown section 'metrics'; expected one of daemon, broker, topics, queue, server, stream, "
           "sensor, actuator, rule" },
     };
     expect_each(cases, ELEMENTS(cases));
@@ -437,7 +438,7 @@ static void too_many_sections_or_keys_are_refused(void **state)
     for (int i = 0; i < 4096 - 5 + 1; i++) // five are always there
         fprintf(file, "[stream s%d]\n", i);
     fclose(file);
-    expect_errors(NULL, MAIN_FILE ":4094: there are more than 4096 sections; expected fewer", NULL);
+    expect_errors(NULL, MAIN_FILE ":4093: there are more than 4096 sections; expected fewer", NULL);
     for (int i = 0; i < 257; i++) {
         char path[32];
         snprintf(path, sizeof(path), "conf.d/%03d.conf", i);

@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * What goes to the store. One job is at work at a time; what comes up meanwhile is gathered for the
+ * next, so that a slow disk makes larger transactions and holds nobody up.
+ */
+#include "outbox/outbox-internal.h"
+
+#include <string.h>
+
+#include "util/clock.h"
+
+enum {
+    MAX_PUTS = 2000,  // a job: what it costs in time and memory stays small
+    MAX_DONE = 4000,  // likewise
+    FLUSH_DONE = 256, // so many are removed without waiting for the commit interval
+    LOAD_BELOW = 500, // messages read ahead
+    LOAD_MESSAGES = 1000,
+    LOAD_BYTES = 512 * 1024,
+    // Numbers reserved at a time. After a crash they are skipped, so that none is used twice.
+    SEQ_BLOCK = 10000,
+};
+
+static const uint64_t clock_step_usec = 50 * USEC_PER_MSEC;
+
+static bool is_durable(const struct stream *stream)
+{
+    return !stream->policy.is_volatile;
+}
+
+/* --- what there is to do --------------------------------------------------------------------- */
+
+struct demand {
+    bool put, remove, reserve, trim, sync, records, deltas;
+    bool hello; // a stream of which we do not know what is there
+    struct stream *query;
+    struct stream *expire;
+};
+
+static bool needs_reserve(const struct outbox *outbox, const struct stream *stream)
+{
+    if (!is_durable(stream) || !stream->is_known)
+        return false;
+    if (outbox->is_quiescing) // a clean end leaves no gap
+        return stream->next_seq != stream->disk.reserved_seq && stream->next_seq > 1;
+    return stream->next_seq + SEQ_BLOCK / 2 >= stream->disk.reserved_seq;
+}
+
+/* The first stream whose messages should be read ahead. */
+static struct stream *hungry(const struct outbox *outbox)
+{
+    if (outbox->is_quiescing)
+        return NULL;
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        struct stream *stream = outbox->streams[i];
+        if (is_durable(stream) &&
+            (outbox->is_connected || stream->policy.keep == STREAM_KEEP_LATEST) &&
+            !stream->is_exhausted && stream->loaded.n < LOAD_BELOW && stream_n_unloaded(stream) > 0)
+            return stream;
+    }
+    return NULL;
+}
+
+static struct stream *expiring(struct outbox *outbox, uint64_t now_mono_usec)
+{
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        struct stream *stream = outbox->streams[i];
+        if (!is_durable(stream) || stream->policy.max_age_usec == USEC_INFINITY ||
+            stream_n_unloaded(stream) == 0)
+            continue;
+        if (now_mono_usec >= stream->expire_mono_usec)
+            return stream;
+        outbox_arm(outbox, stream->expire_mono_usec);
+    }
+    return NULL;
+}
+
+/* Whether what was written and not synced is still of worth. */
+static bool sync_is_due(struct outbox *outbox, uint64_t now_mono_usec)
+{
+    uint64_t n_waiting = 0;
+    if (!outbox->needs_sync)
+        return false;
+    for (size_t i = 0; i < outbox->n_streams; i++)
+        n_waiting += is_durable(outbox->streams[i]) ? stream_n_waiting(outbox->streams[i]) : 0;
+    if (n_waiting == 0 && !outbox->has_unsynced_records && !outbox->is_quiescing)
+        return false;
+    uint64_t due_mono_usec = outbox->unsynced_mono_usec + outbox->options.commit_interval_usec;
+    if (outbox->is_quiescing || now_mono_usec >= due_mono_usec)
+        return true;
+    outbox_arm(outbox, due_mono_usec);
+    return false;
+}
+
+static bool put_is_due(struct outbox *outbox, uint64_t now_mono_usec)
+{
+    if (!outbox->put_first)
+        return false;
+    uint64_t due_mono_usec = outbox->is_quiescing ? 0 : outbox->put_first->put_mono_usec;
+    if (due_mono_usec < outbox->put_retry_mono_usec)
+        due_mono_usec = outbox->put_retry_mono_usec;
+    if (now_mono_usec >= due_mono_usec)
+        return true;
+    outbox_arm(outbox, due_mono_usec);
+    return false;
+}
+
+static bool removal_is_due(struct outbox *outbox, uint64_t now_mono_usec)
+{
+    if (outbox->done.n == 0)
+        return false;
+    if (outbox->flush_mono_usec == 0)
+        outbox->flush_mono_usec = now_mono_usec + outbox->options.commit_interval_usec;
+    if (outbox->is_quiescing || outbox->done.n >= FLUSH_DONE ||
+        now_mono_usec >= outbox->flush_mono_usec)
+        return true;
+    outbox_arm(outbox, outbox->flush_mono_usec);
+    return false;
+}
+
+/* Whether there is any reason for a job now. */
+static bool find_demand(struct outbox *outbox, uint64_t now_mono_usec, struct demand *ret_demand)
+{
+    struct demand demand = {
+        .put = put_is_due(outbox, now_mono_usec),
+        .remove = removal_is_due(outbox, now_mono_usec),
+        .sync = sync_is_due(outbox, now_mono_usec),
+        .records = outbox->records != NULL,
+        .query = hungry(outbox),
+        .expire = expiring(outbox, now_mono_usec),
+    };
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        const struct stream *stream = outbox->streams[i];
+        demand.reserve |= needs_reserve(outbox, stream);
+        demand.hello |= is_durable(stream) && !stream->is_known;
+        demand.trim |= stream->trim_messages > 0 || stream->trim_bytes > 0;
+        demand.deltas |= is_durable(stream) && !ledger_is_zero(&stream->delta);
+    }
+    // Counters alone are no reason to write, but at the end.
+    demand.deltas = demand.deltas && outbox->is_quiescing;
+    *ret_demand = demand;
+    return demand.put || demand.remove || demand.sync || demand.records || demand.query ||
+           demand.expire || demand.reserve || demand.trim || demand.deltas || demand.hello;
+}
+
+/* --- the job --------------------------------------------------------------------------------- */
+
+static size_t index_in(const struct outbox_job *job, const struct stream *stream)
+{
+    size_t i = 0;
+    while (job->streams[i] != stream)
+        i++;
+    return i;
+}
+
+static int add_streams(struct outbox *outbox, struct outbox_job *job)
+{
+    job->streams = calloc(outbox->n_streams + 1, sizeof(struct stream *));
+    job->store.streams = calloc(outbox->n_streams + 1, sizeof(*job->store.streams));
+    if (!job->streams || !job->store.streams)
+        return -ENOMEM;
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        struct stream *stream = outbox->streams[i];
+        if (!is_durable(stream))
+            continue;
+        struct store_stream *row = &job->store.streams[job->store.n_streams];
+        job->streams[job->store.n_streams++] = stream;
+        row->name = stream->name;
+        row->delta = stream->delta;
+        if (needs_reserve(outbox, stream))
+            row->reserve_seq = stream->next_seq + (outbox->is_quiescing ? 0 : SEQ_BLOCK);
+        job->store.sync |= row->reserve_seq > 0;
+    }
+    return 0;
+}
+
+/* Taken out of the list only once nothing can fail any more: see take_over(). */
+static int add_puts(struct outbox *outbox, struct outbox_job *job, uint64_t now_mono_usec)
+{
+    size_t n = 0;
+    for (const struct entry *entry = outbox->put_first; entry && n < MAX_PUTS;
+         entry = entry->put_next)
+        n++;
+    job->puts = calloc(n + 1, sizeof(struct entry *));
+    struct store_message *messages = calloc(n + 1, sizeof(*messages));
+    const struct store_message **pointers = calloc(n + 1, sizeof(struct store_message *));
+    job->store.puts = pointers;
+    job->messages = messages;
+    if (!job->puts || !messages || !pointers)
+        return -ENOMEM;
+    for (struct entry *entry = outbox->put_first; entry && job->store.n_puts < n;
+         entry = entry->put_next) {
+        if (entry->put_mono_usec > now_mono_usec && !outbox->is_quiescing)
+            break;
+        size_t i = job->store.n_puts++;
+        job->puts[i] = entry;
+        pointers[i] = &messages[i];
+        messages[i] = (struct store_message){
+            .stream = index_in(job, entry->stream),
+            .seq = entry->seq,
+            .moment = entry->moment,
+            .n_samples = entry->n_samples,
+            .subject = entry->subject,
+            .payload = entry->payload,
+            .payload_size = strlen(entry->payload),
+        };
+        job->store.sync |=
+            entry->stream->policy.is_strict || outbox->options.durability == STREAM_STRICT;
+    }
+    // Cut off, what is written stays: the sync that would follow comes along.
+    if (job->store.n_puts > 0 && !outbox->is_connected &&
+        now_mono_usec >= outbox->synced_mono_usec + outbox->options.commit_interval_usec)
+        job->store.sync = true;
+    return 0;
+}
+
+/* What is done mostly ended in turn, so that a range or two say it all. */
+static int add_ranges(struct outbox *outbox, struct outbox_job *job)
+{
+    size_t n = outbox->done.n < MAX_DONE ? outbox->done.n : MAX_DONE;
+    struct store_range *ranges = calloc(n + 1, sizeof(*ranges));
+    job->store.ranges = ranges;
+    if (!ranges)
+        return -ENOMEM;
+    for (const struct entry *entry = outbox->done.first; entry && job->n_done < n;
+         entry = entry->next) {
+        size_t i = index_in(job, entry->stream);
+        struct store_range *last =
+            job->store.n_ranges > 0 ? &ranges[job->store.n_ranges - 1] : NULL;
+        job->n_done++;
+        if (last && last->stream == i && last->end == (enum ledger_end)entry->end &&
+            last->last_seq + 1 == entry->seq)
+            last->last_seq = entry->seq;
+        else
+            ranges[job->store.n_ranges++] =
+                (struct store_range){ i, entry->seq, entry->seq, (enum ledger_end)entry->end };
+    }
+    return 0;
+}
+
+/* What is in memory behind the cursor must not be trimmed behind its back. */
+static uint64_t first_in_memory(const struct outbox *outbox, const struct stream *stream)
+{
+    uint64_t seq = 0;
+    for (size_t i = 0; i < N_SEQ_BUCKETS; i++) {
+        for (const struct entry *entry = outbox->by_seq[i]; entry; entry = entry->same_seq_bucket) {
+            // Those that end are removed by this very job.
+            if (entry->stream == stream && entry->place != ENTRY_DONE &&
+                entry->seq > stream->cursor && (seq == 0 || entry->seq < seq))
+                seq = entry->seq;
+        }
+    }
+    return seq;
+}
+
+static int add_trims(struct outbox *outbox, struct outbox_job *job, uint64_t now_mono_usec)
+{
+    job->store.trims = calloc(2 * job->store.n_streams + 1, sizeof(*job->store.trims));
+    if (!job->store.trims)
+        return -ENOMEM;
+    for (size_t i = 0; i < job->store.n_streams; i++) {
+        struct stream *stream = job->streams[i];
+        const struct store_trim base = { .stream = i,
+                                         .after_seq = stream->cursor,
+                                         .before_seq = first_in_memory(outbox, stream) };
+        bool expires =
+            stream->policy.max_age_usec != USEC_INFINITY && stream_n_unloaded(stream) > 0;
+        if (expires) {
+            struct store_trim *trim = &job->store.trims[job->store.n_trims++];
+            uint64_t now_wall_usec = outbox->ports->wall_usec(outbox->userdata);
+            uint64_t age_usec = stream->policy.max_age_usec;
+            *trim = base;
+            trim->before_wall_usec = now_wall_usec > age_usec ? now_wall_usec - age_usec : 0;
+            trim->end = LEDGER_EXPIRED;
+            uint64_t pause_usec = age_usec / 16;
+            if (pause_usec < USEC_PER_SEC)
+                pause_usec = USEC_PER_SEC;
+            if (pause_usec > 600 * USEC_PER_SEC)
+                pause_usec = 600 * USEC_PER_SEC;
+            stream->expire_mono_usec = now_mono_usec + pause_usec;
+        }
+        if (stream->trim_messages > 0 || stream->trim_bytes > 0) {
+            struct store_trim *trim = &job->store.trims[job->store.n_trims++];
+            *trim = base;
+            trim->n_messages = stream->trim_messages;
+            trim->bytes = stream->trim_bytes;
+            trim->end = LEDGER_DROPPED;
+        }
+    }
+    return 0;
+}
+
+static int add_records(struct outbox *outbox, struct outbox_job *job)
+{
+    size_t n = 0;
+    for (const struct outbox_record *record = outbox->records; record; record = record->next)
+        n++;
+    struct store_record *records = calloc(n + 1, sizeof(*records));
+    job->store.records = records;
+    if (!records)
+        return -ENOMEM;
+    for (const struct outbox_record *record = outbox->records; record; record = record->next)
+        records[job->store.n_records++] =
+            (struct store_record){ record->space, record->key, record->value };
+    return 0;
+}
+
+/* From here on nothing fails: what the job has is not the outbox's to hand over again. */
+static void take_over(struct outbox *outbox, struct outbox_job *job)
+{
+    for (size_t i = 0; i < job->store.n_puts; i++) {
+        outbox_put_never(outbox, job->puts[i]);
+        outbox_set_storage(outbox, job->puts[i], ENTRY_HANDED_OVER);
+    }
+    for (size_t i = 0; i < job->n_done; i++) {
+        struct entry *entry = outbox->done.first;
+        entry_list_remove(&outbox->done, entry);
+        entry_list_append(&job->done, entry);
+    }
+    outbox->flush_mono_usec = 0;
+    for (size_t i = 0; i < job->store.n_streams; i++) {
+        struct stream *stream = job->streams[i];
+        stream->job_delta = stream->delta;
+        stream->delta = (struct ledger){ 0 };
+        stream->trim_messages = stream->trim_bytes = 0;
+    }
+    job->records = outbox->records;
+    outbox->records = NULL;
+    outbox->records_end = &outbox->records;
+}
+
+void outbox_record_free(struct outbox_record *record)
+{
+    free(record->space);
+    free(record->key);
+    free(record->value);
+    free(record);
+}
+
+void outbox_job_free(struct outbox_job *job)
+{
+    if (!job)
+        return;
+    for (struct outbox_record *record = job->records, *next; record; record = next) {
+        next = record->next;
+        outbox_record_free(record);
+    }
+    store_messages_free(job->store.query.messages, job->store.query.n_messages);
+    free((void *)job->store.puts);
+    free((void *)job->store.ranges);
+    free((void *)job->store.records);
+    free(job->store.trims);
+    free(job->store.streams);
+    free(job->messages);
+    free(job->puts);
+    free(job->streams);
+    free(job);
+}
+DEFINE_CLEANUP(struct outbox_job *, outbox_job_free)
+
+static int build(struct outbox *outbox, const struct demand *demand, uint64_t now_mono_usec,
+                 struct outbox_job **ret_job)
+{
+    _cleanup_(outbox_job_freep) struct outbox_job *job = calloc(1, sizeof(*job));
+    if (!job)
+        return -ENOMEM;
+    int r = add_streams(outbox, job);
+    // After a full disk only what makes room goes, until it is time to try again.
+    if (r == 0 && now_mono_usec >= outbox->put_retry_mono_usec)
+        r = add_puts(outbox, job, now_mono_usec);
+    if (r == 0)
+        r = add_ranges(outbox, job);
+    if (r == 0)
+        r = add_trims(outbox, job, now_mono_usec);
+    if (r == 0)
+        r = add_records(outbox, job);
+    if (r < 0)
+        return r;
+    job->store.sync |= demand->sync || outbox->is_quiescing;
+    uint64_t begin_wall_usec = outbox_begin_wall(outbox);
+    uint64_t step_usec = begin_wall_usec > outbox->begin_wall_usec
+                             ? begin_wall_usec - outbox->begin_wall_usec
+                             : outbox->begin_wall_usec - begin_wall_usec;
+    if (step_usec > clock_step_usec)
+        outbox->begin_wall_usec = begin_wall_usec;
+    job->store.begin_wall_usec = outbox->begin_wall_usec;
+    job->queried = demand->query;
+    if (job->queried)
+        job->store.query = (struct store_query){
+            .stream = index_in(job, job->queried),
+            .after_seq = job->queried->cursor,
+            .max_messages = LOAD_MESSAGES,
+            .max_bytes = LOAD_BYTES,
+        };
+    *ret_job = TAKE_PTR(job);
+    return 0;
+}
+
+void outbox_feed_store(struct outbox *outbox)
+{
+    struct demand demand;
+    uint64_t now_mono_usec = outbox_mono(outbox);
+    if (outbox->job || outbox->is_freed)
+        return;
+    if (now_mono_usec < outbox->retry_mono_usec) {
+        outbox_arm(outbox, outbox->retry_mono_usec);
+        return;
+    }
+    if (!find_demand(outbox, now_mono_usec, &demand))
+        return;
+    struct outbox_job *job;
+    int r = build(outbox, &demand, now_mono_usec, &job);
+    if (r == 0) {
+        take_over(outbox, job);
+        outbox->job = job;
+        r = outbox->ports->run(outbox->userdata, &job->store);
+    }
+    if (r < 0 && outbox->job)
+        outbox_stored(outbox, r, NULL);
+    else if (r < 0)
+        outbox_arm(outbox, now_mono_usec + USEC_PER_SEC);
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The store, its thread and whose turn it is. Owns no message and decides nothing about them.
+#include "outbox/spool.h"
+
+#include <assert.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <systemd/sd-id128.h>
+
+#include "io/worker.h"
+#include "util/clock.h"
+#include "util/strings.h"
+
+static const uint64_t stuck_usec = 300 * USEC_PER_SEC;
+
+/* What the thread works on; it outlives the spool when the disk hangs. */
+struct task {
+    struct worker_job base; // first
+    struct spool *spool;    // the main loop's; gone when the task was abandoned
+    struct store *store;
+    struct spool_client *client;
+    struct store_job *job;
+    uint64_t generation; // of the client's last job
+    int result;
+    struct why why;
+    char **names; // of all streams, when the generation has changed
+};
+
+struct spool_client {
+    struct spool *spool;
+    struct spool_client *next;
+    struct outbox *outbox;
+    struct store_job *job; // waits, or is at work
+    bool adopts;
+    bool is_removed; // the outbox has been freed, but for its job
+    uint64_t generation;
+};
+
+struct spool {
+    struct store *store;
+    struct worker *worker;
+    struct spool_client *clients;
+    struct task *busy; // at work in the thread
+    uint64_t busy_mono_usec;
+    bool has_thread;
+    uint8_t boot[STORE_BOOT_SIZE];
+};
+
+/* --- in the thread --------------------------------------------------------------------------- */
+
+static void perform(struct task *task)
+{
+    task->why = (struct why){ "" };
+    task->result = store_run(task->store, task->job, &task->why);
+    if (task->result == 0 && task->job->generation != task->generation)
+        store_names(task->store, &task->names); // without them, what is left over waits
+}
+
+static void run_task(struct worker_job *base)
+{
+    perform((struct task *)base);
+}
+
+/* Nobody waits any more: the outbox was freed before the spool, but for this job. */
+static void abandon_task(struct worker_job *base)
+{
+    struct task *task = (struct task *)base;
+    outbox_stored(task->client->outbox, -ECANCELED, NULL);
+    strings_free(task->names);
+    store_free(task->store);
+    free(task->client);
+    free(task);
+}
+
+/* --- turns ----------------------------------------------------------------------------------- */
+
+static void remove_now(struct spool_client *client)
+{
+    struct spool_client **at = &client->spool->clients;
+    while (*at != client)
+        at = &(*at)->next;
+    *at = client->next;
+    free(client);
+}
+
+static void hand_back(struct task *task)
+{
+    struct spool_client *client = task->client;
+    uint64_t generation = task->result == 0 ? task->job->generation : client->generation;
+    client->job = NULL;
+    client->generation = generation;
+    bool is_removed = client->is_removed;
+    outbox_stored(client->outbox, task->result, &task->why);
+    if (is_removed)
+        remove_now(client);
+    else if (client->adopts && task->names)
+        outbox_adopt(client->outbox, task->names);
+    strings_free(task->names);
+    task->names = NULL;
+}
+
+static void next_turn(struct spool *spool);
+
+static void finish_task(struct worker_job *base)
+{
+    struct task *task = (struct task *)base;
+    struct spool *spool = task->spool;
+    spool->busy = NULL;
+    hand_back(task);
+    free(task);
+    next_turn(spool);
+}
+
+static struct task make_task(struct spool_client *client)
+{
+    return (struct task){
+        .base = { .run = run_task, .done = finish_task, .abandoned = abandon_task },
+        .spool = client->spool,
+        .store = client->spool->store,
+        .client = client,
+        .job = client->job,
+        .generation = client->generation,
+    };
+}
+
+/* The client that waits goes to the end of the line with its job. */
+static struct spool_client *take_turn(struct spool *spool)
+{
+    struct spool_client **at = &spool->clients;
+    while (*at && !(*at)->job)
+        at = &(*at)->next;
+    struct spool_client *client = *at;
+    if (!client)
+        return NULL;
+    *at = client->next;
+    while (*at)
+        at = &(*at)->next;
+    *at = client;
+    client->next = NULL;
+    return client;
+}
+
+static void next_turn(struct spool *spool)
+{
+    if (spool->busy)
+        return;
+    struct spool_client *client = take_turn(spool);
+    if (!client)
+        return;
+    struct task *task = malloc(sizeof(*task));
+    int r = task ? 0 : -ENOMEM;
+    if (task) {
+        *task = make_task(client);
+        r = worker_run(spool->worker, &task->base);
+    }
+    if (r < 0) {
+        free(task);
+        struct task failed = make_task(client);
+        failed.result = r;
+        hand_back(&failed);
+        return;
+    }
+    spool->busy = task;
+    spool->busy_mono_usec = clock_mono_usec();
+}
+
+int spool_run(struct spool_client *client, struct store_job *job)
+{
+    if (client->job)
+        return -EBUSY;
+    client->job = job;
+    if (client->spool->has_thread) {
+        next_turn(client->spool);
+        return 0;
+    }
+    struct task task = make_task(client);
+    perform(&task);
+    hand_back(&task);
+    return 0;
+}
+
+/* --- clients --------------------------------------------------------------------------------- */
+
+int spool_add(struct spool *spool, struct outbox *outbox, bool adopts,
+              struct spool_client **ret_client)
+{
+    struct spool_client *client = calloc(1, sizeof(*client));
+    if (!client)
+        return -ENOMEM;
+    client->spool = spool;
+    client->outbox = outbox;
+    client->adopts = adopts;
+    client->next = spool->clients;
+    spool->clients = client;
+    *ret_client = client;
+    return 0;
+}
+
+void spool_remove(struct spool_client *client)
+{
+    if (!client)
+        return;
+    struct spool *spool = client->spool;
+    bool has_job = client->job;
+    client->is_removed = true;
+    outbox_free(client->outbox); // with a job, only once that is back
+    if (!has_job)
+        remove_now(client);
+    else if (!spool->busy || spool->busy->client != client) { // it has not had its turn
+        struct task task = make_task(client);
+        task.result = -ECANCELED;
+        hand_back(&task);
+    }
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static int say_hello(struct spool *spool, struct why *why)
+{
+    struct store_job job = { 0 };
+    int r = store_run(spool->store, &job, why);
+    return r == -EPROTO || r == -ENOMEM ? r : 0;
+}
+
+int spool_new(sd_event *event, const char *directory, uint64_t max_size, struct spool **ret_spool,
+              struct why *why)
+{
+    _cleanup_(spool_freep) struct spool *spool = calloc(1, sizeof(*spool));
+    sd_id128_t boot = { 0 };
+    if (!spool)
+        return -ENOMEM;
+    if (sd_id128_get_boot(&boot) < 0)
+        sd_id128_randomize(&boot); // a container without /proc: each run is a boot of its own
+    memcpy(spool->boot, boot.bytes, STORE_BOOT_SIZE);
+    mkdir(directory, 0700); // if it fails, opening tells
+    struct store_sqlite_options options = { .directory = directory, .max_size = max_size };
+    memcpy(options.boot, spool->boot, STORE_BOOT_SIZE);
+    int r = store_sqlite_new(&options, &spool->store);
+    if (r == 0)
+        r = worker_new(event, "store", &spool->worker);
+    if (r == 0)
+        r = say_hello(spool, why);
+    if (r < 0)
+        return r;
+    *ret_spool = TAKE_PTR(spool);
+    return 0;
+}
+
+/* The clients have been removed; one whose job is at work is the thread's from now on. */
+void spool_free(struct spool *spool)
+{
+    if (!spool)
+        return;
+    bool is_lent = spool->busy;
+    worker_free(spool->worker);
+    if (!is_lent)
+        store_free(spool->store);
+    assert(!spool->clients || (is_lent && !spool->clients->next));
+    free(spool);
+}
+
+void spool_start(struct spool *spool)
+{
+    spool->has_thread = true;
+}
+
+bool spool_is_stuck(const struct spool *spool)
+{
+    return spool->busy && clock_mono_usec() - spool->busy_mono_usec > stuck_usec;
+}
+
+const uint8_t *spool_boot(const struct spool *spool)
+{
+    return spool->boot;
+}
+
+int spool_records(struct spool *spool, const char *space,
+                  void (*visit)(void *userdata, const char *key, const char *value), void *userdata)
+{
+    if (spool->busy)
+        return -EBUSY;
+    return store_records(spool->store, space, visit, userdata);
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The daemon's store at work: one file and one thread for the outboxes of all roles. An outbox's
+ * job waits for its turn, is done in the thread, and comes back by outbox_stored().
+ *
+ *     spool_new(), spool_add() for each outbox, spool_run() from its ports; spool_start() once the
+ * daemon is set up: until then jobs are done at once, so that the start knows what is there.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "outbox/outbox.h"
+#include "store/store.h"
+#include "util/cleanup.h"
+
+struct spool;
+struct spool_client;
+
+/*
+ * directory is where queue.db is, made (0700) if it is not there; max_size as store.h. Blocks on
+ * the disk. 0 also when the store cannot be opened now, which the outboxes deal with; -EPROTO with
+ * why when it is of a newer version: the daemon must not go on. -ENOMEM, or what sd-event returns.
+ */
+int spool_new(sd_event *event, const char *directory, uint64_t max_size, struct spool **ret_spool,
+              struct why *why);
+void spool_free(struct spool *spool);
+DEFINE_CLEANUP(struct spool *, spool_free)
+
+/* From now on jobs are done in the thread. */
+void spool_start(struct spool *spool);
+
+/*
+ * Whether the thread has been at one job for so long that it is not going to end: a hanging disk is
+ * given five minutes.
+ */
+bool spool_is_stuck(const struct spool *spool);
+
+/* The id of this boot. */
+const uint8_t *spool_boot(const struct spool *spool);
+
+/*
+ * Calls visit for each record of space. Blocks on the disk: at the start only. As store_records(),
+ * and -EBUSY while a job is at work.
+ */
+int spool_records(struct spool *spool, const char *space,
+                  void (*visit)(void *userdata, const char *key, const char *value),
+                  void *userdata);
+
+/* adopts: what nobody configures is this outbox's to send. 0 or -ENOMEM. */
+int spool_add(struct spool *spool, struct outbox *outbox, bool adopts,
+              struct spool_client **ret_client);
+
+/* Frees the outbox too: now, or when its job has come back. NULL is fine. */
+void spool_remove(struct spool_client *client);
+DEFINE_CLEANUP(struct spool_client *, spool_remove)
+
+/* For outbox_ports.run(): 0, or -EBUSY when the client's last job is not back yet. */
+int spool_run(struct spool_client *client, struct store_job *job);

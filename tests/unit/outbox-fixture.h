@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * An outbox whose world this is: a broker that notes what it is sent, a store in memory that works
+ * when it is told to, and clocks that stand still.
+ *
+ *     world_init(), world_configure(), outbox_publish() ... world_settle() lets the store work
+ * until it has nothing to do; world_ack() acknowledges what is in flight, world_crash() makes a new
+ * outbox on what the store has.
+ */
+#pragma once
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "outbox/outbox.h"
+#include "store/store-memory.h"
+#include "util/clock.h"
+
+enum { MAX_SENT = 65536, MAX_STREAMS = 8 };
+
+struct sent {
+    char topic[32], payload[128];
+    char time[32], seq[24], boot[40]; // user properties; "": none
+    int mid, qos;
+    bool retain, acked;
+};
+
+struct world {
+    struct outbox *outbox;
+    struct store *store;
+    struct store_job *job; // on its way
+    uint64_t mono_usec, wall_usec;
+    bool clock_is_right;
+    uint64_t armed_mono_usec;
+    unsigned n_jobs, n_puts, n_syncs;
+    uint8_t boot[STORE_BOOT_SIZE];
+
+    struct outbox_options options;
+    struct stream_policy policies[MAX_STREAMS];
+    size_t n_policies;
+
+    int last_mid;
+    int publish_result;
+    bool acks_at_once;
+    size_t n_sent;
+    struct sent *sent;
+    unsigned n_acknowledged;
+};
+
+static uint64_t world_mono(void *userdata)
+{
+    return ((struct world *)userdata)->mono_usec;
+}
+
+static uint64_t world_wall(void *userdata)
+{
+    return ((struct world *)userdata)->wall_usec;
+}
+
+static bool world_clock_is_right(void *userdata)
+{
+    return ((struct world *)userdata)->clock_is_right;
+}
+
+static void world_note_property(struct sent *sent, const struct mqtt_user_property *property)
+{
+    if (strcmp(property->name, "time") == 0)
+        snprintf(sent->time, sizeof(sent->time), "%s", property->value);
+    else if (strcmp(property->name, "seq") == 0)
+        snprintf(sent->seq, sizeof(sent->seq), "%s", property->value);
+    else if (strcmp(property->name, "boot") == 0)
+        snprintf(sent->boot, sizeof(sent->boot), "%s", property->value);
+    else
+        fail_msg("unknown property %s", property->name);
+}
+
+static int world_publish(void *userdata, const struct mqtt_publication *publication, int *ret_mid)
+{
+    struct world *world = userdata;
+    if (world->publish_result < 0)
+        return world->publish_result;
+    assert_true(world->n_sent < MAX_SENT);
+    struct sent *sent = &world->sent[world->n_sent++];
+    *sent = (struct sent){ .qos = publication->qos, .retain = publication->retain };
+    snprintf(sent->topic, sizeof(sent->topic), "%s", publication->topic);
+    snprintf(sent->payload, sizeof(sent->payload), "%.*s", (int)publication->payload_size,
+             (const char *)publication->payload);
+    for (size_t i = 0; i < publication->n_properties; i++)
+        world_note_property(sent, &publication->properties[i]);
+    world->last_mid = world->last_mid % UINT16_MAX + 1;
+    sent->mid = *ret_mid = world->last_mid;
+    if (world->acks_at_once) {
+        sent->acked = true;
+        assert_true(outbox_published(world->outbox, sent->mid, 0));
+    }
+    return 0;
+}
+
+static int world_run(void *userdata, struct store_job *job)
+{
+    struct world *world = userdata;
+    assert_null(world->job);
+    world->job = job;
+    return 0;
+}
+
+static void world_arm(void *userdata, uint64_t mono_usec)
+{
+    ((struct world *)userdata)->armed_mono_usec = mono_usec;
+}
+
+static int world_topic(void *userdata, const char *stream, const char *subject, bool is_late,
+                       char **ret_topic)
+{
+    (void)userdata;
+    int length = asprintf(ret_topic, "%s%s%s%s", stream, subject ? "/" : "", subject ? subject : "",
+                          is_late ? "/late" : "");
+    return length < 0 ? -ENOMEM : 0;
+}
+
+static void world_acknowledged(void *userdata, uint64_t tag, int reason_code)
+{
+    (void)tag, (void)reason_code;
+    ((struct world *)userdata)->n_acknowledged++;
+}
+
+static const struct outbox_ports world_ports = {
+    .mono_usec = world_mono,
+    .wall_usec = world_wall,
+    .clock_is_right = world_clock_is_right,
+    .publish = world_publish,
+    .run = world_run,
+    .arm = world_arm,
+    .topic = world_topic,
+    .acknowledged = world_acknowledged,
+};
+
+/* --- the store ------------------------------------------------------------------------------- */
+
+/* One job is done. */
+static inline void world_work(struct world *world)
+{
+    struct why why = { "" };
+    struct store_job *job = world->job;
+    assert_non_null(job);
+    world->job = NULL;
+    world->n_jobs++;
+    world->n_puts += job->n_puts;
+    world->n_syncs += job->sync;
+    int r = store_run(world->store, job, &why);
+    outbox_stored(world->outbox, r, &why);
+}
+
+static inline void world_settle(struct world *world)
+{
+    for (unsigned i = 0; world->job; i++) {
+        assert_true(i < 10000); // else it turns for ever
+        world_work(world);
+    }
+}
+
+/* --- time ------------------------------------------------------------------------------------ */
+
+/* Time passes, and whatever the outbox wants to do meanwhile it does in time. */
+static inline void world_pass(struct world *world, uint64_t usec)
+{
+    uint64_t end_mono_usec = world->mono_usec + usec;
+    for (unsigned i = 0; world->armed_mono_usec <= end_mono_usec; i++) {
+        assert_true(i < 1000000);
+        uint64_t step_usec = world->armed_mono_usec > world->mono_usec
+                                 ? world->armed_mono_usec - world->mono_usec
+                                 : 0;
+        world->mono_usec += step_usec;
+        world->wall_usec += step_usec;
+        world->armed_mono_usec = USEC_INFINITY;
+        outbox_tick(world->outbox);
+        world_settle(world);
+    }
+    world->wall_usec += end_mono_usec - world->mono_usec;
+    world->mono_usec = end_mono_usec;
+}
+
+/* --- messages -------------------------------------------------------------------------------- */
+
+static inline int world_send(struct world *world, const char *stream, const char *payload)
+{
+    return outbox_publish(world->outbox,
+                          &(struct outbox_message){
+                              .stream = stream, .payload = payload, .n_samples = 1, .qos = -1 });
+}
+
+/* {"n": from}, ... {"n": to} */
+static inline void world_send_numbers(struct world *world, const char *stream, unsigned from,
+                                      unsigned to)
+{
+    char payload[32];
+    for (unsigned n = from; n <= to; n++) {
+        snprintf(payload, sizeof(payload), "{\"n\": %u}", n);
+        world_send(world, stream, payload);
+        world_settle(world);
+    }
+}
+
+/* Acknowledges the oldest that is in flight; false: nothing is. */
+static inline bool world_ack(struct world *world, int reason_code)
+{
+    for (size_t i = 0; i < world->n_sent; i++) {
+        struct sent *sent = &world->sent[i];
+        if (sent->acked || sent->mid == 0)
+            continue;
+        sent->acked = true;
+        assert_true(outbox_published(world->outbox, sent->mid, reason_code));
+        return true;
+    }
+    return false;
+}
+
+static inline void world_ack_all(struct world *world)
+{
+    world_settle(world);
+    while (world_ack(world, 0))
+        world_settle(world);
+}
+
+static inline void world_connect(struct world *world, unsigned window)
+{
+    outbox_connected(world->outbox, window);
+    world_settle(world);
+}
+
+/* What was in flight is not acknowledged any more. */
+static inline void world_disconnect(struct world *world)
+{
+    outbox_disconnected(world->outbox);
+    for (size_t i = 0; i < world->n_sent; i++)
+        world->sent[i].mid = 0;
+    world_settle(world);
+}
+
+static inline uint64_t world_number(const struct sent *sent)
+{
+    unsigned long long n = 0;
+    assert_int_equal(sscanf(sent->payload, "{\"n\": %llu", &n), 1);
+    return n;
+}
+
+/* --- the ledger ------------------------------------------------------------------------------ */
+
+static inline struct ledger world_ledger(const struct world *world, const char *stream,
+                                         uint64_t *ret_in_flight)
+{
+    const char *name;
+    struct ledger ledger;
+    for (size_t i = 0; outbox_ledger(world->outbox, i, &name, &ledger, ret_in_flight); i++) {
+        if (strcmp(name, stream) == 0)
+            return ledger;
+    }
+    fail_msg("no stream %s", stream);
+    return (struct ledger){ 0 };
+}
+
+#define ASSERT_LEDGER(world, stream, member, n)                                                    \
+    do {                                                                                           \
+        uint64_t in_flight_;                                                                       \
+        assert_int_equal(world_ledger(world, stream, &in_flight_).member, n);                      \
+    } while (0)
+
+static inline uint64_t world_waiting(const struct world *world, const char *stream)
+{
+    uint64_t in_flight;
+    struct ledger ledger = world_ledger(world, stream, &in_flight);
+    return ledger_waiting(&ledger);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static inline void world_configure(struct world *world)
+{
+    assert_int_equal(
+        outbox_configure(world->outbox, &world->options, world->policies, world->n_policies), 0);
+    world_settle(world);
+}
+
+/* A stream with the defaults of the configuration. */
+static inline struct stream_policy *world_stream(struct world *world, const char *name)
+{
+    struct stream_policy *policy = &world->policies[world->n_policies++];
+    *policy = (struct stream_policy){
+        .name = name, .qos = 1, .max_age_usec = USEC_INFINITY, .max_messages = UINT64_MAX
+    };
+    return policy;
+}
+
+static inline void world_init(struct world *world)
+{
+    *world = (struct world){
+        .mono_usec = 1000 * USEC_PER_SEC,
+        .wall_usec = 1790000000 * USEC_PER_SEC,
+        .clock_is_right = true,
+        .armed_mono_usec = USEC_INFINITY,
+        .boot = { 1 },
+        .options = { .commit_interval_usec = USEC_PER_SEC, .max_size = 64 << 20, .name = "test" },
+    };
+    world->sent = calloc(MAX_SENT, sizeof(*world->sent));
+    assert_non_null(world->sent);
+    assert_int_equal(store_memory_new(&world->store), 0);
+    store_memory_set_boot(world->store, world->boot);
+    assert_int_equal(outbox_new(&world_ports, world, world->boot, &world->outbox), 0);
+    world_stream(world, "telemetry");
+}
+
+static inline void world_new_outbox(struct world *world)
+{
+    world->armed_mono_usec = USEC_INFINITY;
+    for (size_t i = 0; i < world->n_sent; i++)
+        world->sent[i].mid = 0;
+    assert_int_equal(outbox_new(&world_ports, world, world->boot, &world->outbox), 0);
+    world_configure(world);
+}
+
+/* kill -9: what is not in the store is gone; a job that was on its way may or may not be done. */
+static inline void world_crash(struct world *world, bool job_is_done)
+{
+    struct store_job *job = world->job;
+    world->job = NULL;
+    outbox_free(world->outbox);
+    if (job && job_is_done)
+        store_run(world->store, job, NULL);
+    if (job)
+        outbox_stored(world->outbox, -ECANCELED, NULL);
+    world_new_outbox(world);
+}
+
+/* The machine has been switched off and on. */
+static inline void world_reboot(struct world *world, uint64_t wall_usec)
+{
+    world->boot[0]++;
+    world->mono_usec = 10 * USEC_PER_SEC;
+    world->wall_usec = wall_usec;
+    store_memory_set_boot(world->store, world->boot);
+    world_crash(world, false);
+}
+
+static inline void world_done(struct world *world)
+{
+    outbox_free(world->outbox);
+    if (world->job)
+        outbox_stored(world->outbox, -ECANCELED, NULL);
+    store_free(world->store);
+    free(world->sent);
+}
