@@ -254,9 +254,10 @@ static void come_back(struct outbox *outbox, struct entry *entry)
 
 void outbox_disconnected(struct outbox *outbox)
 {
+    outbox->is_closing = false;
     if (!outbox->is_connected)
         return;
-    outbox->is_connected = outbox->is_closing = false;
+    outbox->is_connected = false;
     outbox->lost_mono_usec = outbox_mono(outbox);
     outbox->n_lost_before = n_lost(outbox);
     for (size_t i = 0; i < N_MID_BUCKETS; i++) {

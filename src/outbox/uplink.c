@@ -515,8 +515,7 @@ static int configure_outbox(struct uplink *uplink, const struct config *config,
         .drain_rate = (uint64_t)queue->drain_rate,
         .name = name,
     };
-    return outbox_configure(uplink->outbox, &outbox_options, policies,
-                            options->n_streams + (options->has_status ? 1 : 0));
+    return outbox_configure(uplink->outbox, &outbox_options, policies, options->n_streams + 1);
 }
 
 static int make_timers(struct uplink *uplink)

@@ -39,7 +39,7 @@ struct uplink_options {
     bool has_status;           // the status message and the last will are this uplink's to publish
     bool adopts;               // as spool_add()
     uint16_t receive_maximum;  // as io/mqtt.h
-    const struct stream_policy *streams; // with has_status, the stream $status is added
+    const struct stream_policy *streams; // $status is added
     size_t n_streams;
 };
 

@@ -761,6 +761,20 @@ static void full_disk_is_drained(void **state)
     assert_int_equal(world_waiting(&world, "telemetry"), 0);
 }
 
+static void connection_that_ends_before_it_was_there_closes_nothing(void **state)
+{
+    (void)state;
+    world_configure(&world);
+    outbox_close(world.outbox);
+    outbox_disconnected(world.outbox);
+    world_connect(&world, 10);
+    world_send_numbers(&world, "telemetry", 1, 1);
+    assert_int_equal(world.n_sent, 1);
+    outbox_close(world.outbox);
+    world_send_numbers(&world, "telemetry", 2, 2);
+    assert_int_equal(world.n_sent, 1);
+}
+
 /* --- records and leftovers ------------------------------------------------------------------- */
 
 static void note_record(void *userdata, const char *key, const char *value)
@@ -961,6 +975,7 @@ int main(void)
         TEST(stalled_disk_holds_no_message_up),
         TEST(memory_is_bounded_while_the_disk_stalls),
         TEST(full_disk_is_drained),
+        TEST(connection_that_ends_before_it_was_there_closes_nothing),
         TEST(record_goes_with_the_message_of_its_turn),
         TEST(stream_that_is_no_more_is_still_drained),
         TEST(whatever_happens_the_ledger_balances_and_all_arrives),
