@@ -288,6 +288,11 @@ static int read_messages(struct run *run, struct why *why)
             break;
     }
     db_reset(run->db, DB_MESSAGES);
+    // A page that was lost without a trace.
+    if (r == 0 && query->at_end && query->after_seq == 0 &&
+        query->n_messages != stream->work.n_messages)
+        r = why_set(why, EUCLEAN, "%s: there are not so many messages in a stream as were counted",
+                    run->db->path);
     return r;
 }
 

@@ -13,8 +13,11 @@
 enum {
     // What deletes and counters may need beside max_size, so that a full queue can be drained.
     HEADROOM_PAGES = 256,
-    // Pages that one job gives back, so that it does not take long.
+    // Pages that one job gives back, so that it does not take long, and in one transaction: if they
+    // did not fit into the cache, each would be written to the log before it is thrown away.
     SHRINK_PAGES = 4096,
+    SHRINK_STEP = 64,
+    SHRINK_LOG_PAGES = 1024,
     // Fewer free pages than these are kept for what comes next.
     KEPT_PAGES = 1024 * 1024 / DB_PAGE_SIZE,
     // The log keeps its place on the disk up to this, so that it is there when the disk is full.
@@ -143,6 +146,10 @@ static int connect_to(struct db *db, const char *vfs, struct why *why)
     sqlite3_extended_result_codes(db->handle, 1);
     if (code != SQLITE_OK)
         return db_error(db, code, why);
+    if (sqlite3_db_readonly(db->handle, "main") == 1) {
+        int error = access(db->path, W_OK) < 0 ? errno : EROFS;
+        return why_set(why, error, "%s: %s", db->path, strerror(error));
+    }
     // Until it is known to be ours and sound, closing it must not write to it.
     sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -240,10 +247,6 @@ static int open_tables(struct db *db, struct why *why)
     int r = identify(db, &version, why);
     if (r < 0)
         return r;
-    if (sqlite3_db_readonly(db->handle, "main") == 1) {
-        int error = access(db->path, W_OK) < 0 ? errno : EROFS;
-        return why_set(why, error, "%s: %s", db->path, strerror(error));
-    }
     sqlite3_wal_hook(db->handle, on_commit, db); // and so there is no checkpoint but ours
     r = use_log(db, version, why);
     if (r == 0)
@@ -364,18 +367,26 @@ int db_checkpoint(struct db *db, unsigned max_wal_pages, struct why *why)
     return 0;
 }
 
-void db_shrink(struct db *db)
+static int64_t count_free_pages(struct db *db)
 {
-    if (!db_mirror_is_empty(db) || db_step(db, DB_FREE_PAGES, NULL) != 1)
-        return;
+    if (db_step(db, DB_FREE_PAGES, NULL) != 1)
+        return 0;
     int64_t n_free = sqlite3_column_int64(db->statements[DB_FREE_PAGES], 0);
     db_reset(db, DB_FREE_PAGES);
-    if (n_free <= KEPT_PAGES)
+    return n_free;
+}
+
+void db_shrink(struct db *db)
+{
+    if (!db_mirror_is_empty(db) || count_free_pages(db) <= KEPT_PAGES)
         return;
     char sql[64];
-    snprintf(sql, sizeof(sql), "PRAGMA incremental_vacuum(%d)", SHRINK_PAGES);
-    if (db_execute(db, sql, NULL) == 0)
-        (void)db_checkpoint(db, 0, NULL); // it is this that makes the file shorter
+    snprintf(sql, sizeof(sql), "PRAGMA incremental_vacuum(%d)", SHRINK_STEP);
+    int r = 0;
+    for (int n = 0; r == 0 && n < SHRINK_PAGES; n += SHRINK_STEP)
+        if ((r = db_execute(db, sql, NULL)) == 0)
+            r = db_checkpoint(db, SHRINK_LOG_PAGES, NULL);
+    (void)db_checkpoint(db, 0, NULL); // it is this that makes the file shorter
 }
 
 bool db_has_moved(const struct db *db)

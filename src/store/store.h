@@ -150,7 +150,7 @@ struct store {
 struct store_sqlite_options {
     const char *directory;         // exists; the file in it is queue.db
     uint8_t boot[STORE_BOOT_SIZE]; // of this boot
-    uint64_t max_size;             // bytes of the file, beside its log of at most 1.5 MiB
+    uint64_t max_size;             // bytes of the file, beside its log: 1.5 MiB, or one job
     const char *vfs;               // NULL: SQLite's own; for tests
 };
 

@@ -16,11 +16,20 @@
 #include <unistd.h>
 
 #include "store/store.h"
+#include "util/clock.h"
 
 static const uint8_t this_boot[STORE_BOOT_SIZE] = "this boot, 16 by";
 static const uint8_t other_boot[STORE_BOOT_SIZE] = "another boot, 16";
 
-static char test_directory[] = "/tmp/test-store-XXXXXX";
+/* The clock of these tests. */
+static uint64_t now_usec;
+
+uint64_t clock_mono_usec(void)
+{
+    return now_usec;
+}
+
+static char test_directory[] = "/dev/shm/test-store-XXXXXX"; // in memory: none of it is for long
 
 static inline const char *in_directory(const char *name)
 {
