@@ -189,7 +189,12 @@ static int trim_stream(struct run *run, struct store_trim *trim, struct why *why
     while ((r = db_step(run->db, DB_COSTS, why)) > 0) {
         if (!store_trim_goes_on(trim, trim->n_gone, trim->n_bytes, wall_of(run->db, row)))
             break;
-        last = sqlite3_column_int64(row, 0);
+        int64_t id = sqlite3_column_int64(row, 0);
+        if (trim->n_gone > 0 && id <= last) {
+            r = why_set(why, EUCLEAN, "%s: messages are in no order", run->db->path);
+            break;
+        }
+        last = id;
         trim->n_gone++;
         trim->n_samples += (uint64_t)sqlite3_column_int64(row, 1);
         trim->n_bytes += (uint64_t)sqlite3_column_int64(row, 2);
@@ -244,7 +249,9 @@ static int append_message(struct run *run, size_t *n_room, uint64_t *bytes, stru
     struct store_query *query = &run->query;
     struct store_message message;
     int r = db_job_read_message(run->db, run->db->statements[DB_MESSAGES], &message);
-    if (r == -EUCLEAN)
+    uint64_t last_seq =
+        query->n_messages > 0 ? query->messages[query->n_messages - 1].seq : query->after_seq;
+    if (r == -EUCLEAN || (r == 0 && message.seq <= last_seq))
         return why_set(why, EUCLEAN, "%s: a message's row makes no sense", run->db->path);
     message.stream = query->stream;
     if (r == 0 && query->n_messages == *n_room) {

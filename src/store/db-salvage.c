@@ -134,27 +134,29 @@ static int copy_record(struct salvage *salvage, sqlite3_stmt *row)
 
 /*
  * Reads the rows of a gap until its end (1) or until it cannot read on (0), and narrows the gap to
- * what was not read. In a damaged table rows may come in any order, or again and again: that is an
- * end as well.
+ * what was not read. A page that was written to a wrong place holds rows out of order, and those
+ * behind it are none the worse; but a tree that was tied to itself must not be read for ever.
  */
 static int scan_gap(struct salvage *salvage, sqlite3_stmt *row, bool is_down, copy_row *copy,
                     struct gap *gap)
 {
-    sqlite3_bind_int64(row, 1, gap->first);
-    sqlite3_bind_int64(row, 2, gap->last);
+    const struct gap bounds = *gap;
+    sqlite3_bind_int64(row, 1, bounds.first);
+    sqlite3_bind_int64(row, 2, bounds.last);
     int r = 0;
-    int code;
-    while ((code = sqlite3_step(row)) == SQLITE_ROW) {
-        int64_t id = sqlite3_column_int64(row, 0);
-        if (id < gap->first || id > gap->last)
+    int code = SQLITE_ROW;
+    for (uint64_t n = 0; r == 0 && n < salvage->max_rows; n++) {
+        code = sqlite3_step(row);
+        if (code != SQLITE_ROW)
             break;
+        int64_t id = sqlite3_column_int64(row, 0);
+        if (id < bounds.first || id > bounds.last)
+            continue;
         if (is_down)
             gap->last = id - 1;
         else
             gap->first = id + 1;
         r = copy(salvage, row);
-        if (r < 0)
-            break;
     }
     sqlite3_reset(row);
     return r < 0 ? r : code == SQLITE_DONE;
@@ -261,8 +263,10 @@ static int copy_all(struct salvage *salvage)
     if (r == 0)
         r = scan(salvage, scan_list, &db_schema_scan_records, copy_record);
     for (size_t i = 0; r == 0 && i < salvage->to->n_streams; i++) {
-        balance(salvage, salvage->to->streams[i]);
-        r = db_mirror_write(salvage->to, salvage->to->streams[i], salvage->why);
+        struct db_stream *stream = salvage->to->streams[i];
+        balance(salvage, stream);
+        stream->state = (struct store_state){ 0 }; // as its new row says
+        r = db_mirror_write(salvage->to, stream, salvage->why);
     }
     return r < 0 ? r : commit(salvage);
 }

@@ -135,7 +135,7 @@ static int make_private_file(const char *path, struct why *why)
     return 0;
 }
 
-static int connect_to(struct db *db, const char *vfs, struct why *why)
+static int connect_to(struct db *db, const char *vfs, bool is_damaged, struct why *why)
 {
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE |
                       SQLITE_OPEN_NOFOLLOW;
@@ -152,7 +152,9 @@ static int connect_to(struct db *db, const char *vfs, struct why *why)
     }
     // Until it is known to be ours and sound, closing it must not write to it.
     sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    // This makes SQLite read a file that is shorter than it says, or whose tables are odd.
+    sqlite3_db_config(db->handle, SQLITE_DBCONFIG_WRITABLE_SCHEMA, is_damaged, NULL);
+    sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DEFENSIVE, !is_damaged, NULL);
     // EXCLUSIVE comes before all that reads the file: so WAL needs no shared memory, which could
     // not be made on a full disk.
     return db_execute(db,
@@ -268,7 +270,7 @@ int db_open(const struct db_options *options, struct db **ret_db, struct why *wh
     db->max_pages = options->max_size / DB_PAGE_SIZE;
     int r = make_private_file(options->path, why);
     if (r == 0)
-        r = connect_to(db, options->vfs, why);
+        r = connect_to(db, options->vfs, false, why);
     if (r == 0)
         r = open_tables(db, why);
     if (r < 0)
@@ -281,7 +283,7 @@ int db_open(const struct db_options *options, struct db **ret_db, struct why *wh
 int db_open_damaged(const char *path, const char *vfs, sqlite3 **ret_handle, struct why *why)
 {
     struct db db = { .path = (char *)path };
-    int r = connect_to(&db, vfs, why);
+    int r = connect_to(&db, vfs, true, why);
     if (r == 0)
         r = db_execute(&db, "PRAGMA query_only = ON", why);
     if (r < 0) {
