@@ -78,7 +78,7 @@ static inline struct store *open_store_of(uint64_t max_size, const char *vfs)
 
 static inline struct store *open_store(void)
 {
-    return open_store_of(64 * 1024 * 1024, NULL);
+    return open_store_of(64 << 20, NULL);
 }
 
 static inline int run(struct store *store, struct store_job *job)
@@ -137,6 +137,20 @@ static inline int put_messages(struct store *store, const char *name, uint64_t f
     if (r >= 0 && ret_state)
         *ret_state = stream.state;
     return r;
+}
+
+/* Runs a job and moves its query on behind the messages it gives. Returns how many those were. */
+static inline size_t take_messages(struct store *store, struct store_job *job)
+{
+    run_ok(store, job);
+    assert_int_equal(ledger_waiting(&job->streams[0].state.ledger),
+                     job->streams[0].state.n_samples);
+    for (size_t i = 0; i < job->query.n_messages; i++) {
+        assert_true(job->query.messages[i].seq > job->query.after_seq);
+        job->query.after_seq = job->query.messages[i].seq;
+    }
+    store_messages_free(job->query.messages, job->query.n_messages);
+    return job->query.n_messages;
 }
 
 static inline struct store_state state_of(struct store *store, const char *name)

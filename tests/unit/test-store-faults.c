@@ -13,7 +13,7 @@ enum {
     REOPEN_BEFORE = 7, // the store is closed, which empties its log, and opened again
     MAX_SIZE = 32 * 1024 * 1024,
     LARGEST = 60000,
-    N_SAMPLES = 60, // of the thousands of calls with large messages
+    N_SAMPLES = 40, // of the thousands of calls with large messages
 };
 
 /* Of one message in each job: small, or so large that the log is moved into the file after each. */
@@ -254,7 +254,7 @@ static void power_cut_at_each_call(void **state)
     payload_size = 6000;
     unsigned n_calls = count_calls();
     for (unsigned n = 1; n <= n_calls; n++)
-        for (int loss = 0; loss < FAULTVFS_LOSSES; loss++)
+        for (unsigned loss = n % 2; loss < FAULTVFS_LOSSES; loss += 2)
             cut_at(n, (enum faultvfs_loss)loss);
 }
 

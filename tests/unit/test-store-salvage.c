@@ -13,6 +13,7 @@ enum {
     N_MESSAGES = 3000, // of each stream
     N_STREAMS = 3,
     N_ROUNDS = 60,
+    N_ALL = N_STREAMS * N_MESSAGES,
 };
 
 static const char *const names[N_STREAMS] = { "alarms", "replies", "telemetry" };
@@ -93,14 +94,7 @@ static void drain(struct store *store, const char *name, struct rest *rest)
     do {
         job.query.max_messages = 1000;
         job.query.max_bytes = SIZE_MAX;
-        run_ok(store, &job);
-        assert_balanced(&stream.state);
-        for (size_t i = 0; i < job.query.n_messages; i++) {
-            assert_true(job.query.messages[i].seq > job.query.after_seq);
-            job.query.after_seq = job.query.messages[i].seq;
-        }
-        rest->n_messages += job.query.n_messages;
-        store_messages_free(job.query.messages, job.query.n_messages);
+        rest->n_messages += take_messages(store, &job);
         range.last_seq = job.query.after_seq;
         job.n_ranges = 1;
         if (job.query.at_end)
@@ -190,7 +184,7 @@ static void sound_file_is_left_alone(void **state)
 {
     (void)state;
     struct rest rest = open_damaged(sound, sound_size);
-    assert_int_equal(rest.n_messages, N_STREAMS * N_MESSAGES);
+    assert_int_equal(rest.n_messages, N_ALL);
     assert_int_equal(rest.n_lost, 0);
     assert_int_equal(rest.n_records, 100);
     assert_false(rest.is_kept);
@@ -207,7 +201,7 @@ static void bad_pages_cost_what_is_on_them(void **state)
         free(bytes);
         assert_true(rest.is_kept);
         assert_in_range(rest.n_lost, n_pages * 10, n_pages * 60);
-        assert_int_equal(rest.n_messages + rest.n_lost, N_STREAMS * N_MESSAGES);
+        assert_int_equal(rest.n_messages + rest.n_lost, N_ALL);
         assert_int_equal(rest.n_dropped, rest.n_lost);
         assert_int_equal(rest.min_reserved_seq, N_MESSAGES + 1);
         assert_int_equal(rest.n_records, 100);
@@ -223,7 +217,7 @@ static void bad_inner_page_costs_what_is_below(void **state)
     free(bytes);
     assert_true(rest.is_kept);
     assert_true(rest.n_messages > N_MESSAGES / 2);
-    assert_int_equal(rest.n_messages + rest.n_lost, N_STREAMS * N_MESSAGES);
+    assert_int_equal(rest.n_messages + rest.n_lost, N_ALL);
     assert_int_equal(rest.n_dropped, rest.n_lost);
 }
 
@@ -233,7 +227,7 @@ static void lost_ledger_leaves_the_messages(void **state)
     uint8_t *bytes = copy_of_sound();
     destroy(bytes, page_of("stream", "leaf", 0));
     struct rest rest = open_damaged(bytes, sound_size);
-    assert_int_equal(rest.n_messages, N_STREAMS * N_MESSAGES);
+    assert_int_equal(rest.n_messages, N_ALL);
     // No number is used twice, although nobody knows which were.
     write_file("queue.db", bytes, sound_size);
     free(bytes);
@@ -249,7 +243,7 @@ static void bad_record_costs_records_only(void **state)
     destroy(bytes, page_of("record", "leaf", 1));
     struct rest rest = open_damaged(bytes, sound_size);
     free(bytes);
-    assert_int_equal(rest.n_messages, N_STREAMS * N_MESSAGES);
+    assert_int_equal(rest.n_messages, N_ALL);
     assert_int_equal(rest.n_lost, 0);
     assert_int_equal(rest.min_reserved_seq, N_MESSAGES + 1);
     assert_in_range(rest.n_records, 30, 99);
@@ -331,7 +325,7 @@ static void salvage_that_was_cut_off_is_finished(void **state)
     for (int i = 0; i < N_STREAMS; i++)
         drain(store, names[i], &rest);
     store_free(store);
-    assert_int_equal(rest.n_messages + rest.n_lost, N_STREAMS * N_MESSAGES);
+    assert_int_equal(rest.n_messages + rest.n_lost, N_ALL);
     assert_in_range(rest.n_lost, 10, 60);
 }
 
@@ -379,7 +373,7 @@ static void random_damage_is_survived(void **state)
         for (long n = lrand48() % 8; n >= 0; n--)
             damage_bytes(bytes, &size);
         struct rest rest = open_damaged(bytes, size);
-        assert_true(rest.n_messages <= N_STREAMS * N_MESSAGES);
+        assert_true(rest.n_messages <= N_ALL);
         n_saved += rest.n_messages;
         free(bytes);
     }
