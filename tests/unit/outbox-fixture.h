@@ -23,7 +23,7 @@
 #include "store/store-memory.h"
 #include "util/clock.h"
 
-enum { MAX_SENT = 65536, MAX_STREAMS = 8 };
+enum { MAX_SENT = 16384, MAX_STREAMS = 8 };
 
 struct sent {
     char topic[32], payload[128];
@@ -49,7 +49,7 @@ struct world {
     int last_mid;
     int publish_result;
     bool acks_at_once;
-    size_t n_sent;
+    size_t n_sent, n_settled; // all before are acknowledged, or will never be
     struct sent *sent;
     unsigned n_acknowledged;
 };
@@ -211,8 +211,8 @@ static inline void world_send_numbers(struct world *world, const char *stream, u
 /* Acknowledges the oldest that is in flight; false: nothing is. */
 static inline bool world_ack(struct world *world, int reason_code)
 {
-    for (size_t i = 0; i < world->n_sent; i++) {
-        struct sent *sent = &world->sent[i];
+    while (world->n_settled < world->n_sent) {
+        struct sent *sent = &world->sent[world->n_settled++];
         if (sent->acked || sent->mid == 0)
             continue;
         sent->acked = true;
@@ -239,8 +239,7 @@ static inline void world_connect(struct world *world, unsigned window)
 static inline void world_disconnect(struct world *world)
 {
     outbox_disconnected(world->outbox);
-    for (size_t i = 0; i < world->n_sent; i++)
-        world->sent[i].mid = 0;
+    world->n_settled = world->n_sent;
     world_settle(world);
 }
 
@@ -319,8 +318,7 @@ static inline void world_init(struct world *world)
 static inline void world_new_outbox(struct world *world)
 {
     world->armed_mono_usec = USEC_INFINITY;
-    for (size_t i = 0; i < world->n_sent; i++)
-        world->sent[i].mid = 0;
+    world->n_settled = world->n_sent;
     assert_int_equal(outbox_new(&world_ports, world, world->boot, &world->outbox), 0);
     world_configure(world);
 }

@@ -891,7 +891,7 @@ static void check_balance(void)
 static void whatever_happens_the_ledger_balances_and_all_arrives(void **state)
 {
     (void)state;
-    for (uint32_t round = 0; round < 150; round++) {
+    for (uint32_t round = 0; round < 60; round++) {
         unsigned n_published = n_crashes = 0;
         static bool arrived[3000];
         uint32_t first_seed = seed = round * 7919 + 1;
