@@ -52,8 +52,8 @@ struct entry {
     bool this_boot;
     bool was_sent;   // it may have arrived already
     bool was_loaded; // and not fresh, before it was in flight
-    char *subject;  // behind payload; NULL: none
-    char payload[]; // NUL-terminated
+    char *subject;   // behind payload; NULL: none
+    char payload[];  // NUL-terminated
 };
 
 struct entry_list {
@@ -138,7 +138,7 @@ struct outbox {
     uint64_t generation, n_lost_on_disk; // as the store last said
     uint64_t flush_mono_usec; // when what is done is removed at the latest; 0: nothing is
     uint64_t synced_mono_usec, unsynced_mono_usec; // the last sync, the first write since
-    bool needs_sync; // something was written since
+    bool needs_sync;                               // something was written since
     bool has_unsynced_records;
     uint64_t retry_mono_usec;     // no job before
     uint64_t put_retry_mono_usec; // none that writes messages

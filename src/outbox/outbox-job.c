@@ -383,6 +383,7 @@ static int build(struct outbox *outbox, const struct demand *demand, uint64_t no
     if (step_usec > clock_step_usec)
         outbox->begin_wall_usec = begin_wall_usec;
     job->store.begin_wall_usec = outbox->begin_wall_usec;
+    job->store.max_size = outbox->options.max_size;
     job->queried = demand->query;
     if (job->queried)
         job->store.query = (struct store_query){

@@ -106,8 +106,8 @@ int outbox_publish(struct outbox *outbox, const struct outbox_message *message);
 void outbox_count_samples(struct outbox *outbox, const char *stream, const struct ledger *delta);
 
 /*
- * Writes a record, or removes it with value NULL, in the same transaction as what is published in
- * the same turn of the main loop. space, key and value as struct store_record. 0 or -ENOMEM.
+ * Writes a record, or removes it with value NULL, in the same transaction as what is published next
+ * in the same turn of the main loop. space, key and value as struct store_record. 0 or -ENOMEM.
  */
 int outbox_put_record(struct outbox *outbox, const char *space, const char *key, const char *value);
 

@@ -202,9 +202,8 @@ static int use_log(const struct db *db, int64_t version, struct why *why)
         r = db_execute(db, "PRAGMA journal_mode = WAL", why);
     if (r < 0)
         return r;
-    char sql[96];
-    snprintf(sql, sizeof(sql), "PRAGMA journal_size_limit = %d; PRAGMA max_page_count = %llu;",
-             MAX_LOG_SIZE, (unsigned long long)db->max_pages);
+    char sql[64];
+    snprintf(sql, sizeof(sql), "PRAGMA journal_size_limit = %d", MAX_LOG_SIZE);
     return db_execute(db, sql, why);
 }
 
@@ -267,7 +266,7 @@ int db_open(const struct db_options *options, struct db **ret_db, struct why *wh
         return why_set(why, ENOMEM, "out of memory");
     memcpy(db->boots[0].uuid, options->boot, STORE_BOOT_SIZE);
     db->n_boots = 1;
-    db->max_pages = options->max_size / DB_PAGE_SIZE;
+    db_set_max_size(db, options->max_size);
     int r = make_private_file(options->path, why);
     if (r == 0)
         r = connect_to(db, options->vfs, false, why);
@@ -306,22 +305,26 @@ void db_close(struct db *db)
     free(db);
 }
 
-static int set_headroom(struct db *db, bool has_headroom, struct why *why)
+void db_set_max_size(struct db *db, uint64_t max_size)
 {
-    if (db->has_headroom == has_headroom)
+    db->max_pages = max_size / DB_PAGE_SIZE;
+}
+
+static int set_limit(struct db *db, uint64_t n_pages, struct why *why)
+{
+    if (db->limit_pages == n_pages)
         return 0;
     char sql[64];
-    snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %llu",
-             (unsigned long long)db->max_pages + (has_headroom ? HEADROOM_PAGES : 0));
+    snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %llu", (unsigned long long)n_pages);
     int r = db_execute(db, sql, why);
     if (r == 0)
-        db->has_headroom = has_headroom;
+        db->limit_pages = n_pages;
     return r;
 }
 
 int db_begin(struct db *db, bool has_headroom, struct why *why)
 {
-    int r = set_headroom(db, has_headroom, why);
+    int r = set_limit(db, db->max_pages + (has_headroom ? HEADROOM_PAGES : 0), why);
     return r < 0 ? r : db_run(db, DB_BEGIN, why);
 }
 

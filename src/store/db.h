@@ -42,8 +42,8 @@ struct db {
     sqlite3_stmt *statements[DB_N_STATEMENTS];
     char *path;
     uint64_t max_pages;
-    bool has_headroom; // PRAGMA max_page_count is a little above max_pages
-    bool is_unsynced;  // there are commits that a power cut may take
+    uint64_t limit_pages; // PRAGMA max_page_count as it is now; 0: not set yet
+    bool is_unsynced;     // there are commits that a power cut may take
     bool has_sync_failed;
     unsigned wal_pages; // in the log, since it was last moved into the file
 
@@ -66,6 +66,9 @@ int db_open(const struct db_options *options, struct db **ret_db, struct why *wh
 int db_open_damaged(const char *path, const char *vfs, sqlite3 **ret_handle, struct why *why);
 
 void db_close(struct db *db);
+
+/* From the next transaction on. */
+void db_set_max_size(struct db *db, uint64_t max_size);
 DEFINE_CLEANUP(struct db *, db_close)
 
 /* Of an SQLite result code, with why; errno as the call left it. Returns -errno. */

@@ -124,6 +124,8 @@ static int try_job(struct store_sqlite *store, struct store_job *job, struct why
 {
     int r = open_db(store, why);
     if (r == 0)
+        db_set_max_size(store->db, store->options.max_size);
+    if (r == 0)
         r = check_room(store, job, why);
     if (r == 0)
         r = db_checkpoint(store->db, MAX_LOG_PAGES, why);
@@ -154,6 +156,8 @@ static int sqlite_run(struct store *base, struct store_job *job, struct why *why
     // after a failure would leave open whether the failed transaction is found in the log.
     if (store->db && store->has_failed && db_has_moved(store->db))
         close_db(store);
+    if (job->max_size > 0)
+        store->options.max_size = job->max_size;
     int r = run_job(store, job, why);
     store->has_failed = r < 0;
     if (r < 0)

@@ -112,6 +112,7 @@ struct store_query {
 struct store_job {
     bool sync;                // this and all before: on disk, through a power cut, on return
     uint64_t begin_wall_usec; // when this boot began; 0: not known
+    uint64_t max_size;        // as store_sqlite_options has it, from now on; 0: no change
     struct store_stream *streams;
     size_t n_streams;
     const struct store_message *const *puts; // one that is there already is left as it is
