@@ -131,7 +131,7 @@ static void nothing_to_do_writes_nothing(void **state)
     struct store *store = open_store_of(1 << 20, FAULTVFS);
     assert_int_equal(put_messages(store, "s", 1, 5, true, NULL), 0);
     faultvfs_reset();
-    struct store_stream stream = { .name = "s", .reserve_seq = 2 };
+    struct store_stream stream = { .name = "s", .reserve_seq = 6 }; // as it is
     struct store_record record = { "space", "none", NULL };
     struct store_range range = { .first_seq = 10, .last_seq = 20 };
     struct store_job job = { .sync = true,
