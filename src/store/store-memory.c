@@ -37,10 +37,15 @@ struct store_memory {
     bool is_full;
 };
 
-/* Makes room for one more at index i of an array of n. NULL if there is no memory. */
+/*
+ * Makes room for one more at index i of an array of n, which has been made by this alone and so is
+ * full at each power of two. NULL if there is no memory.
+ */
 static void *open_gap(void *array, size_t n, size_t size, size_t i)
 {
-    char *larger = reallocarray(array, n + 1, size);
+    char *larger = array;
+    if ((n & (n - 1)) == 0)
+        larger = reallocarray(array, n > 0 ? n * 2 : 1, size);
     if (larger)
         memmove(larger + (i + 1) * size, larger + i * size, (n - i) * size);
     return larger;
