@@ -371,9 +371,9 @@ static int make_sources(struct telemetry *telemetry, struct config *config,
 
 int telemetry_configure(struct telemetry *telemetry, struct config *config)
 {
-    struct stream *streams;
-    struct source *sources;
-    size_t n_streams, n_sources;
+    struct stream *streams = NULL;
+    struct source *sources = NULL;
+    size_t n_streams = 0, n_sources = 0;
     _cleanup_(topic_freep) struct topic_template *backlog = NULL;
     int r = 0;
     if (config->topics->backlog)

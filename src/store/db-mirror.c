@@ -34,25 +34,26 @@ struct db_stream *db_mirror_by_id(const struct db *db, int64_t id)
     return NULL;
 }
 
-static int insert(struct db *db, const char *name, struct db_stream **ret_stream, struct why *why)
+/* NULL, with why, without memory. */
+static struct db_stream *insert(struct db *db, const char *name, struct why *why)
 {
     struct db_stream **larger = db->streams;
     if ((db->n_streams & (db->n_streams - 1)) == 0) // full at each power of two
         larger = reallocarray(db->streams, db->n_streams ? db->n_streams * 2 : 1,
                               sizeof(struct db_stream *));
-    if (!larger)
-        return why_set(why, ENOMEM, "out of memory");
-    db->streams = larger;
-    struct db_stream *stream = calloc(1, sizeof(*stream));
-    if (!stream)
-        return why_set(why, ENOMEM, "out of memory");
+    struct db_stream *stream = larger ? calloc(1, sizeof(*stream)) : NULL;
+    if (larger)
+        db->streams = larger;
+    if (!stream) {
+        why_set(why, ENOMEM, "out of memory");
+        return NULL;
+    }
     memcpy(stream->name, name, strlen(name) + 1);
     size_t i = position(db, name);
     memmove(larger + i + 1, larger + i, (db->n_streams - i) * sizeof(struct db_stream *));
     larger[i] = stream;
     db->n_streams++;
-    *ret_stream = stream;
-    return 0;
+    return stream;
 }
 
 static void remove_at(struct db *db, size_t i)
@@ -114,15 +115,16 @@ static int load_streams(struct db *db, struct why *why)
         int64_t id;
         const char *name;
         struct store_state state;
-        struct db_stream *stream;
         r = db_mirror_read_stream(db->statements[DB_STREAMS], &id, &name, &state);
         if (r < 0 || db_mirror_find(db, name)) {
             r = why_set(why, EUCLEAN, "%s: a stream's row makes no sense", db->path);
             break;
         }
-        r = insert(db, name, &stream, why);
-        if (r < 0)
+        struct db_stream *stream = insert(db, name, why);
+        if (!stream) {
+            r = -ENOMEM;
             break;
+        }
         stream->id = id;
         stream->state = state;
         stream->work = state;
@@ -202,10 +204,9 @@ int db_mirror_add(struct db *db, const char *name, int64_t id, struct db_stream 
     int r = db_run(db, DB_STREAM_INSERT, why);
     if (r < 0)
         return r;
-    struct db_stream *stream;
-    r = insert(db, name, &stream, why);
-    if (r < 0)
-        return r;
+    struct db_stream *stream = insert(db, name, why);
+    if (!stream)
+        return -ENOMEM;
     stream->id = sqlite3_last_insert_rowid(db->handle);
     stream->is_new = true;
     *ret_stream = stream;
