@@ -138,6 +138,97 @@ int parse_duration(const char *text, uint64_t *ret_usec)
     return 0;
 }
 
+/* Takes n digits and then that character off *text; with after '\0' nothing behind them. */
+static bool take_digits(const char **text, size_t n, char after, int *ret_value)
+{
+    int value = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char digit = (unsigned char)(*text)[i];
+        if (!isdigit(digit))
+            return false;
+        value = value * 10 + (digit - '0');
+    }
+    if (after && toupper((unsigned char)(*text)[n]) != after)
+        return false;
+    *text += n + (after ? 1 : 0);
+    *ret_value = value;
+    return true;
+}
+
+static bool is_date(int year, int month, int day)
+{
+    static const int lengths[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    return month >= 1 && month <= 12 && day >= 1 &&
+           day <= lengths[month - 1] + (month == 2 && leap ? 1 : 0);
+}
+
+/* Days since 1970-01-01; negative before. Years begin with March, so that leap days come last. */
+static int64_t days_since_epoch(int year, int month, int day)
+{
+    int march_year = month > 2 ? year : year - 1;
+    int days_before_month = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5;
+    return march_year * 365 + march_year / 4 - march_year / 100 + march_year / 400 +
+           days_before_month + day - 719469;
+}
+
+/* ".789" off *text; 0 microseconds without. */
+static bool take_fraction(const char **text, int64_t *ret_usec)
+{
+    int64_t usec = 0, unit_usec = (int64_t)USEC_PER_SEC / 10;
+    if (**text == '.') {
+        ++*text;
+        if (!isdigit((unsigned char)**text))
+            return false;
+        for (; isdigit((unsigned char)**text); ++*text, unit_usec /= 10)
+            usec += unit_usec * (**text - '0');
+    }
+    *ret_usec = usec;
+    return true;
+}
+
+/* "Z" or "+01:00" off *text. */
+static bool take_offset(const char **text, int64_t *ret_seconds)
+{
+    int hours, minutes;
+    int sign = **text == '-' ? -1 : 1;
+    *ret_seconds = 0;
+    if (toupper((unsigned char)**text) == 'Z') {
+        ++*text;
+        return true;
+    }
+    if (**text != '+' && **text != '-')
+        return false;
+    ++*text;
+    if (!take_digits(text, 2, ':', &hours) || !take_digits(text, 2, '\0', &minutes) || hours > 23 ||
+        minutes > 59)
+        return false;
+    *ret_seconds = sign * (hours * 3600 + minutes * 60);
+    return true;
+}
+
+int parse_rfc3339(const char *text, uint64_t *ret_wall_usec)
+{
+    static const int64_t day_seconds = 86400;
+    int year, month, day, hour, minute, second;
+    int64_t usec, offset_seconds;
+    if (!take_digits(&text, 4, '-', &year) || !take_digits(&text, 2, '-', &month) ||
+        !take_digits(&text, 2, 'T', &day) || !take_digits(&text, 2, ':', &hour) ||
+        !take_digits(&text, 2, ':', &minute) || !take_digits(&text, 2, '\0', &second) ||
+        !take_fraction(&text, &usec) || !take_offset(&text, &offset_seconds) || *text != '\0')
+        return -EINVAL;
+    if (!is_date(year, month, day) || hour > 23 || minute > 59 || second > 60)
+        return -EINVAL;
+    int64_t seconds = days_since_epoch(year, month, day) * day_seconds + hour * 3600 + minute * 60 +
+                      second - offset_seconds;
+    if (second == 60 && seconds % day_seconds != 0) // only at the end of a day in UTC
+        return -EINVAL;
+    if (seconds < 0)
+        return -ERANGE;
+    *ret_wall_usec = (uint64_t)seconds * USEC_PER_SEC + (uint64_t)usec;
+    return 0;
+}
+
 int parse_size(const char *text, uint64_t *ret_bytes)
 {
     static const char suffixes[] = "KMGT";

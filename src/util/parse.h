@@ -29,6 +29,13 @@ int parse_number(const char *text, double *ret_value);
  */
 int parse_duration(const char *text, uint64_t *ret_usec);
 
+/*
+ * A time as RFC 3339, section 5.6, writes it: "2026-11-24T12:34:56.789Z", "...T13:34:56+01:00", any
+ * number of digits behind the point (what is below a microsecond is cut), a leap second where there
+ * can be one (it counts as the second after it). -ERANGE for a time before 1970.
+ */
+int parse_rfc3339(const char *text, uint64_t *ret_wall_usec);
+
 /* Bytes, with an optional K, M, G or T to the base 1024: "64K", "32M". */
 int parse_size(const char *text, uint64_t *ret_bytes);
 

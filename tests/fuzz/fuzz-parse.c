@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "util/clock.h"
 #include "util/parse.h"
 #include "util/strings.h"
 
@@ -27,6 +28,22 @@ static void check_argv(const char *text)
     for (size_t i = 0; argv[i]; i++)
         n_bytes += strlen(argv[i]);
     assert(strings_count(argv) >= 1 && n_bytes <= strlen(text));
+}
+
+/* A time that is taken comes back as it was written, to the millisecond. */
+static void check_time(const char *text)
+{
+    // A leap second or an offset may lead there, and it is not written.
+    static const uint64_t year_10000_usec = 253402300800 * USEC_PER_SEC;
+    char written[CLOCK_RFC3339_SIZE];
+    uint64_t usec = 7, again = 7;
+    if (failed(parse_rfc3339(text, &usec))) {
+        assert(usec == 7);
+        return;
+    }
+    clock_format_rfc3339(usec, written);
+    assert(parse_rfc3339(written, &again) == 0);
+    assert(usec >= year_10000_usec || again == usec - usec % USEC_PER_MSEC);
 }
 
 static void check_strings(const char *text, size_t size)
@@ -60,6 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (parse_int(text, &integer) == 0) // every integer is a number too
         assert(parse_number(text, &same) == 0 && same == (double)integer);
     check_argv(text);
+    check_time(text);
     check_strings(text, size);
     return 0;
 }

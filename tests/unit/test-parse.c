@@ -143,6 +143,76 @@ static void durations_are_written_as_systemd_does(void **state)
     }
 }
 
+static void times_are_those_of_rfc_3339(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int result;
+        uint64_t usec;
+    } cases[] = {
+        { "1970-01-01T00:00:00Z", 0, 0 },
+        { "2026-11-24T12:34:56Z", 0, 1795523696 * USEC_PER_SEC },
+        { "2026-11-24T12:34:56.789Z", 0, 1795523696789 * USEC_PER_MSEC },
+        { "2026-11-24t12:34:56.7891239z", 0, 1795523696789123 },
+        { "2026-11-24T13:34:56+01:00", 0, 1795523696 * USEC_PER_SEC },
+        { "2026-11-23T21:04:56-15:30", 0, 1795523696 * USEC_PER_SEC },
+        { "2026-11-24T12:34:56-00:00", 0, 1795523696 * USEC_PER_SEC },
+        { "2024-02-29T00:00:00Z", 0, 1709164800 * USEC_PER_SEC },
+        { "2000-02-29T23:59:59Z", 0, 951868799 * USEC_PER_SEC },
+        { "9999-12-31T23:59:59Z", 0, 253402300799 * USEC_PER_SEC },
+        { "1990-12-31T23:59:60Z", 0, 662688000 * USEC_PER_SEC },
+        { "1990-12-31T15:59:60-08:00", 0, 662688000 * USEC_PER_SEC },
+        { "1970-01-01T00:30:00+01:00", -ERANGE, 0 },
+        { "1969-12-31T23:59:59Z", -ERANGE, 0 },
+        { "0000-01-01T00:00:00Z", -ERANGE, 0 },
+        { "", -EINVAL, 0 },
+        { "now", -EINVAL, 0 },
+        { "2026-11-24", -EINVAL, 0 },
+        { "2026-11-24T12:34:56", -EINVAL, 0 },
+        { "2026-11-24 12:34:56Z", -EINVAL, 0 },
+        { "2026-11-24T12:34Z", -EINVAL, 0 },
+        { "2026-11-24T12:34:56.Z", -EINVAL, 0 },
+        { "2026-11-24T12:34:56+0100", -EINVAL, 0 },
+        { "2026-11-24T12:34:56+24:00", -EINVAL, 0 },
+        { "2026-11-24T12:34:56+01:60", -EINVAL, 0 },
+        { "2026-11-24T12:34:56Z ", -EINVAL, 0 },
+        { " 2026-11-24T12:34:56Z", -EINVAL, 0 },
+        { "2026-13-01T00:00:00Z", -EINVAL, 0 },
+        { "2026-00-01T00:00:00Z", -EINVAL, 0 },
+        { "2026-11-31T00:00:00Z", -EINVAL, 0 },
+        { "2026-11-00T00:00:00Z", -EINVAL, 0 },
+        { "2025-02-29T00:00:00Z", -EINVAL, 0 },
+        { "2100-02-29T00:00:00Z", -EINVAL, 0 },
+        { "2026-11-24T24:00:00Z", -EINVAL, 0 },
+        { "2026-11-24T12:60:00Z", -EINVAL, 0 },
+        { "2026-11-24T12:34:60Z", -EINVAL, 0 },
+        { "2026-11-24T12:34:61Z", -EINVAL, 0 },
+        { "+026-11-24T12:34:56Z", -EINVAL, 0 },
+        { "12026-11-24T12:34:56Z", -EINVAL, 0 },
+    };
+    for (size_t i = 0; i < ELEMENTS(cases); i++) {
+        uint64_t usec = 42;
+        int r = parse_rfc3339(cases[i].text, &usec);
+        if (r != cases[i].result)
+            fail_msg("'%s' gives %d", cases[i].text, r);
+        assert_int_equal(usec, r == 0 ? cases[i].usec : 42);
+    }
+}
+
+static void a_time_that_was_written_is_read_as_it_was(void **state)
+{
+    (void)state;
+    char text[CLOCK_RFC3339_SIZE];
+    // Some 73 days apart, from 1970 to 9999.
+    for (uint64_t msec = 0; msec < 253402300799000; msec += 6311433123) {
+        uint64_t usec;
+        clock_format_rfc3339(msec * USEC_PER_MSEC, text);
+        assert_int_equal(parse_rfc3339(text, &usec), 0);
+        assert_int_equal(usec, msec * USEC_PER_MSEC);
+    }
+}
+
 static void sizes_are_to_the_base_1024(void **state)
 {
     (void)state;
@@ -221,6 +291,8 @@ int main(void)
         cmocka_unit_test(integers_are_whole_and_in_range),
         cmocka_unit_test(numbers_are_decimal_and_finite),
         cmocka_unit_test(durations_are_written_as_systemd_does),
+        cmocka_unit_test(times_are_those_of_rfc_3339),
+        cmocka_unit_test(a_time_that_was_written_is_read_as_it_was),
         cmocka_unit_test(sizes_are_to_the_base_1024),
         cmocka_unit_test(arguments_are_split_and_unquoted),
         cmocka_unit_test(an_open_quote_or_an_empty_line_is_no_command),
