@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "device/device.h"
+#include "io/fdstore.h"
 #include "io/worker.h"
 #include "outbox/spool.h"
 #include "server/server.h"
@@ -228,6 +229,7 @@ static int configure(struct daemon *daemon, struct config *config)
     }
     config_unref(daemon->config);
     daemon->config = config_ref(config);
+    fdstore_prune(); // of what no actuator has any more
     return 0;
 }
 
@@ -400,6 +402,7 @@ int daemon_run(const struct config_sources *sources, struct config *config)
         .sources = sources,
         .start_mono_usec = clock_mono_usec(),
     };
+    fdstore_init();
     int r = sd_event_default(&daemon.event);
     if (r >= 0)
         r = add_signals(&daemon);

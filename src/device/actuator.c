@@ -20,8 +20,9 @@ struct actuator {
     uint64_t retry_usec; // the next distance
 
     bool started;
-    struct value wish; // VALUE_NONE: none yet
-    bool wish_waits;   // newer than what the driver is doing or has done
+    struct value wish;     // VALUE_NONE: none yet
+    bool wish_waits;       // newer than what the driver is doing or has done
+    struct value restored; // becomes the wish with the first opening; VALUE_NONE
     struct value now;
     bool failed;
     uint64_t failed_mono_usec;
@@ -32,6 +33,9 @@ static void begin(struct actuator *actuator)
     sd_event_source_set_enabled(actuator->retry_timer, SD_EVENT_OFF);
     actuator->wish_waits = false;
     actuator->job->value = actuator->wish;
+    actuator->job->start = (struct actuator_start){
+        .last = actuator->wish.type != VALUE_NONE ? actuator->wish : actuator->restored,
+    };
     job_start(actuator->job);
 }
 
@@ -53,6 +57,18 @@ static void fail(struct actuator *actuator)
         actuator->retry_usec * 2 < retry_max_usec ? actuator->retry_usec * 2 : retry_max_usec;
 }
 
+/* What was restored is the wish from now on, unless there is one or the actuator was held. */
+static void take_restored(struct actuator *actuator)
+{
+    const struct actuator_start *start = &actuator->job->start;
+    if (actuator->wish.type == VALUE_NONE) {
+        actuator->wish = start->held ? start->now : actuator->restored;
+        actuator->wish_waits =
+            !value_equal(&actuator->wish, &start->now) && actuator->wish.type != VALUE_NONE;
+    }
+    actuator->restored = (struct value){ .type = VALUE_NONE };
+}
+
 static void succeed(struct actuator *actuator)
 {
     const struct job *job = actuator->job;
@@ -60,7 +76,9 @@ static void succeed(struct actuator *actuator)
     if (job->value.type != VALUE_NONE)
         actuator->now = job->value;
     else if (job->was_opened)
-        actuator->now = job->opened;
+        actuator->now = job->start.now;
+    if (job->was_opened)
+        take_restored(actuator);
     if (!actuator->failed)
         return;
     actuator->failed = false;
@@ -101,9 +119,8 @@ static const struct actuator_driver *driver_of(const struct job *job)
 
 static int job_open(struct job *job, void **ret_state)
 {
-    job->opened = (struct value){ .type = VALUE_NONE };
     return driver_of(job)->open(job->section->driver_data,
-                                config_actuator(job->section)->limits.type, ret_state, &job->opened,
+                                config_actuator(job->section)->limits.type, ret_state, &job->start,
                                 &job->why);
 }
 
@@ -166,12 +183,23 @@ void actuator_start(struct actuator *actuator)
     begin(actuator); // without a wish this only opens the driver
 }
 
-void actuator_inherit(struct actuator *actuator, const struct actuator *previous)
+static bool fits(const struct actuator *actuator, const struct value *value)
 {
     const struct command_limits *limits = &config_actuator(actuator_section(actuator))->limits;
-    const struct command_item item = { .value = previous->wish };
-    if (command_check_item(&item, limits, NULL) == 0)
+    const struct command_item item = { .value = *value };
+    return command_check_item(&item, limits, NULL) == 0;
+}
+
+void actuator_inherit(struct actuator *actuator, const struct actuator *previous)
+{
+    if (fits(actuator, &previous->wish))
         actuator->wish = previous->wish;
+}
+
+void actuator_restore(struct actuator *actuator, const struct value *value)
+{
+    if (fits(actuator, value))
+        actuator->restored = *value;
 }
 
 void actuator_set(struct actuator *actuator, const struct value *value)

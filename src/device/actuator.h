@@ -30,8 +30,15 @@ DEFINE_CLEANUP(struct actuator *, actuator_free)
 void actuator_inherit(struct actuator *actuator, const struct actuator *previous);
 
 /*
- * Opens the driver, without moving anything where it can, unless a wish was inherited; changed()
- * may be called from here. The second and every further call does nothing.
+ * Before actuator_start(): what it was in an earlier run, or shall be at first. It is set to that
+ * when it has been opened, unless it is so already or has been held since (fdstore.h): then what it
+ * is counts. A value that does not fit the limits is passed over.
+ */
+void actuator_restore(struct actuator *actuator, const struct value *value);
+
+/*
+ * Opens the driver, without moving anything where it can, unless a wish was inherited or restored;
+ * changed() may be called from here. The second and every further call does nothing.
  */
 void actuator_start(struct actuator *actuator);
 

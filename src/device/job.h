@@ -14,6 +14,7 @@
 
 #include "config/config.h"
 #include "core/value.h"
+#include "drivers/driver.h"
 #include "io/worker.h"
 
 struct job;
@@ -42,10 +43,10 @@ struct job {
     // In and out of a call:
     int result;
     struct why why;
-    double reading;      // of a sensor
-    struct value value;  // an actuator is to be set to it; VALUE_NONE: only open
-    struct value opened; // what the actuator was when it was opened; set by open()
-    bool was_opened;     // the last call opened the driver
+    double reading;              // of a sensor
+    struct value value;          // an actuator is to be set to it; VALUE_NONE: only open
+    struct actuator_start start; // of an actuator, for open()
+    bool was_opened;             // the last call opened the driver
 };
 
 /* blocking: run in a worker named after the section. 0, -ENOMEM or what sd-event returns. */

@@ -53,9 +53,9 @@ static void exec_actuator_close(void *state)
 DEFINE_CLEANUP(struct exec_actuator *, exec_actuator_close)
 
 static int exec_actuator_open(const void *config, enum value_type type, void **ret_state,
-                              struct value *ret_now, struct why *why)
+                              struct actuator_start *start, struct why *why)
 {
-    (void)type;
+    (void)type, (void)start;
     _cleanup_(exec_actuator_closep) struct exec_actuator *actuator = calloc(1, sizeof(*actuator));
     if (!actuator)
         return why_set(why, ENOMEM, "out of memory");
@@ -71,7 +71,6 @@ static int exec_actuator_open(const void *config, enum value_type type, void **r
     int r = exec_new(&actuator->exec, why);
     if (r < 0)
         return r;
-    *ret_now = (struct value){ .type = VALUE_NONE };
     *ret_state = TAKE_PTR(actuator);
     return 0;
 }

@@ -87,13 +87,13 @@ static int read_now(const char *path, enum value_type type, struct value *ret_no
 }
 
 static int file_open(const void *config, enum value_type type, void **ret_state,
-                     struct value *ret_now, struct why *why)
+                     struct actuator_start *start, struct why *why)
 {
     _cleanup_(freep) struct file *file = malloc(sizeof(*file));
     if (!file)
         return why_set(why, ENOMEM, "out of memory");
     file->config = config;
-    int r = read_now(file->config->path, type, ret_now, why);
+    int r = read_now(file->config->path, type, &start->now, why);
     if (r < 0)
         return r;
     *ret_state = TAKE_PTR(file);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The actuator `gpio`: a line that is driven high or low. A line that is an output already keeps
-// its level when it is opened, so that a restart does not make it flicker.
+// The actuator `gpio`: a line that is driven high or low. It goes on as it was when it is opened,
+// so that a restart does not make it flicker.
 #include <stdio.h>
 #include <string.h>
 
 #include "drivers/driver.h"
-#include "io/gpio.h"
+#include "io/gpio-output.h"
 #include "util/cleanup.h"
 
 struct gpio_config {
@@ -33,7 +33,7 @@ static const struct schema_option options[] = {
         .max = 31,
         .required = true,
         .help = "The line: its name as gpioinfo(1) shows it, such as GPIO17, or, with a chip, its "
-                "offset. One that is an input becomes an output that is off.",
+                "offset. One that is an input becomes an output, with initial or off.",
     },
     {
         .key = "active_low",
@@ -45,38 +45,40 @@ static const struct schema_option options[] = {
 };
 
 static int gpio_actuator_open(const void *config, enum value_type type, void **ret_state,
-                              struct value *ret_now, struct why *why)
+                              struct actuator_start *start, struct why *why)
 {
     (void)type; // only bool
     const struct gpio_config *gpio_config = config;
-    const struct gpio_request request = {
+    const struct gpio_output_request request = {
         .chip = gpio_config->chip,
         .line = gpio_config->line,
-        .output = true,
-        .keep = true,
         .active_low = gpio_config->active_low,
+        .has_initial = start->last.type == VALUE_BOOL,
+        .initial = start->last.type == VALUE_BOOL && start->last.boolean,
     };
-    _cleanup_(gpio_closep) struct gpio *gpio = NULL;
-    int r = gpio_open(&request, &gpio, why);
+    bool held;
+    _cleanup_(gpio_output_closep) struct gpio_output *output = NULL;
+    int r = gpio_output_open(&request, &output, &held, why);
     if (r < 0)
         return r;
-    int value = gpio_get(gpio);
+    int value = gpio_output_get(output);
     if (value < 0)
         return why_set(why, -value, "cannot read the line: %s", strerror(-value));
-    *ret_now = (struct value){ .type = VALUE_BOOL, .boolean = value };
-    *ret_state = TAKE_PTR(gpio);
+    start->now = (struct value){ .type = VALUE_BOOL, .boolean = value };
+    start->held = held;
+    *ret_state = TAKE_PTR(output);
     return 0;
 }
 
 static int gpio_actuator_set(void *state, const struct value *value, struct why *why)
 {
-    int r = gpio_set(state, value->boolean);
+    int r = gpio_output_set(state, value->boolean);
     return r < 0 ? why_set(why, -r, "cannot set the line: %s", strerror(-r)) : 0;
 }
 
 static void gpio_actuator_close(void *state)
 {
-    gpio_close(state);
+    gpio_output_close(state);
 }
 
 const struct actuator_driver actuator_driver_gpio = {

@@ -47,7 +47,7 @@ static int read_now(const struct led *led, enum value_type type, struct value *r
 }
 
 static int led_open(const void *config, enum value_type type, void **ret_state,
-                    struct value *ret_now, struct why *why)
+                    struct actuator_start *start, struct why *why)
 {
     const struct led_config *led_config = config;
     _cleanup_(freep) struct led *led = calloc(1, sizeof(*led));
@@ -60,7 +60,7 @@ static int led_open(const void *config, enum value_type type, void **ret_state,
     if (led->max_brightness < 1 || led->max_brightness > UINT32_MAX)
         return why_set(why, EBADMSG, "the max_brightness of %s is %g", led_config->name,
                        led->max_brightness);
-    r = read_now(led, type, ret_now, why);
+    r = read_now(led, type, &start->now, why);
     if (r < 0)
         return r;
     *ret_state = TAKE_PTR(led);

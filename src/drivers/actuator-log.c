@@ -4,12 +4,11 @@
 #include "drivers/driver.h"
 
 static int log_open(const void *config, enum value_type type, void **ret_state,
-                    struct value *ret_now, struct why *why)
+                    struct actuator_start *start, struct why *why)
 {
-    (void)config, (void)type, (void)why;
+    (void)config, (void)type, (void)start, (void)why;
     static char nothing; // an open state is never NULL
     *ret_state = &nothing;
-    *ret_now = (struct value){ .type = VALUE_NONE };
     return 0;
 }
 

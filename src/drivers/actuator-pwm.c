@@ -101,7 +101,7 @@ static int export_channel(const char *chip, int64_t channel, struct why *why)
 }
 
 static int pwm_open(const void *config, enum value_type type, void **ret_state,
-                    struct value *ret_now, struct why *why)
+                    struct actuator_start *start, struct why *why)
 {
     const struct pwm_config *pwm_config = config;
     _cleanup_(freep) struct pwm *pwm = calloc(1, sizeof(*pwm));
@@ -113,7 +113,7 @@ static int pwm_open(const void *config, enum value_type type, void **ret_state,
              chip[0] == 'p' ? "" : "pwmchip", chip, pwm_config->channel);
     int r = export_channel(chip, pwm_config->channel, why);
     if (r == 0)
-        r = read_now(pwm, type, ret_now, why);
+        r = read_now(pwm, type, &start->now, why);
     if (r < 0)
         return r;
     *ret_state = TAKE_PTR(pwm);

@@ -51,6 +51,13 @@ struct sensor_driver {
     int (*dispatch)(void *state, sensor_edge_fn on_edge, void *userdata, struct why *why);
 };
 
+/* What is known of an actuator when its driver is opened. */
+struct actuator_start {
+    struct value last; // in: what it was set to last, in an earlier run too; VALUE_NONE: not known
+    struct value now;  // out: what it is; VALUE_NONE if that cannot be known
+    bool held;         // out: nobody else can have moved it since it was set last, so now counts
+};
+
 struct actuator_driver {
     const char *name;
     const char *help;
@@ -62,10 +69,11 @@ struct actuator_driver {
 
     int (*check)(const void *config, struct why *why);
 
-    // Opens without moving anything where the hardware allows that; *ret_now is set to what the
-    // actuator is now, VALUE_NONE if that cannot be known. type is what the configuration says.
-    int (*open)(const void *config, enum value_type type, void **ret_state, struct value *ret_now,
-                struct why *why);
+    // Opens without moving anything where the hardware allows that; one that has to be given a
+    // value gets start->last. start's out members are zero and stay so where nothing is known.
+    // type is what the configuration says, and last's if there is one.
+    int (*open)(const void *config, enum value_type type, void **ret_state,
+                struct actuator_start *start, struct why *why);
 
     // Sets an absolute state; setting the same again does no harm.
     int (*set)(void *state, const struct value *value, struct why *why);

@@ -146,12 +146,13 @@ static const char *path_prefix(const char *chip)
     return is_number(chip) ? "/dev/gpiochip" : NULL;
 }
 
-int gpio_common_find(const struct gpio_request *request, struct gpiod_chip **ret_chip,
+int gpio_common_find(const char *chip, const char *line, struct gpiod_chip **ret_chip,
                      struct gpio_place *ret_place, struct why *why)
 {
-    const char *chip = request->chip && request->chip[0] != '\0' ? request->chip : NULL;
+    if (chip && chip[0] == '\0')
+        chip = NULL;
     const char *prefix = chip ? path_prefix(chip) : NULL;
-    struct search search = { .line = request->line, .by_offset = chip };
+    struct search search = { .line = line, .by_offset = chip };
     int r;
     if (prefix) {
         char path[PATH_SIZE];
@@ -162,8 +163,7 @@ int gpio_common_find(const struct gpio_request *request, struct gpiod_chip **ret
         r = for_each_chip(try_chip, &search);
     }
     if (r < 0)
-        return why_set(why, -r, "cannot look for the GPIO line '%s': %s", request->line,
-                       strerror(-r));
+        return why_set(why, -r, "cannot look for the GPIO line '%s': %s", line, strerror(-r));
     if (r == 0)
         return explain_not_found(&search, chip, why);
     *ret_chip = search.chip;
@@ -171,19 +171,18 @@ int gpio_common_find(const struct gpio_request *request, struct gpiod_chip **ret
     return 0;
 }
 
-/* What an input was asked to do that not every chip can, for an error; NULL if nothing. */
-static const char *extras_of(const struct gpio_request *request)
+const char *gpio_common_extras(const struct gpio_request *request)
 {
-    bool bias = !request->output && request->bias != GPIO_BIAS_AS_IS;
-    bool edge = !request->output && request->edge != GPIO_EDGE_NONE;
+    bool bias = request->bias != GPIO_BIAS_AS_IS;
+    bool edge = request->edge != GPIO_EDGE_NONE;
     return bias && edge ? "the bias or the edge" : bias ? "the bias" : edge ? "the edge" : NULL;
 }
 
-int gpio_common_refused(int error, const struct gpio_request *request,
+int gpio_common_refused(int error, const char *line, const char *extras,
                         const struct gpio_place *place, const char *consumer, struct why *why)
 {
     char where[128];
-    snprintf(where, sizeof(where), "line %.32s of %s (%s)", request->line, place->chip.name,
+    snprintf(where, sizeof(where), "line %.32s of %s (%s)", line, place->chip.name,
              place->chip.label);
     if (error == EBUSY)
         return why_set(why, EBUSY, "%s is in use by %s", where,
@@ -192,7 +191,6 @@ int gpio_common_refused(int error, const struct gpio_request *request,
         return why_set(why, EACCES, "%s: no permission", where);
     // Without an interrupt the kernel answers ENXIO or ENODEV, as if the chip had gone; if it has,
     // the next attempt does not find it.
-    const char *extras = extras_of(request);
     bool refusal = error == EINVAL || error == ENXIO || error == ENODEV || error == EOPNOTSUPP ||
                    error == KERNEL_ENOTSUPP;
     if (extras && refusal)

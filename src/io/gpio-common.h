@@ -34,16 +34,21 @@ int gpio_chip_describe(struct gpiod_chip *chip, struct gpio_chip *ret_descriptio
 int gpio_chip_find_line(struct gpiod_chip *chip, const char *name, unsigned *ret_offset);
 
 /*
- * Finds request's line. *ret_chip is open and the caller's to close. Errors as gpio_open().
+ * Finds a line by what the user wrote. *ret_chip is open and the caller's to close. Errors as
+ * gpio_open().
  */
-int gpio_common_find(const struct gpio_request *request, struct gpiod_chip **ret_chip,
+int gpio_common_find(const char *chip, const char *line, struct gpiod_chip **ret_chip,
                      struct gpio_place *ret_place, struct why *why);
+
+/* What an input is asked to do that not every chip can: "the bias", "the edge"; NULL if nothing. */
+const char *gpio_common_extras(const struct gpio_request *request);
 
 /*
  * Says why the kernel refused a request with error (a positive errno), and returns what gpio_open()
- * returns then. consumer is who holds the line, NULL if it is not known.
+ * returns then. line is as the user wrote it, extras as above, consumer who holds the line, NULL if
+ * it is not known.
  */
-int gpio_common_refused(int error, const struct gpio_request *request,
+int gpio_common_refused(int error, const char *line, const char *extras,
                         const struct gpio_place *place, const char *consumer, struct why *why);
 
 /* Makes the reads from a line's descriptor return -EAGAIN instead of waiting. 0 or -errno. */

@@ -45,14 +45,8 @@ int gpio_chip_find_line(struct gpiod_chip *chip, const char *name, unsigned *ret
     return 0;
 }
 
-static int type_of(const struct gpio_request *request, struct gpiod_line *line)
+static int type_of(const struct gpio_request *request)
 {
-    // Asking for an output's value as an input would make it one: "as is" keeps direction and
-    // value.
-    if (request->output)
-        return request->keep && gpiod_line_direction(line) == GPIOD_LINE_DIRECTION_OUTPUT
-                   ? GPIOD_LINE_REQUEST_DIRECTION_AS_IS
-                   : GPIOD_LINE_REQUEST_DIRECTION_OUTPUT;
     if (request->edge == GPIO_EDGE_NONE)
         return GPIOD_LINE_REQUEST_DIRECTION_INPUT;
     if (request->edge == GPIO_EDGE_BOTH || request->debounce_usec > 0)
@@ -69,8 +63,7 @@ static int flags_of(const struct gpio_request *request)
         [GPIO_BIAS_PULL_UP] = GPIOD_LINE_REQUEST_FLAG_BIAS_PULL_UP,
         [GPIO_BIAS_PULL_DOWN] = GPIOD_LINE_REQUEST_FLAG_BIAS_PULL_DOWN,
     };
-    return (request->output ? 0 : biases[request->bias]) |
-           (request->active_low ? GPIOD_LINE_REQUEST_FLAG_ACTIVE_LOW : 0);
+    return biases[request->bias] | (request->active_low ? GPIOD_LINE_REQUEST_FLAG_ACTIVE_LOW : 0);
 }
 
 static int request_line(struct gpio *gpio, const struct gpio_request *request,
@@ -78,14 +71,15 @@ static int request_line(struct gpio *gpio, const struct gpio_request *request,
 {
     gpio->line = gpiod_chip_get_line(gpio->chip, place->offset);
     if (!gpio->line)
-        return gpio_common_refused(errno, request, place, NULL, why);
+        return gpio_common_refused(errno, request->line, NULL, place, NULL, why);
     const struct gpiod_line_request_config config = {
         .consumer = GPIO_CONSUMER,
-        .request_type = type_of(request, gpio->line),
+        .request_type = type_of(request),
         .flags = flags_of(request),
     };
-    if (gpiod_line_request(gpio->line, &config, request->initial) < 0)
-        return gpio_common_refused(errno, request, place, gpiod_line_consumer(gpio->line), why);
+    if (gpiod_line_request(gpio->line, &config, 0) < 0)
+        return gpio_common_refused(errno, request->line, gpio_common_extras(request), place,
+                                   gpiod_line_consumer(gpio->line), why);
     return 0;
 }
 
@@ -121,14 +115,13 @@ static int open_edges(struct gpio *gpio, const struct gpio_request *request)
 
 int gpio_open(const struct gpio_request *request, struct gpio **ret_gpio, struct why *why)
 {
-    assert(!request->output || request->edge == GPIO_EDGE_NONE);
     assert(request->edge != GPIO_EDGE_NONE || request->debounce_usec == 0);
     _cleanup_(gpio_closep) struct gpio *gpio = malloc(sizeof(*gpio));
     if (!gpio)
         return why_set(why, ENOMEM, "out of memory");
     *gpio = (struct gpio){ .timer_fd = -EBADF, .epoll_fd = -EBADF };
     struct gpio_place place;
-    int r = gpio_common_find(request, &gpio->chip, &place, why);
+    int r = gpio_common_find(request->chip, request->line, &gpio->chip, &place, why);
     if (r == 0)
         r = request_line(gpio, request, &place, why);
     if (r < 0)
@@ -136,7 +129,8 @@ int gpio_open(const struct gpio_request *request, struct gpio **ret_gpio, struct
     if (request->edge != GPIO_EDGE_NONE)
         r = open_edges(gpio, request);
     if (r < 0)
-        return gpio_common_refused(-r, request, &place, NULL, why);
+        return gpio_common_refused(-r, request->line, gpio_common_extras(request), &place, NULL,
+                                   why);
     *ret_gpio = TAKE_PTR(gpio);
     return 0;
 }
@@ -158,11 +152,6 @@ int gpio_get(struct gpio *gpio)
     if (value < 0)
         return -errno;
     return gpio->debounce_usec > 0 ? gpio->value : value;
-}
-
-int gpio_set(struct gpio *gpio, bool value)
-{
-    return gpiod_line_set_value(gpio->line, value) < 0 ? -errno : 0;
 }
 
 int gpio_fd(const struct gpio *gpio)

@@ -68,23 +68,8 @@ static int set_input(struct gpiod_line_settings *settings, const struct gpio_req
     return 0;
 }
 
-static int set_output(struct gpiod_line_settings *settings, const struct gpio_request *request,
-                      struct gpiod_line_info *info)
-{
-    // Asking for an output's value as an input would make it one: "as is" keeps direction and
-    // value.
-    if (request->keep && gpiod_line_info_get_direction(info) == GPIOD_LINE_DIRECTION_OUTPUT)
-        return 0;
-    enum gpiod_line_value initial =
-        request->initial ? GPIOD_LINE_VALUE_ACTIVE : GPIOD_LINE_VALUE_INACTIVE;
-    if (gpiod_line_settings_set_direction(settings, GPIOD_LINE_DIRECTION_OUTPUT) < 0 ||
-        gpiod_line_settings_set_output_value(settings, initial) < 0)
-        return -errno;
-    return 0;
-}
-
 static int request_line(struct gpio *gpio, const struct gpio_request *request,
-                        struct gpiod_chip *chip, struct gpiod_line_info *info)
+                        struct gpiod_chip *chip)
 {
     _cleanup_(gpiod_line_settings_freep) struct gpiod_line_settings *settings =
         gpiod_line_settings_new();
@@ -94,7 +79,7 @@ static int request_line(struct gpio *gpio, const struct gpio_request *request,
     if (!settings || !lines || !config)
         return -ENOMEM;
     gpiod_line_settings_set_active_low(settings, request->active_low);
-    int r = request->output ? set_output(settings, request, info) : set_input(settings, request);
+    int r = set_input(settings, request);
     if (r < 0)
         return r;
     if (gpiod_line_config_add_line_settings(lines, &gpio->offset, 1, settings) < 0)
@@ -114,24 +99,23 @@ static int open_edges(struct gpio *gpio)
 
 int gpio_open(const struct gpio_request *request, struct gpio **ret_gpio, struct why *why)
 {
-    assert(!request->output || request->edge == GPIO_EDGE_NONE);
     assert(request->edge != GPIO_EDGE_NONE || request->debounce_usec == 0);
     _cleanup_(gpio_closep) struct gpio *gpio = calloc(1, sizeof(*gpio));
     if (!gpio)
         return why_set(why, ENOMEM, "out of memory");
     _cleanup_(gpiod_chip_closep) struct gpiod_chip *chip = NULL;
     struct gpio_place place;
-    int r = gpio_common_find(request, &chip, &place, why);
+    int r = gpio_common_find(request->chip, request->line, &chip, &place, why);
     if (r < 0)
         return r;
     gpio->offset = place.offset;
     _cleanup_(gpiod_line_info_freep) struct gpiod_line_info *info =
         gpiod_chip_get_line_info(chip, place.offset);
-    r = info ? request_line(gpio, request, chip, info) : -errno;
+    r = info ? request_line(gpio, request, chip) : -errno;
     if (r == 0 && request->edge != GPIO_EDGE_NONE)
         r = open_edges(gpio);
     if (r < 0)
-        return gpio_common_refused(-r, request, &place,
+        return gpio_common_refused(-r, request->line, gpio_common_extras(request), &place,
                                    info ? gpiod_line_info_get_consumer(info) : NULL, why);
     *ret_gpio = TAKE_PTR(gpio);
     return 0;
@@ -152,12 +136,6 @@ int gpio_get(struct gpio *gpio)
 {
     enum gpiod_line_value value = gpiod_line_request_get_value(gpio->request, gpio->offset);
     return value == GPIOD_LINE_VALUE_ERROR ? -errno : value == GPIOD_LINE_VALUE_ACTIVE;
-}
-
-int gpio_set(struct gpio *gpio, bool value)
-{
-    enum gpiod_line_value level = value ? GPIOD_LINE_VALUE_ACTIVE : GPIOD_LINE_VALUE_INACTIVE;
-    return gpiod_line_request_set_value(gpio->request, gpio->offset, level) < 0 ? -errno : 0;
 }
 
 int gpio_fd(const struct gpio *gpio)

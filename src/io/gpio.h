@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * One GPIO line, over libgpiod 1.6 (gpio-v1.c) or 2 (gpio-v2.c), whichever the build found. The
- * only users of libgpiod. Calls do not sleep on an on-chip controller; one behind I2C or SPI may
- * take a millisecond.
+ * One GPIO line that is read, over libgpiod 1.6 (gpio-v1.c) or 2 (gpio-v2.c), whichever the build
+ * found. The users of libgpiod, but for gpio-output.c, which finds its line by it. Calls do not
+ * sleep on an on-chip controller; one behind I2C or SPI may take a millisecond.
  *
  * Chips are addressed by label ("pinctrl-bcm2711"), name ("gpiochip0"), number ("0") or path: a
  * Raspberry Pi's number has changed between models, its label and line names have not. Lines by
@@ -23,12 +23,9 @@ enum gpio_edge { GPIO_EDGE_NONE, GPIO_EDGE_RISING, GPIO_EDGE_FALLING, GPIO_EDGE_
 struct gpio_request {
     const char *chip; // NULL or "": any
     const char *line;
-    bool output;
-    bool initial; // an output's first value, logical: active_low is applied to it
-    bool keep;    // a line that is an output already keeps its value; initial is for any other
     bool active_low;
-    enum gpio_bias bias;    // inputs only
-    enum gpio_edge edge;    // of the logical value; inputs only
+    enum gpio_bias bias;
+    enum gpio_edge edge;    // of the logical value
     uint64_t debounce_usec; // with edges only; at most UINT32_MAX
 };
 
@@ -51,13 +48,10 @@ void gpio_close(struct gpio *gpio);
 DEFINE_CLEANUP(struct gpio *, gpio_close)
 
 /*
- * The logical value of an input (with debounce: the one that was stable last) or of an output:
- * 0 or 1, or -errno (-ENODEV when the chip has gone).
+ * The logical value (with debounce: the one that was stable last): 0 or 1, or -errno (-ENODEV when
+ * the chip has gone).
  */
 int gpio_get(struct gpio *gpio);
-
-/* Sets the logical value of an output. 0 or -errno (-ENODEV as above). */
-int gpio_set(struct gpio *gpio, bool value);
 
 /*
  * Readable when an edge is waiting; -EBADF without edges. That the chip has gone may not make it

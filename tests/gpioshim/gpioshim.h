@@ -12,7 +12,9 @@
  *
  * Levels are physical. What the kernel does and this does not: debounce (it is noted only), bias,
  * several lines in a request, watching a line's information. A released line keeps direction and
- * level. Where libasan is preloaded, it comes first.
+ * level. In a world with a FILE a line is held for as long as some process, on whatever way it came
+ * by it, has its descriptor: a FIFO beside FILE with a lock on it. Where libasan is preloaded, it
+ * comes first.
  */
 #pragma once
 
@@ -31,6 +33,9 @@ struct gpioshim_line {
     int32_t holder;         // process, and its descriptor of the line
     int32_t holder_fd;
     int32_t version; // of the interface that it was requested by
+    uint32_t n_requests;
+    uint32_t n_changes; // of level or direction, by whoever held it
+    uint64_t inode;     // of the descriptor's FIFO
     uint32_t seqno;
 };
 
@@ -43,6 +48,7 @@ struct gpioshim_chip {
 };
 
 struct gpioshim_world {
+    char path[256]; // "": memory
     int32_t n_chips;
     struct gpioshim_chip chips[GPIOSHIM_CHIPS];
 };
@@ -68,3 +74,5 @@ struct gpioshim_line *gpioshim_line(int chip, int line);
 /* From Python, where structures are a nuisance. */
 int gpioshim_level(int chip, int line);
 int gpioshim_is_held(int chip, int line);
+int gpioshim_requests(int chip, int line);
+int gpioshim_changes(int chip, int line);

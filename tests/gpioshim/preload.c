@@ -112,11 +112,10 @@ int __open64_2(const char *path, int flags)
 
 int close(int fd)
 {
-    if (fd >= 0 && fd < SHIM_FDS && shim_fds[fd].kind != SHIM_NONE) {
-        if (shim_fds[fd].kind == SHIM_LINE)
-            shim_release(shim_fds[fd].chip, shim_fds[fd].line);
+    if (fd >= 0 && fd < SHIM_FDS && shim_fds[fd].kind == SHIM_LINE)
+        return shim_close_line(fd);
+    if (fd >= 0 && fd < SHIM_FDS)
         shim_fds[fd] = (struct shim_fd){ 0 };
-    }
     return NEXT(close)(fd);
 }
 
@@ -136,7 +135,7 @@ int ioctl(int fd, unsigned long request, ...)
     va_start(arguments, request);
     void *argument = va_arg(arguments, void *);
     va_end(arguments);
-    if (fd >= 0 && fd < SHIM_FDS && shim_fds[fd].kind != SHIM_NONE)
+    if (fd >= 0 && fd < SHIM_FDS && (shim_fds[fd].kind != SHIM_NONE || shim_recognise(fd)))
         return shim_ioctl(fd, request, argument);
     return NEXT(ioctl)(fd, request, argument);
 }

@@ -27,7 +27,11 @@ struct gpioshim_world *shim_world(void);
 /* A line that is not held by a living process is free. */
 bool shim_is_held(const struct gpioshim_line *line);
 
-void shim_release(int chip, int line);
+/* Closes a line's descriptor, and releases the line if that was the last one. */
+int shim_close_line(int fd);
+
+/* Whether fd is a line's that came from another process; then it is one of ours from now on. */
+bool shim_recognise(int fd);
 
 /* A new descriptor for a line, on which edges arrive; -1 and errno. */
 int shim_new_line_fd(int chip, int line);

@@ -53,6 +53,22 @@ static struct gpioshim_line *line_at(int fd, uint32_t offset)
     return NULL;
 }
 
+/* Gives a line its direction and, as an output, its logical value. */
+static void drive(struct gpioshim_line *line, uint64_t flags, bool value)
+{
+    int level = line->level;
+    bool output = line->output;
+    if (flags & GPIO_V2_LINE_FLAG_INPUT)
+        output = false;
+    if (flags & GPIO_V2_LINE_FLAG_OUTPUT) {
+        output = true;
+        level = value != is_active_low(line);
+    }
+    line->n_changes += level != line->level || output != line->output;
+    line->level = level;
+    line->output = output;
+}
+
 /* Hands out a line: its new descriptor, or -1 and errno. initial is logical. */
 static int request_line(int fd, int version, uint32_t offset, uint64_t flags, bool initial,
                         const char *consumer)
@@ -69,18 +85,14 @@ static int request_line(int fd, int version, uint32_t offset, uint64_t flags, bo
     int line_fd = shim_new_line_fd(shim_fds[fd].chip, (int)offset);
     if (line_fd < 0)
         return -1;
+    line->n_requests++;
     line->version = version;
     line->flags = flags;
     line->seqno = 0;
     line->holder = getpid();
     line->holder_fd = line_fd;
     snprintf(line->consumer, sizeof(line->consumer), "%.31s", consumer);
-    if (flags & GPIO_V2_LINE_FLAG_INPUT)
-        line->output = false;
-    if (flags & GPIO_V2_LINE_FLAG_OUTPUT) {
-        line->output = true;
-        line->level = initial != is_active_low(line);
-    }
+    drive(line, flags, initial);
     return line_fd;
 }
 
@@ -88,7 +100,7 @@ static int set_line(struct gpioshim_line *line, bool value)
 {
     if (!line->output)
         return fail(EPERM);
-    line->level = value != is_active_low(line);
+    drive(line, GPIO_V2_LINE_FLAG_OUTPUT, value);
     return 0;
 }
 
@@ -121,7 +133,8 @@ static int line_info_v2(int fd, struct gpio_v2_line_info *info)
         return -1;
     bool held = shim_is_held(line);
     info->num_attrs = 0;
-    info->flags = line->flags & ~(GPIO_V2_LINE_FLAG_INPUT | GPIO_V2_LINE_FLAG_OUTPUT);
+    info->flags = held ? line->flags : 0;
+    info->flags &= ~(uint64_t)(GPIO_V2_LINE_FLAG_INPUT | GPIO_V2_LINE_FLAG_OUTPUT);
     info->flags |= line->output ? GPIO_V2_LINE_FLAG_OUTPUT : GPIO_V2_LINE_FLAG_INPUT;
     info->flags |= held ? GPIO_V2_LINE_FLAG_USED : 0;
     memcpy(info->name, line->name, sizeof(info->name));
@@ -168,6 +181,14 @@ static int request_v2(int fd, struct gpio_v2_line_request *request)
     return 0;
 }
 
+static int set_config(struct gpioshim_line *line, const struct gpio_v2_line_config *config)
+{
+    bool value = config->num_attrs > 0 && (config->attrs[0].attr.values & 1);
+    line->flags = config->flags;
+    drive(line, config->flags, value);
+    return 0;
+}
+
 static int chip_ioctl(int fd, uint32_t request, void *argument)
 {
     switch (request) {
@@ -200,6 +221,8 @@ static int line_ioctl(struct gpioshim_line *line, uint32_t request, void *argume
     case GPIO_V2_LINE_GET_VALUES_IOCTL:
         ((struct gpio_v2_line_values *)argument)->bits = value;
         return 0;
+    case GPIO_V2_LINE_SET_CONFIG_IOCTL:
+        return set_config(line, argument);
     case GPIO_V2_LINE_SET_VALUES_IOCTL:
         return set_line(line, ((struct gpio_v2_line_values *)argument)->bits & 1);
     default:

@@ -10,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,9 +40,10 @@ int gpioshim_create(const char *path)
     if (!path)
         return map_world(-1, MAP_ANONYMOUS);
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, sizeof(*world)) < 0)
+    if (fd < 0 || ftruncate(fd, sizeof(*world)) < 0 || map_world(fd, 0) < 0)
         return -1;
-    return map_world(fd, 0);
+    snprintf(world->path, sizeof(world->path), "%s", path);
+    return 0;
 }
 
 int gpioshim_attach(const char *path)
@@ -94,18 +97,69 @@ int gpioshim_is_held(int chip, int line)
     return shim_is_held(gpioshim_line(chip, line));
 }
 
+int gpioshim_requests(int chip, int line)
+{
+    return (int)gpioshim_line(chip, line)->n_requests;
+}
+
+int gpioshim_changes(int chip, int line)
+{
+    return (int)gpioshim_line(chip, line)->n_changes;
+}
+
+static void fifo_path(int chip, int line, char path[300])
+{
+    snprintf(path, 300, "%s.%d.%d", world->path, chip, line);
+}
+
+/* The lock is the open descriptor's: every copy of it keeps it, wherever that is. */
+static bool is_locked(const struct gpioshim_line *line)
+{
+    char path[300];
+    for (int chip = 0; chip < GPIOSHIM_CHIPS; chip++)
+        if (line >= world->chips[chip].lines && line < world->chips[chip].lines + GPIOSHIM_LINES)
+            fifo_path(chip, (int)(line - world->chips[chip].lines), path);
+    int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool locked = flock(fd, LOCK_EX | LOCK_NB) < 0;
+    close(fd);
+    return locked;
+}
+
 bool shim_is_held(const struct gpioshim_line *line)
 {
+    if (world->path[0])
+        return is_locked(line);
     return line->holder > 0 && (kill(line->holder, 0) == 0 || errno == EPERM);
 }
 
-void shim_release(int chip, int line)
+int shim_close_line(int fd)
 {
-    struct gpioshim_line *held = gpioshim_line(chip, line);
-    held->holder = 0;
-    held->flags = 0;
-    held->debounce_usec = 0;
-    held->consumer[0] = '\0';
+    struct gpioshim_line *line = gpioshim_line(shim_fds[fd].chip, shim_fds[fd].line);
+    shim_fds[fd] = (struct shim_fd){ 0 };
+    int r = close(fd);
+    line->holder = 0;
+    if (shim_is_held(line))
+        return r;
+    line->flags = 0;
+    line->debounce_usec = 0;
+    line->consumer[0] = '\0';
+    return r;
+}
+
+bool shim_recognise(int fd)
+{
+    struct stat status;
+    if (!shim_world() || !world->path[0] || fstat(fd, &status) < 0 || !S_ISFIFO(status.st_mode))
+        return false;
+    for (int chip = 0; chip < world->n_chips; chip++)
+        for (int line = 0; line < (int)world->chips[chip].n_lines; line++)
+            if (world->chips[chip].lines[line].inode == status.st_ino) {
+                shim_fds[fd] = (struct shim_fd){ SHIM_LINE, chip, line };
+                return true;
+            }
+    return false;
 }
 
 /* Opens a pipe again, for reading and writing: no descriptor but that one, and never a hang-up. */
@@ -116,7 +170,25 @@ static int open_pipe(int pid, int fd)
     return open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 }
 
-int shim_new_line_fd(int chip, int line)
+/* A line's FIFO in a world with a file, locked. */
+static int open_fifo(int chip, int line)
+{
+    char path[300];
+    struct stat status;
+    fifo_path(chip, line, path);
+    if (mkfifo(path, 0600) < 0 && errno != EEXIST)
+        return -1;
+    int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0 && (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &status) < 0)) {
+        close(fd);
+        return -1;
+    }
+    if (fd >= 0)
+        gpioshim_line(chip, line)->inode = status.st_ino;
+    return fd;
+}
+
+static int open_new_pipe(void)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
@@ -124,6 +196,12 @@ int shim_new_line_fd(int chip, int line)
     int fd = open_pipe(getpid(), ends[0]);
     close(ends[0]);
     close(ends[1]);
+    return fd;
+}
+
+int shim_new_line_fd(int chip, int line)
+{
+    int fd = world->path[0] ? open_fifo(chip, line) : open_new_pipe();
     if (fd < 0 || fd >= SHIM_FDS)
         return -1;
     fcntl(fd, F_SETFL, 0); // as the kernel hands it out: reads wait

@@ -140,6 +140,69 @@ def test_a_chip_that_goes_away_shows_at_once_and_is_soon_tried_again(lines, brok
         manager.close()
 
 
+@pytest.fixture
+def manager(tmp_path):
+    manager = Manager(tmp_path)
+    yield manager
+    manager.close()
+
+
+def start_and_set(lines, daemon, peer, listen=None):
+    """Both outputs are on, and how often each has moved so far."""
+    daemon.start(listen)
+    peer.wait("lamp1/state")
+    peer.publish("lamp1/commands", {"lamp": True, "pump": True})
+    peer.wait("lamp1/state", {"lamp": True, "pump": True})
+    return [lines.gpioshim_changes(lines.chip, line) for line in (LAMP, PUMP)]
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_outputs_do_not_flicker_over_a_restart(lines, manager, broker, make_daemon, connect, end):
+    peer = connect(broker, "#")
+    daemon = make_daemon("lamp1", configs.base(broker.port, "device") + CONFIG, env={**lines.env, **manager.env})
+    changes = start_and_set(lines, daemon, peer)
+    assert set(manager.store) == {f"gpio-gpiochip{lines.chip}-{line}" for line in (LAMP, PUMP)}
+    for _ in range(2):
+        getattr(daemon, end)()
+        assert is_held(lines, LAMP) and is_held(lines, PUMP), "by systemd, meanwhile"
+        mark = peer.mark()
+        daemon.start(manager.store)
+        peer.wait("lamp1/state", {"lamp": True, "pump": True}, mark)
+        assert [lines.gpioshim_changes(lines.chip, line) for line in (LAMP, PUMP)] == changes
+        assert [lines.gpioshim_requests(lines.chip, line) for line in (LAMP, PUMP)] == [1, 1]
+    peer.publish("lamp1/commands", {"lamp": False})
+    peer.wait("lamp1/state", {"lamp": False, "pump": True})
+    assert lines.gpioshim_level(lines.chip, LAMP) == 0, "it is driven, not just held"
+
+
+def test_an_output_that_is_configured_no_more_is_released(lines, manager, broker, make_daemon, connect):
+    peer = connect(broker, "#")
+    base = configs.base(broker.port, "device")
+    daemon = make_daemon("lamp1", base + CONFIG, env={**lines.env, **manager.env})
+    start_and_set(lines, daemon, peer)
+    without_pump = base + CONFIG[: CONFIG.index("[actuator pump]")]
+    daemon.reload(without_pump)
+    wait_until(lambda: not is_held(lines, PUMP), "the pump's line is free")
+    assert is_held(lines, LAMP)
+    daemon.stop()
+    daemon.configure(base)  # and while it does not run
+    daemon.start(manager.store)
+    wait_until(lambda: not is_held(lines, LAMP), "the lamp's line is free")
+    assert not manager.store
+
+
+def test_a_changed_section_of_an_output_moves_nothing(lines, broker, make_daemon, connect):
+    peer = connect(broker, "#")
+    config = configs.base(broker.port, "device") + CONFIG
+    daemon = make_daemon("lamp1", config, env=lines.env)
+    changes = start_and_set(lines, daemon, peer)
+    mark = peer.mark()
+    daemon.reload(config.replace("chip = bank\nline = PUMP", "chip = 0\nline = PUMP"))
+    daemon.wait_log("configuration reloaded")
+    peer.wait("lamp1/state", {"lamp": True, "pump": True}, mark)
+    assert [lines.gpioshim_changes(lines.chip, line) for line in (LAMP, PUMP)] == changes
+
+
 def test_a_line_that_is_not_there_is_named_with_those_that_are(lines, start_daemon):
     config = configs.base(free_port(), "device") + CONFIG.replace("chip = bank", "chip = bnak")
     daemon = start_daemon("lamp1", config, env=lines.env)

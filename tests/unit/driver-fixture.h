@@ -201,6 +201,18 @@ static inline void fixture_free_config(const struct schema_option *options, size
 #define free_config(driver, config)                                                                \
     fixture_free_config((driver)->options, (driver)->n_options, config)
 
+/* Opens an actuator of which nothing is known; *now is what it is. */
+static inline int open_actuator(const struct actuator_driver *driver, const void *config,
+                                enum value_type type, void **actuator, struct value *now,
+                                struct why *why)
+{
+    struct actuator_start start = { 0 };
+    int r = driver->open(config, type, actuator, &start, why);
+    if (r == 0)
+        *now = start.now;
+    return r;
+}
+
 /* Opens, reads once and closes: what the first of the three to fail returns, with why. */
 static inline int read_once(const struct sensor_driver *driver, const void *config, double *value,
                             struct why *why)

@@ -20,7 +20,7 @@ static void each_type_is_written_with_a_newline(void **state)
     void *config = make_config(driver, "path", file_path("out"), NULL);
     void *actuator = NULL;
     struct value now;
-    assert_int_equal(driver->open(config, VALUE_BOOL, &actuator, &now, NULL), 0);
+    assert_int_equal(open_actuator(driver, config, VALUE_BOOL, &actuator, &now, NULL), 0);
     assert_int_equal(now.type, VALUE_NONE);
     assert_int_equal(access(file_path("out"), F_OK), -1); // opening moves nothing
     set(actuator, (struct value){ .type = VALUE_BOOL, .boolean = true });
@@ -40,7 +40,7 @@ static struct value value_now(enum value_type type)
     void *config = make_config(driver, "path", file_path("now"), NULL);
     void *actuator = NULL;
     struct value now = { .type = VALUE_NONE };
-    assert_int_equal(driver->open(config, type, &actuator, &now, NULL), 0);
+    assert_int_equal(open_actuator(driver, config, type, &actuator, &now, NULL), 0);
     driver->close(actuator);
     free_config(driver, config);
     return now;
@@ -78,14 +78,14 @@ static void a_fifo_is_written_to_and_never_read(void **state)
     void *config = make_config(driver, "path", file_path("fifo"), NULL);
     void *actuator = NULL;
     struct value now, on = { .type = VALUE_BOOL, .boolean = true };
-    assert_int_equal(driver->open(config, VALUE_BOOL, &actuator, &now, NULL), 0);
+    assert_int_equal(open_actuator(driver, config, VALUE_BOOL, &actuator, &now, NULL), 0);
     struct why why = { 0 };
     assert_int_equal(driver->set(actuator, &on, &why), -ENXIO); // nobody reads: no waiting
     assert_non_null(strstr(why.text, "fifo"));
     _cleanup_(closep) int reader = open(file_path("fifo"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     set(actuator, on);
     driver->close(actuator);
-    assert_int_equal(driver->open(config, VALUE_BOOL, &actuator, &now, NULL), 0);
+    assert_int_equal(open_actuator(driver, config, VALUE_BOOL, &actuator, &now, NULL), 0);
     assert_int_equal(now.type, VALUE_NONE);
     char got[8] = "";
     assert_int_equal(read(reader, got, sizeof(got) - 1), 2);
@@ -106,7 +106,8 @@ static void a_path_that_cannot_be_written_fails_at_the_start(void **state)
         void *actuator = NULL;
         struct value now = { .type = VALUE_NUMBER };
         struct why why = { 0 };
-        assert_int_equal(driver->open(config, VALUE_BOOL, &actuator, &now, &why), cases[i].r);
+        assert_int_equal(open_actuator(driver, config, VALUE_BOOL, &actuator, &now, &why),
+                         cases[i].r);
         assert_non_null(strstr(why.text, fixture_directory));
         assert_null(actuator);
         assert_int_equal(now.type, VALUE_NUMBER); // untouched

@@ -12,7 +12,7 @@ static void *open_led(enum value_type type, void **config, struct value *now)
     *config = make_config(driver, "name", "platform:lamp", NULL);
     void *actuator = NULL;
     struct why why = { 0 };
-    if (driver->open(*config, type, &actuator, now, &why) < 0)
+    if (open_actuator(driver, *config, type, &actuator, now, &why) < 0)
         fail_msg("%s", why.text);
     return actuator;
 }
@@ -69,7 +69,7 @@ static void an_led_without_a_brightness_is_refused(void **state)
     void *actuator = NULL;
     struct value now;
     struct why why = { 0 };
-    assert_int_equal(driver->open(config, VALUE_BOOL, &actuator, &now, &why), -EBADMSG);
+    assert_int_equal(open_actuator(driver, config, VALUE_BOOL, &actuator, &now, &why), -EBADMSG);
     assert_non_null(strstr(why.text, "max_brightness"));
     free_config(driver, config);
 }

@@ -22,7 +22,7 @@ static void *open_pwm(const char *chip, enum value_type type, void **config, str
     *config = make_config(driver, "chip", chip, "channel", "1", "period", "1ms", NULL);
     void *actuator = NULL;
     struct why why = { 0 };
-    if (driver->open(*config, type, &actuator, now, &why) < 0)
+    if (open_actuator(driver, *config, type, &actuator, now, &why) < 0)
         fail_msg("%s", why.text);
     return actuator;
 }
@@ -136,7 +136,7 @@ static void a_channel_that_is_not_there_is_exported(void **state)
     void *config = make_config(driver, "chip", "0", "channel", "2", NULL);
     void *actuator = NULL;
     struct value now;
-    assert_int_equal(driver->open(config, VALUE_BOOL, &actuator, &now, NULL), -ENOENT);
+    assert_int_equal(open_actuator(driver, config, VALUE_BOOL, &actuator, &now, NULL), -ENOENT);
     assert_file(CHIP "export", "2\n"); // no kernel makes pwm2 of it here
     free_config(driver, config);
 }

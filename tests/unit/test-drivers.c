@@ -170,7 +170,7 @@ static int set_once(const struct actuator_driver *driver, const void *config, st
         i++;
     void *actuator = NULL;
     struct value now;
-    int r = driver->open(config, values[i].type, &actuator, &now, why);
+    int r = open_actuator(driver, config, values[i].type, &actuator, &now, why);
     if (r < 0)
         return r;
     assert_non_null(actuator);

@@ -223,7 +223,8 @@ static void the_actuator_hands_over_the_value_as_the_last_argument(void **state)
         void *actuator = NULL;
         struct value now = { .type = VALUE_BOOL };
         struct why why = { 0 };
-        assert_int_equal(driver->open(config, cases[i].value.type, &actuator, &now, &why), 0);
+        assert_int_equal(open_actuator(driver, config, cases[i].value.type, &actuator, &now, &why),
+                         0);
         assert_int_equal(now.type, VALUE_NONE);
         if (driver->set(actuator, &cases[i].value, &why) < 0)
             fail_msg("%s", why.text);

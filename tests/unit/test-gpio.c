@@ -12,7 +12,6 @@
 enum { LED, BUTTON, MOTION, UNNAMED };
 
 extern const struct sensor_driver sensor_driver_gpio;
-extern const struct actuator_driver actuator_driver_gpio;
 
 static int setup(void **state)
 {
@@ -131,8 +130,6 @@ static void line_in_use_is_refused_with_who_holds_it(void **state)
     struct gpio *gpio = open_button(GPIO_EDGE_NONE, false);
     assert_refused(&(struct gpio_request){ .line = "BUTTON" }, EBUSY,
                    "line BUTTON of gpiochip0 (pinctrl-test) is in use by nightlightd");
-    assert_refused(&(struct gpio_request){ .line = "BUTTON", .output = true, .keep = true }, EBUSY,
-                   "nightlightd");
     gpio_close(gpio);
 }
 
@@ -354,7 +351,6 @@ static void chip_that_goes_away_is_told_and_can_come_back(void **state)
     struct gpio *plain = open_button(GPIO_EDGE_BOTH, false);
     struct gpio *debounced = open_line(&(struct gpio_request){
         .line = "MOTION", .edge = GPIO_EDGE_RISING, .debounce_usec = 30000 });
-    struct gpio *output = open_line(&(struct gpio_request){ .line = "LED", .output = true });
     gpioshim_remove(0);
     struct gpio_event event;
     assert_true(is_readable(plain, 0));
@@ -363,49 +359,10 @@ static void chip_that_goes_away_is_told_and_can_come_back(void **state)
     assert_true(is_readable(debounced, 0));
     assert_int_equal(gpio_read_event(debounced, &event), -ENODEV);
     assert_int_equal(gpio_get(debounced), -ENODEV);
-    assert_int_equal(gpio_set(output, true), -ENODEV);
     gpio_close(plain);
     gpio_close(debounced);
-    gpio_close(output);
     gpioshim_chip(0)->present = 1;
     assert_held("0", "BUTTON", 0, BUTTON);
-}
-
-static void output_begins_with_its_initial_value(void **state)
-{
-    (void)state;
-    for (int active_low = 0; active_low <= 1; active_low++) {
-        for (int initial = 0; initial <= 1; initial++) {
-            struct gpio *gpio = open_line(&(struct gpio_request){
-                .line = "LED", .output = true, .initial = initial, .active_low = active_low });
-            assert_true(gpioshim_line(0, LED)->output);
-            assert_int_equal(gpioshim_level(0, LED), initial != active_low);
-            assert_int_equal(gpio_get(gpio), initial);
-            assert_int_equal(gpio_set(gpio, !initial), 0);
-            assert_int_equal(gpioshim_level(0, LED), initial == active_low);
-            gpio_close(gpio);
-        }
-    }
-}
-
-static void output_that_is_one_already_keeps_its_value(void **state)
-{
-    (void)state;
-    struct gpio_request request = { .line = "LED", .output = true, .keep = true };
-    for (int level = 0; level <= 1; level++) {
-        for (int active_low = 0; active_low <= 1; active_low++) {
-            gpioshim_line(0, LED)->output = 1;
-            gpioshim_line(0, LED)->level = level;
-            request.active_low = active_low;
-            struct gpio *gpio = open_line(&request);
-            assert_true(gpioshim_line(0, LED)->output);
-            assert_int_equal(gpioshim_level(0, LED), level);
-            assert_int_equal(gpio_get(gpio), level != active_low);
-            assert_int_equal(gpio_set(gpio, level == active_low), 0);
-            assert_int_equal(gpioshim_level(0, LED), !level);
-            gpio_close(gpio);
-        }
-    }
 }
 
 struct told {
@@ -463,31 +420,6 @@ static void sensor_without_edge_is_polled(void **state)
     free_config(driver, config);
 }
 
-static void actuator_survives_a_restart_without_a_flicker(void **state)
-{
-    (void)state;
-    const struct actuator_driver *driver = &actuator_driver_gpio;
-    void *config = make_config(driver, "chip", "0", "line", "LED", "active_low", "yes", NULL);
-    struct why why = { 0 };
-    void *actuator = NULL;
-    struct value now = { .type = VALUE_NONE };
-    assert_int_equal(driver->open(config, VALUE_BOOL, &actuator, &now, &why), 0);
-    assert_int_equal(now.type, VALUE_BOOL);
-    assert_false(now.boolean); // it was an input
-    assert_int_equal(gpioshim_level(0, LED), 1);
-    const struct value on = { .type = VALUE_BOOL, .boolean = true };
-    assert_int_equal(driver->set(actuator, &on, &why), 0);
-    assert_int_equal(gpioshim_level(0, LED), 0);
-    driver->close(actuator);
-    assert_int_equal(driver->open(config, VALUE_BOOL, &actuator, &now, &why), 0);
-    assert_true(now.boolean);
-    assert_int_equal(gpioshim_level(0, LED), 0);
-    gpioshim_remove(0);
-    assert_int_equal(driver->set(actuator, &on, &why), -ENODEV);
-    driver->close(actuator);
-    free_config(driver, config);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -509,11 +441,8 @@ int main(void)
         cmocka_unit_test_setup(each_bounce_begins_the_wait_anew, setup),
         cmocka_unit_test_setup(debounced_line_tells_only_the_edge_that_was_asked_for, setup),
         cmocka_unit_test_setup(chip_that_goes_away_is_told_and_can_come_back, setup),
-        cmocka_unit_test_setup(output_begins_with_its_initial_value, setup),
-        cmocka_unit_test_setup(output_that_is_one_already_keeps_its_value, setup),
         cmocka_unit_test_setup(sensor_reads_and_speaks_up, setup),
         cmocka_unit_test_setup(sensor_without_edge_is_polled, setup),
-        cmocka_unit_test_setup(actuator_survives_a_restart_without_a_flicker, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

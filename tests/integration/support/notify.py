@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The service manager's end of sd_notify(3)."""
+"""The service manager's end of sd_notify(3), with a store of file descriptors."""
 
 import os
 import socket
@@ -13,11 +13,15 @@ Note = namedtuple("Note", "fields received")
 
 
 class Manager:
-    """env is what the daemon gets; notes what it said, each a dict of one datagram."""
+    """
+    env is what the daemon gets; notes what it said, each a dict of one datagram; store the
+    descriptors that it gave away, by name.
+    """
 
     def __init__(self, directory, watchdog_usec=None):
         self.path = str(directory / "notify")
         self.notes = []
+        self.store = {}
         self.env = {"NOTIFY_SOCKET": self.path}
         if watchdog_usec:
             self.env["WATCHDOG_USEC"] = str(watchdog_usec)
@@ -31,11 +35,20 @@ class Manager:
     def _listen(self):
         while not self._over.is_set():
             try:
-                text = self._socket.recv(65536).decode()
+                text, fds, _, _ = socket.recv_fds(self._socket, 65536, 16)
             except socket.timeout:
                 continue
-            fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+            lines = text.decode().splitlines()
+            fields = dict(line.split("=", 1) for line in lines if "=" in line)
+            self._keep(fields, fds)
             self.notes.append(Note(fields, time.monotonic()))
+
+    def _keep(self, fields, fds):
+        name = fields.get("FDNAME", "stored")
+        if "FDSTOREREMOVE" in fields and name in self.store:
+            os.close(self.store.pop(name))
+        for fd in fds:
+            self.store[name] = fd
 
     def mark(self):
         return len(self.notes)
@@ -63,4 +76,6 @@ class Manager:
         self._over.set()
         self._thread.join(10)
         self._socket.close()
+        for fd in self.store.values():
+            os.close(fd)
         os.unlink(self.path)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A subprocess that writes a log file: started, watched, and ended by its own handle."""
 
+import fcntl
 import os
 import re
 import signal
@@ -17,6 +18,23 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def listen_options(env, listen):
+    """What Popen needs so that descriptors begin at 3. LISTEN_PID is only known afterwards."""
+    fds = list(listen.values())
+    places = range(3, 3 + len(fds))
+
+    def move():
+        copies = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in fds]  # out of each other's way
+        for copy, place in zip(copies, places):
+            os.dup2(copy, place)
+
+    return {
+        "env": {**(env or os.environ), "LISTEN_FDS": str(len(fds)), "LISTEN_FDNAMES": ":".join(listen)},
+        "preexec_fn": move,
+        "pass_fds": places,
+    }
+
+
 class Process:
     def __init__(self, name, argv, log_path, env=None):
         self.name = name
@@ -25,11 +43,16 @@ class Process:
         self.env = env
         self.popen = None
 
-    def start(self):
+    def start(self, listen=None):
+        """listen: descriptors by name that it is handed as sd_listen_fds(3) says."""
         assert self.popen is None or self.popen.poll() is not None, f"{self.name} still runs"
+        argv, options = self.argv, {"env": self.env}
+        if listen:
+            argv = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *argv]
+            options = listen_options(self.env, listen)
         with open(self.log_path, "ab") as log:
             self.popen = subprocess.Popen(
-                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
             )
         return self
 
