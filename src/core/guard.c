@@ -74,7 +74,7 @@ enum guard_event guard_step(const struct guard_policy *policy, struct guard *gua
 const char *guard_format(const struct guard_lease *lease, char text[static GUARD_TEXT_SIZE])
 {
     char boot[2 * GUARD_BOOT_SIZE + 1];
-    for (size_t i = 0; i < GUARD_BOOT_SIZE; i++)
+    for (size_t i = 0; i < GUARD_BOOT_SIZE; i++) // two digits and a NUL, which the next overwrites
         snprintf(boot + 2 * i, 3, "%02x", lease->end.boot[i]);
     snprintf(text, GUARD_TEXT_SIZE, "%s %" PRIu64 " %" PRIu64 " %" PRIu64, boot,
              lease->end.mono_usec, lease->end.wall_usec, lease->span_usec);
@@ -114,7 +114,7 @@ int guard_parse(const char *text, struct guard_lease *ret_lease)
     struct guard_lease lease = { 0 };
     if (!parse_boot(text, lease.end.boot))
         return -EINVAL;
-    text += 2 * GUARD_BOOT_SIZE;
+    text += (size_t)2 * GUARD_BOOT_SIZE;
     if (!take_count(&text, &lease.end.mono_usec) || !take_count(&text, &lease.end.wall_usec) ||
         !take_count(&text, &lease.span_usec) || *text != '\0' || lease.span_usec == 0)
         return -EINVAL;

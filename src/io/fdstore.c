@@ -38,6 +38,12 @@ static struct entry *find_fd(int fd)
     return NULL;
 }
 
+static void fill(struct entry *entry, const char *name, int fd)
+{
+    *entry = (struct entry){ .fd = fd };
+    snprintf(entry->name, sizeof(entry->name), "%s", name);
+}
+
 /* systemd removes all descriptors of that name. */
 static void forget(const char *name)
 {
@@ -56,8 +62,7 @@ void fdstore_init(void)
             close(fd);
             continue;
         }
-        *entry = (struct entry){ .fd = fd };
-        strcpy(entry->name, names[i]);
+        fill(entry, names[i], fd);
     }
 }
 
@@ -76,8 +81,8 @@ int fdstore_add(const char *name, int fd)
     struct entry *entry = find("");
     if (!entry || find(name) || strlen(name) >= NAME_SIZE)
         return -ENOBUFS;
-    *entry = (struct entry){ .fd = fd, .claimed = true };
-    strcpy(entry->name, name);
+    fill(entry, name, fd);
+    entry->claimed = true;
     snprintf(state, sizeof(state), "FDSTORE=1\nFDNAME=%s", name);
     sd_pid_notify_with_fds(0, 0, state, &fd, 1); // without systemd it lives on in here alone
     return 0;

@@ -203,7 +203,7 @@ static bool take_offset(const char **text, int64_t *ret_seconds)
     if (!take_digits(text, 2, ':', &hours) || !take_digits(text, 2, '\0', &minutes) || hours > 23 ||
         minutes > 59)
         return false;
-    *ret_seconds = sign * (hours * 3600 + minutes * 60);
+    *ret_seconds = sign * ((int64_t)hours * 3600 + (int64_t)minutes * 60);
     return true;
 }
 
@@ -219,8 +219,8 @@ int parse_rfc3339(const char *text, uint64_t *ret_wall_usec)
         return -EINVAL;
     if (!is_date(year, month, day) || hour > 23 || minute > 59 || second > 60)
         return -EINVAL;
-    int64_t seconds = days_since_epoch(year, month, day) * day_seconds + hour * 3600 + minute * 60 +
-                      second - offset_seconds;
+    int64_t seconds = days_since_epoch(year, month, day) * day_seconds + (int64_t)hour * 3600 +
+                      (int64_t)minute * 60 + second - offset_seconds;
     if (second == 60 && seconds % day_seconds != 0) // only at the end of a day in UTC
         return -EINVAL;
     if (seconds < 0)
