@@ -5,6 +5,7 @@
 
 #include "config/check.h"
 #include "util/clock.h"
+#include "util/parse.h"
 #include "util/strings.h"
 
 /* The nearest name of that kind as " (did you mean 'NAME'?)", else "". */
@@ -119,6 +120,54 @@ static void check_type(struct check *check, const struct config_section *section
                    n > 1 ? " or " : "", n > 1 ? taken[1] : ""); // of three, one is not taken
 }
 
+/* A value as the configuration writes it: yes or no, a number, or the text as it stands. */
+static int convert_value(const char *text, enum value_type type, struct value *ret_value)
+{
+    struct value value = { .type = type };
+    int r = 0;
+    if (type == VALUE_BOOL)
+        r = parse_bool(text, &value.boolean);
+    else if (type == VALUE_NUMBER)
+        r = parse_number(text, &value.number);
+    else
+        snprintf(value.string, sizeof(value.string), "%s", text);
+    if (r == 0)
+        *ret_value = value;
+    return r;
+}
+
+static void resolve_value(struct check *check, const struct config_section *section,
+                          const char *key, const char *text, struct value *value)
+{
+    const struct actuator_config *actuator = section->data;
+    const struct command_limits *limits = &actuator->limits;
+    struct command_item item = { { 0 }, { VALUE_NONE } };
+    struct why why = { 0 };
+    if (!text)
+        return;
+    snprintf(item.key, sizeof(item.key), "%s", key);
+    if (convert_value(text, limits->type, &item.value) < 0)
+        check_complain(check, section, key, "'%.60s' is no %s; expected %s", text,
+                       value_type_name(limits->type),
+                       limits->type == VALUE_BOOL ? "yes or no" : "a number");
+    else if (command_check_item(&item, limits, &why) < 0)
+        check_complain(check, section, key, "%s; expected a number in that range", why.text);
+    else
+        *value = item.value;
+}
+
+static void check_safe(struct check *check, const struct config_section *section)
+{
+    const struct actuator_config *actuator = section->data;
+    if (check_is_set(section, "safe"))
+        return;
+    if (actuator->on_exit == ON_SAFE)
+        check_complain(check, section, "on_exit", "is safe, but there is no safe; expected it too");
+    if (actuator->on_disconnect == ON_SAFE)
+        check_complain(check, section, "on_disconnect",
+                       "is safe, but there is no safe; expected it too");
+}
+
 void check_actuator(struct check *check, const struct config_section *section)
 {
     struct actuator_config *actuator = section->data;
@@ -129,6 +178,9 @@ void check_actuator(struct check *check, const struct config_section *section)
     };
     check_range(check, section);
     check_type(check, section);
+    resolve_value(check, section, "initial", actuator->initial_text, &actuator->initial);
+    resolve_value(check, section, "safe", actuator->safe_text, &actuator->safe);
+    check_safe(check, section);
 }
 
 static void check_names(struct check *check, const struct config_section *section, const char *key,
@@ -157,7 +209,7 @@ static void check_items(struct check *check, const struct config_section *sectio
 void check_rule(struct check *check, const struct config_section *section)
 {
     const struct rule_config *rule = section->data;
-    if (rule->where != WHERE_DEVICE || !check_has_device(check))
+    if (rule->where == WHERE_SERVER || !check_has_device(check))
         return;
     check_names(check, section, "when", rule->when);
     check_names(check, section, "until", rule->until);

@@ -90,16 +90,22 @@ struct sensor_config {
     int64_t decimals; // -1 when unset; copied into sampling
 };
 
+enum { ON_KEEP, ON_SAFE };
+
 /* [actuator NAME], without the driver's own keys */
 struct actuator_config {
     char *driver;
     int type;                     // index in bool, number, string
     double min, max;              // NAN when unset
     struct command_limits limits; // made from the above
+    char *initial_text, *safe_text;
+    struct value initial, safe; // made from these; VALUE_NONE when unset
+    int on_exit, on_disconnect;
+    uint64_t disconnect_after_usec;
 };
 
 /* [rule NAME] */
-enum { WHERE_SERVER, WHERE_DEVICE };
+enum { WHERE_SERVER, WHERE_DEVICE, WHERE_OFFLINE };
 enum { SEND_CHANGE, SEND_ALWAYS };
 struct rule_config {
     int where;

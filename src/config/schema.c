@@ -23,7 +23,8 @@ static const char *const transports[] = { "tcp", "unix", NULL };
 static const char *const protocols[] = { "auto", "5", "3.1.1", NULL };
 static const char *const aggregates[] = { "last", "mean", "min", "max", "median", NULL };
 static const char *const value_types[] = { "bool", "number", "string", NULL };
-static const char *const wheres[] = { "server", "device", NULL };
+static const char *const wheres[] = { "server", "device", "offline", NULL };
+static const char *const ons[] = { "keep", "safe", NULL };
 static const char *const scopes[] = { "device", NULL };
 static const char *const durabilities[] = { "batched", "strict", "outage", NULL };
 static const char *const keeps[] = { "all", "latest", "none", NULL };
@@ -253,12 +254,31 @@ static const struct schema_option actuator_options[] = {
       .help = "What values the actuator takes." },
     { "min", OPTION_NUMBER, ACTUATOR(min), .help = "The least number it takes." },
     { "max", OPTION_NUMBER, ACTUATOR(max), .help = "The greatest number it takes." },
+    { "initial", OPTION_STRING, ACTUATOR(initial_text), .max = VALUE_TEXT_SIZE - 1,
+      .help = "What it is set to at the start of the daemon when it is not known what it was "
+              "last. Unset, it is left as it is." },
+    { "safe", OPTION_STRING, ACTUATOR(safe_text), .max = VALUE_TEXT_SIZE - 1,
+      .help = "What it falls back to: when the lease of a command ($for) has ended, and by "
+              "on_exit and on_disconnect." },
+    { "on_exit", OPTION_ENUM, ACTUATOR(on_exit), .def = "keep", .choices = ons,
+      .help = "Whether a clean end of the daemon leaves it as it is or sets it to safe. A restart "
+              "by systemd is such an end too." },
+    { "on_disconnect", OPTION_ENUM, ACTUATOR(on_disconnect), .def = "keep", .choices = ons,
+      .help = "Whether it is left as it is or set to safe once the device has been cut off from "
+              "the broker for disconnect_after. A rule with where = offline that sets it goes "
+              "before." },
+    { "disconnect_after", OPTION_DURATION, ACTUATOR(disconnect_after_usec), .min = MSEC(100),
+      .max = DAY(365), .def = "1min",
+      .help = "How long the device may be cut off from the broker before on_disconnect applies and "
+              "rules with where = offline begin to decide." },
 };
 
 static const struct schema_option rule_options[] = {
     { "where", OPTION_ENUM, RULE(where), .def = "server", .choices = wheres,
-      .help = "Who decides: the server, by what devices publish, or the device itself, by its own "
-              "sensors and with no broker in the way." },
+      .help =
+          "Who decides: the server, by what devices publish, or the device itself, by its own "
+          "sensors and with no broker in the way: always, or with offline only once it has been "
+          "cut off for the disconnect_after of the actuators that the rule sets." },
     { "scope", OPTION_ENUM, RULE(scope), .def = "device", .choices = scopes,
       .help = "What is decided for: each device by itself." },
     { "devices", OPTION_LIST, RULE(devices), .def = "*", .check = check_patterns,

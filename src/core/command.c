@@ -28,8 +28,8 @@ static int take_string(const char *key, struct json_object *member, struct value
     return 0;
 }
 
-static int take_value(const char *key, struct json_object *member, struct value *ret_value,
-                      struct why *why)
+int command_take_value(const char *key, struct json_object *member, struct value *ret_value,
+                       struct why *why)
 {
     switch (json_object_get_type(member)) {
     case json_type_boolean:
@@ -59,7 +59,7 @@ static int take_item(const char *key, struct json_object *member, struct command
     if (key[0] == '$')
         return why_set(why, EOPNOTSUPP, "'%s': keys that begin with '$' are not supported", key);
     memcpy(ret_item->key, key, length + 1);
-    return take_value(key, member, &ret_item->value, why);
+    return command_take_value(key, member, &ret_item->value, why);
 }
 
 int command_parse(const char *bytes, size_t length, struct command **ret_command, struct why *why)

@@ -9,6 +9,8 @@
 
 #include <stddef.h>
 
+#include <json-c/json.h>
+
 #include "core/value.h"
 #include "util/cleanup.h"
 #include "util/why.h"
@@ -39,6 +41,10 @@ DEFINE_CLEANUP(struct command *, command_free)
  * -EBADMSG, -EMSGSIZE, -EOPNOTSUPP, -ENOMEM, each with why.
  */
 int command_parse(const char *bytes, size_t length, struct command **ret_command, struct why *why);
+
+/* A member of a JSON object as a value; as command_parse() would take it. */
+int command_take_value(const char *key, struct json_object *member, struct value *ret_value,
+                       struct why *why);
 
 /* What values an actuator takes. */
 struct command_limits {

@@ -14,12 +14,14 @@ static const uint64_t retry_max_usec = 60 * USEC_PER_SEC;
 
 struct actuator {
     struct job *job;
-    actuator_changed_fn changed;
+    const struct actuator_handlers *handlers;
     void *userdata;
     sd_event_source *retry_timer;
     uint64_t retry_usec; // the next distance
 
     bool started;
+    uint64_t wish_ticket;  // of the newest wish
+    uint64_t job_ticket;   // of the one that the driver is or was at
     struct value wish;     // VALUE_NONE: none yet
     bool wish_waits;       // newer than what the driver is doing or has done
     struct value restored; // becomes the wish with the first opening; VALUE_NONE
@@ -32,6 +34,7 @@ static void begin(struct actuator *actuator)
 {
     sd_event_source_set_enabled(actuator->retry_timer, SD_EVENT_OFF);
     actuator->wish_waits = false;
+    actuator->job_ticket = actuator->wish_ticket;
     actuator->job->value = actuator->wish;
     actuator->job->start = (struct actuator_start){
         .last = actuator->wish.type != VALUE_NONE ? actuator->wish : actuator->restored,
@@ -41,14 +44,13 @@ static void begin(struct actuator *actuator)
 
 static void fail(struct actuator *actuator)
 {
-    const struct job *job = actuator->job;
     if (!actuator->failed) {
         actuator->failed = true;
         actuator->failed_mono_usec = clock_mono_usec();
         actuator->retry_usec = retry_min_usec;
         log_err(LOG_FIELDS(LOG_ID(LOG_ID_ACTUATOR_FAILED), { "ACTUATOR", actuator_name(actuator) }),
                 "actuator %s: %s; trying again until it works", actuator_name(actuator),
-                job->why.text[0] ? job->why.text : strerror(-job->result));
+                actuator_failure(actuator));
     }
     actuator->now = (struct value){ .type = VALUE_NONE };
     sd_event_source_set_time_relative(actuator->retry_timer, actuator->retry_usec);
@@ -95,10 +97,11 @@ static void on_finished(struct job *job)
         fail(actuator);
     else
         succeed(actuator);
+    actuator->handlers->settled(actuator->userdata, actuator);
     if (actuator->wish_waits) // a newer wish does not wait for the retry
         begin(actuator);
     else
-        actuator->changed(actuator->userdata, actuator);
+        actuator->handlers->rested(actuator->userdata, actuator);
 }
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
@@ -145,13 +148,14 @@ static const struct job_calls actuator_calls = { job_open, job_set, job_close, j
 /* --- life and use ---------------------------------------------------------------------------- */
 
 int actuator_new(sd_event *event, struct config *config, const struct config_section *section,
-                 actuator_changed_fn changed, void *userdata, struct actuator **ret_actuator)
+                 const struct actuator_handlers *handlers, void *userdata,
+                 struct actuator **ret_actuator)
 {
     _cleanup_(actuator_freep) struct actuator *actuator = calloc(1, sizeof(*actuator));
     if (!actuator)
         return -ENOMEM;
     const struct actuator_driver *driver = section->driver;
-    actuator->changed = changed;
+    actuator->handlers = handlers;
     actuator->userdata = userdata;
     int r = job_new(event, config, section, &actuator_calls, driver->blocking, on_finished,
                     actuator, &actuator->job);
@@ -202,13 +206,36 @@ void actuator_restore(struct actuator *actuator, const struct value *value)
         actuator->restored = *value;
 }
 
-void actuator_set(struct actuator *actuator, const struct value *value)
+uint64_t actuator_set(struct actuator *actuator, const struct value *value)
 {
+    uint64_t ticket = ++actuator->wish_ticket;
     actuator->wish = *value;
     if (job_busy(actuator->job))
         actuator->wish_waits = true;
     else
         begin(actuator);
+    return ticket;
+}
+
+enum actuator_outcome actuator_outcome(const struct actuator *actuator, uint64_t ticket)
+{
+    if (ticket == actuator->job_ticket) {
+        if (job_busy(actuator->job))
+            return ACTUATOR_PENDING;
+        return actuator->job->result < 0 ? ACTUATOR_FAILED : ACTUATOR_REACHED;
+    }
+    return ticket == actuator->wish_ticket ? ACTUATOR_PENDING : ACTUATOR_SUPERSEDED;
+}
+
+const char *actuator_failure(const struct actuator *actuator)
+{
+    const struct job *job = actuator->job;
+    return job->why.text[0] ? job->why.text : strerror(-job->result);
+}
+
+const struct value *actuator_wish(const struct actuator *actuator)
+{
+    return &actuator->wish;
 }
 
 const struct config_section *actuator_section(const struct actuator *actuator)

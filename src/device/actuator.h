@@ -14,12 +14,25 @@
 
 struct actuator;
 
-/* What it is has changed, or it has come to rest. */
-typedef void (*actuator_changed_fn)(void *userdata, struct actuator *actuator);
+struct actuator_handlers {
+    // What it is has changed, or it has come to rest.
+    void (*rested)(void *userdata, struct actuator *actuator);
+    // A call of its driver has ended, and before the next begins: see actuator_outcome().
+    void (*settled)(void *userdata, struct actuator *actuator);
+};
+
+/* What became of a value that it was to be set to. */
+enum actuator_outcome {
+    ACTUATOR_PENDING,
+    ACTUATOR_REACHED,
+    ACTUATOR_FAILED,     // and will be tried again
+    ACTUATOR_SUPERSEDED, // by a newer one, before it was its turn
+};
 
 /* config is referenced; section stands in it. Call actuator_start() next. */
 int actuator_new(sd_event *event, struct config *config, const struct config_section *section,
-                 actuator_changed_fn changed, void *userdata, struct actuator **ret_actuator);
+                 const struct actuator_handlers *handlers, void *userdata,
+                 struct actuator **ret_actuator);
 void actuator_free(struct actuator *actuator);
 DEFINE_CLEANUP(struct actuator *, actuator_free)
 
@@ -38,7 +51,7 @@ void actuator_restore(struct actuator *actuator, const struct value *value);
 
 /*
  * Opens the driver, without moving anything where it can, unless a wish was inherited or restored;
- * changed() may be called from here. The second and every further call does nothing.
+ * handlers may be called from here. The second and every further call does nothing.
  */
 void actuator_start(struct actuator *actuator);
 
@@ -49,8 +62,20 @@ bool actuator_has_failed(const struct actuator *actuator);
 /* Whether a call of the driver is under way. */
 bool actuator_is_moving(const struct actuator *actuator);
 
-/* value fits the actuator's limits: command_check_item() was asked. */
-void actuator_set(struct actuator *actuator, const struct value *value);
+/*
+ * value fits the actuator's limits: command_check_item() was asked. Returns a ticket for
+ * actuator_outcome(); handlers may be called from here.
+ */
+uint64_t actuator_set(struct actuator *actuator, const struct value *value);
+
+/* Once it is not pending, an outcome is only known until the next settled(). */
+enum actuator_outcome actuator_outcome(const struct actuator *actuator, uint64_t ticket);
+
+/* Why the last call failed; within settled(). */
+const char *actuator_failure(const struct actuator *actuator);
+
+/* What it was set to last, or is to be; VALUE_NONE: nothing. */
+const struct value *actuator_wish(const struct actuator *actuator);
 
 /* What it is now; VALUE_NONE while that is not known. */
 const struct value *actuator_now(const struct actuator *actuator);

@@ -9,7 +9,7 @@
 #include "core/command.h"
 #include "core/json.h"
 #include "core/topic.h"
-#include "device/actuator.h"
+#include "device/actuators.h"
 #include "device/localrules.h"
 #include "device/telemetry.h"
 #include "outbox/uplink.h"
@@ -31,16 +31,18 @@ struct device {
     struct uplink *uplink;
     struct telemetry *telemetry;
     struct localrules *rules;
-    size_t n_actuators;
-    struct actuator **actuators;
-    bool applying; // several actuators are being set: their state is told after the last
+    struct actuators *actuators;
+    uint64_t lost_mono_usec; // the connection; 0 while there is one
     bool stopping;
-    struct ratelimit story;    // info lines
-    struct ratelimit refusals; // warnings
+    sd_event_source *goodbye_timer; // until it is said, stopping
+    struct ratelimit story;         // info lines
+    struct ratelimit refusals;      // warnings
 };
 
 static const char state_stream[] = "$state";
 
+// How long a stop waits for actuators that are set to `safe`; daemon.c has a limit for all of it.
+static const uint64_t safe_limit_usec = 400 * USEC_PER_MSEC;
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
 
@@ -48,58 +50,50 @@ static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_S
 
 static void publish_state(struct device *device)
 {
-    if (device->n_actuators == 0 || !uplink_is_connected(device->uplink))
+    if (actuators_count(device->actuators) == 0 || !uplink_is_connected(device->uplink))
         return;
-    char *payload = NULL, value[VALUE_TEXT_SIZE * 6 + 3], key[512];
-    size_t size;
-    FILE *out = open_memstream(&payload, &size);
-    if (!out)
-        return;
-    fputc('{', out);
-    for (size_t i = 0; i < device->n_actuators; i++) {
-        const struct actuator *actuator = device->actuators[i];
-        fprintf(out, "%s%s: %s", i > 0 ? ", " : "",
-                json_quote(actuator_name(actuator), key, sizeof(key)),
-                value_format_json(actuator_now(actuator), value, sizeof(value)));
-    }
-    fputc('}', out);
-    if (fclose(out) == 0)
+    _cleanup_(freep) char *payload = actuators_state(device->actuators);
+    if (payload)
         uplink_publish(device->uplink, &(struct outbox_message){ .stream = state_stream,
                                                                  .subject = device->topics.state,
                                                                  .payload = payload,
                                                                  .qos = -1 });
-    free(payload);
 }
 
-/* The state is told once all actuators are at rest, so that a command of several keys is one. */
-static void tell_state(struct device *device)
+static void say_goodbye(struct device *device)
 {
-    if (device->applying)
-        return;
-    for (size_t i = 0; i < device->n_actuators; i++) {
-        if (actuator_is_moving(device->actuators[i]))
-            return;
-    }
+    device->goodbye_timer = sd_event_source_disable_unref(device->goodbye_timer);
+    uplink_stop(device->uplink);
+}
+
+static int on_goodbye_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    say_goodbye(userdata);
+    return 0;
+}
+
+static void on_rested(void *userdata)
+{
+    struct device *device = userdata;
     publish_state(device);
     device->handlers->changed(device->userdata, true);
+    if (device->goodbye_timer)
+        say_goodbye(device);
 }
 
-static void on_actuator_changed(void *userdata, struct actuator *actuator)
+static bool is_decided(void *userdata, const char *name)
 {
-    (void)actuator;
-    tell_state(userdata);
+    struct device *device = userdata;
+    return localrules_decide(device->rules, name);
 }
+
+static const struct actuators_handlers actuators_handlers = {
+    .rested = on_rested,
+    .is_decided = is_decided,
+};
 
 /* --- commands -------------------------------------------------------------------------------- */
-
-static struct actuator *find_actuator(const struct device *device, const char *name)
-{
-    for (size_t i = 0; i < device->n_actuators; i++) {
-        if (strcmp(actuator_name(device->actuators[i]), name) == 0)
-            return device->actuators[i];
-    }
-    return NULL;
-}
 
 /* Every key is checked before the first actuator moves. */
 static int check_command(const struct device *device, const struct command *command,
@@ -107,7 +101,7 @@ static int check_command(const struct device *device, const struct command *comm
 {
     for (size_t i = 0; i < command->n_items; i++) {
         const struct command_item *item = &command->items[i];
-        const struct actuator *actuator = find_actuator(device, item->key);
+        const struct actuator *actuator = actuators_find(device->actuators, item->key);
         if (!actuator)
             return why_set(why, ENOENT, "there is no actuator '%s'", item->key);
         int r = command_check_item(item, &config_actuator(actuator_section(actuator))->limits, why);
@@ -119,11 +113,13 @@ static int check_command(const struct device *device, const struct command *comm
 
 static void apply_command(struct device *device, const struct command *command)
 {
-    device->applying = true;
-    for (size_t i = 0; i < command->n_items; i++)
-        actuator_set(find_actuator(device, command->items[i].key), &command->items[i].value);
-    device->applying = false;
-    tell_state(device);
+    actuators_begin(device->actuators);
+    for (size_t i = 0; i < command->n_items; i++) {
+        const struct command_item *item = &command->items[i];
+        struct actuator *actuator = actuators_find(device->actuators, item->key);
+        actuators_set(device->actuators, actuator, &item->value, 0, 0);
+    }
+    actuators_end(device->actuators);
 }
 
 static void take_command(struct device *device, const struct mqtt_message *message)
@@ -205,9 +201,18 @@ static const struct telemetry_handlers telemetry_handlers = {
 
 /* --- the uplink ------------------------------------------------------------------------------ */
 
+/* 0: there is a connection. */
+static void set_lost(struct device *device, uint64_t lost_mono_usec)
+{
+    device->lost_mono_usec = lost_mono_usec;
+    localrules_set_lost(device->rules, lost_mono_usec);
+    actuators_set_lost(device->actuators, lost_mono_usec);
+}
+
 static void on_connected(void *userdata)
 {
     struct device *device = userdata;
+    set_lost(device, 0);
     uplink_subscribe(device->uplink, device->topics.commands);
     uplink_subscribe(device->uplink, device->topics.group_commands);
     publish_state(device);
@@ -222,6 +227,8 @@ static void on_message(void *userdata, const struct mqtt_message *message)
 static void on_changed(void *userdata, bool news)
 {
     struct device *device = userdata;
+    if (device->lost_mono_usec == 0 && !uplink_is_connected(device->uplink) && !device->stopping)
+        set_lost(device, clock_mono_usec());
     device->handlers->changed(device->userdata, news);
 }
 
@@ -326,65 +333,18 @@ static int make_topics(const struct config *config, struct topics *ret_topics)
     return 0;
 }
 
-static void free_actuators(struct actuator **actuators, size_t n)
-{
-    for (size_t i = 0; actuators && i < n; i++)
-        actuator_free(actuators[i]);
-    free(actuators);
-}
-
-static struct actuator **find_equal(struct device *device, const struct config_section *section)
-{
-    for (size_t i = 0; i < device->n_actuators; i++) {
-        struct actuator **actuator = &device->actuators[i];
-        if (*actuator && config_section_equal(actuator_section(*actuator), section))
-            return actuator;
-    }
-    return NULL;
-}
-
-/* The actuators of config that are new or have changed; the places of all others are NULL. */
-static int make_actuators(struct device *device, struct config *config,
-                          struct actuator ***ret_actuators, size_t *ret_n)
-{
-    size_t n = 0;
-    while (config_nth(config, "actuator", n))
-        n++;
-    struct actuator **actuators = calloc(n + 1, sizeof(struct actuator *));
-    if (!actuators)
-        return -ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        const struct config_section *section = config_nth(config, "actuator", i);
-        if (find_equal(device, section))
-            continue;
-        int r = actuator_new(device->event, config, section, on_actuator_changed, device,
-                             &actuators[i]);
-        if (r < 0) {
-            free_actuators(actuators, n);
-            return r;
-        }
-        const struct actuator *previous = find_actuator(device, section->name);
-        if (previous)
-            actuator_inherit(actuators[i], previous);
-    }
-    *ret_actuators = actuators;
-    *ret_n = n;
-    return 0;
-}
-
 /* What a configuration needs that can fail to be made, made before anything in force is touched. */
 struct plan {
     struct topics topics;
     struct localrules *rules;
-    struct actuator **actuators;
-    size_t n_actuators;
+    struct actuators_plan *actuators;
 };
 
 static void plan_done(struct plan *plan)
 {
     topics_done(&plan->topics);
     localrules_free(plan->rules);
-    free_actuators(plan->actuators, plan->n_actuators);
+    actuators_plan_free(plan->actuators);
 }
 
 static int configure_uplink(struct device *device, struct config *config)
@@ -414,28 +374,13 @@ static int make_plan(struct device *device, struct config *config, struct plan *
     r = localrules_new(device->event, config, device->rules, on_rule, device, &plan->rules);
     if (r < 0)
         return r;
-    r = make_actuators(device, config, &plan->actuators, &plan->n_actuators);
+    r = actuators_prepare(device->actuators, config, &plan->actuators);
     if (r < 0)
         return r;
     r = configure_uplink(device, config);
     if (r < 0)
         return r;
     return telemetry_configure(device->telemetry, config); // fails whole
-}
-
-/* Cannot fail. */
-static void take_actuators(struct device *device, const struct config *config, struct plan *plan)
-{
-    for (size_t i = 0; i < plan->n_actuators; i++) {
-        if (plan->actuators[i])
-            continue;
-        struct actuator **kept = find_equal(device, config_nth(config, "actuator", i));
-        plan->actuators[i] = TAKE_PTR(*kept);
-    }
-    free_actuators(device->actuators, device->n_actuators);
-    device->actuators = TAKE_PTR(plan->actuators);
-    device->n_actuators = plan->n_actuators;
-    plan->n_actuators = 0;
 }
 
 int device_reload(struct device *device, struct config *config)
@@ -449,14 +394,10 @@ int device_reload(struct device *device, struct config *config)
     plan.topics = (struct topics){ 0 };
     localrules_free(device->rules);
     device->rules = TAKE_PTR(plan.rules);
-    take_actuators(device, config, &plan);
+    actuators_take(device->actuators, config, TAKE_PTR(plan.actuators));
     config_unref(device->config);
     device->config = config_ref(config);
-    device->applying = true;
-    for (size_t i = 0; i < device->n_actuators; i++)
-        actuator_start(device->actuators[i]);
-    device->applying = false;
-    tell_state(device); // actuators may have come and gone
+    actuators_start(device->actuators);
     return 0;
 }
 
@@ -474,13 +415,17 @@ int device_new(sd_event *event, struct spool *spool, struct config *config,
     device->userdata = userdata;
     device->story = story_limit;
     device->refusals = refusal_limit;
+    device->lost_mono_usec = clock_mono_usec();
     int r = telemetry_new(event, &telemetry_handlers, device, &device->telemetry);
+    if (r >= 0)
+        r = actuators_new(event, &actuators_handlers, device, &device->actuators);
     if (r >= 0)
         r = device_reload(device, config);
     if (r >= 0)
         r = uplink_start(device->uplink);
     if (r < 0)
         return r;
+    set_lost(device, device->lost_mono_usec);
     *ret_device = TAKE_PTR(device);
     return 0;
 }
@@ -489,9 +434,10 @@ void device_free(struct device *device)
 {
     if (!device)
         return;
+    sd_event_source_disable_unref(device->goodbye_timer);
     telemetry_free(device->telemetry);
     localrules_free(device->rules);
-    free_actuators(device->actuators, device->n_actuators);
+    actuators_free(device->actuators);
     uplink_free(device->uplink);
     topics_done(&device->topics);
     config_unref(device->config);
@@ -502,24 +448,24 @@ void device_free(struct device *device)
 void device_stop(struct device *device)
 {
     device->stopping = true;
-    uplink_stop(device->uplink);
+    bool wait = actuators_exit(device->actuators);
+    if (wait && sd_event_add_time_relative(device->event, &device->goodbye_timer, CLOCK_BOOTTIME,
+                                           safe_limit_usec, 0, on_goodbye_timer, device) >= 0)
+        return; // the last that is said of them is what they are
+    say_goodbye(device);
 }
 
 bool device_is_settled(const struct device *device)
 {
-    for (size_t i = 0; i < device->n_actuators; i++) {
-        if (actuator_is_moving(device->actuators[i]))
-            return false;
-    }
+    if (actuators_are_moving(device->actuators))
+        return false;
     return telemetry_is_settled(device->telemetry);
 }
 
 const char *device_describe(const struct device *device, char *out, size_t size)
 {
     char uplink[256];
-    size_t n_failed_actuators = 0;
-    for (size_t i = 0; i < device->n_actuators; i++)
-        n_failed_actuators += actuator_has_failed(device->actuators[i]);
+    size_t n_failed_actuators = actuators_n_failed(device->actuators);
     size_t n_failed_sensors = telemetry_n_failed(device->telemetry);
     int length = snprintf(out, size, "Device %s: %s", device->config->daemon->id,
                           uplink_describe(device->uplink, uplink, sizeof(uplink)));
@@ -528,6 +474,6 @@ const char *device_describe(const struct device *device, char *out, size_t size)
                            n_failed_sensors, telemetry_n_sensors(device->telemetry));
     if (n_failed_actuators > 0 && length > 0 && (size_t)length < size)
         snprintf(out + length, size - (size_t)length, "; %zu of %zu actuators failed",
-                 n_failed_actuators, device->n_actuators);
+                 n_failed_actuators, actuators_count(device->actuators));
     return out;
 }

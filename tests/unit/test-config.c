@@ -140,6 +140,31 @@ static void every_type_reaches_its_member(void **state)
     config_unref(config);
 }
 
+static void the_keys_of_safety_are_of_the_actuators_type(void **state)
+{
+    (void)state;
+    struct config *config =
+        load_main("[actuator led]\ndriver = log\ninitial = on\nsafe = no\n"
+                  "[actuator speed]\ndriver = log\ntype = number\nmax = 5\ninitial = 2.5\n"
+                  "safe = -1\non_exit = safe\non_disconnect = safe\ndisconnect_after = 10s\n"
+                  "[actuator text]\ndriver = log\ntype = string\nsafe = off\n");
+    const struct actuator_config *led = config_actuator(config_nth(config, "actuator", 0));
+    const struct actuator_config *speed = config_actuator(config_nth(config, "actuator", 1));
+    const struct actuator_config *text = config_actuator(config_nth(config, "actuator", 2));
+    assert_true(led->initial.type == VALUE_BOOL && led->initial.boolean);
+    assert_true(led->safe.type == VALUE_BOOL && !led->safe.boolean);
+    assert_int_equal(led->on_exit, ON_KEEP);
+    assert_int_equal(led->on_disconnect, ON_KEEP);
+    assert_int_equal(led->disconnect_after_usec, 60 * USEC_PER_SEC);
+    assert_true(speed->initial.number == 2.5 && speed->safe.number == -1);
+    assert_int_equal(speed->on_exit, ON_SAFE);
+    assert_int_equal(speed->on_disconnect, ON_SAFE);
+    assert_int_equal(speed->disconnect_after_usec, 10 * USEC_PER_SEC);
+    assert_int_equal(text->initial.type, VALUE_NONE);
+    assert_string_equal(text->safe.string, "off");
+    config_unref(config);
+}
+
 static void rules_hold_expressions_and_commands(void **state)
 {
     (void)state;
@@ -353,6 +378,7 @@ int main(void)
         in_directory(id_defaults_to_host_and_machine),
         in_directory(specifiers_work_in_id_and_group),
         in_directory(every_type_reaches_its_member),
+        in_directory(the_keys_of_safety_are_of_the_actuators_type),
         in_directory(rules_hold_expressions_and_commands),
         in_directory(later_files_win_key_by_key),
         in_directory(role_of_the_command_line_wins),

@@ -228,6 +228,90 @@ static void a_reload_does_not_forget_a_held_change(void **state)
     assert_string_equal(house.last, "{\"led\": false}");
 }
 
+#define OFFLINE_HARDWARE                                                                           \
+    "[sensor light]\ndriver = sim\n"                                                               \
+    "[actuator led]\ndriver = log\ndisconnect_after = 10s\n"                                       \
+    "[actuator fan]\ndriver = log\ndisconnect_after = 20s\n"                                       \
+    "[rule r]\nwhere = offline\nwhen = light < 300\n"
+#define OFFLINE OFFLINE_HARDWARE "then = {\"led\": true}\nelse = {\"led\": false}\n"
+
+/* The connection has been lost for that long. */
+static void lose(struct house *house, uint64_t span_usec)
+{
+    localrules_set_lost(house->rules, clock_mono_usec() - span_usec);
+}
+
+static void an_offline_rule_decides_only_while_the_device_is_cut_off(void **state)
+{
+    (void)state;
+    _cleanup_(house_done) struct house house = { 0 };
+    configure(&house, OFFLINE);
+    say(&house, LIGHT, 250);
+    assert_int_equal(house.n_applied, 0);
+    lose(&house, 9 * USEC_PER_SEC);
+    say(&house, LIGHT, 250);
+    assert_false(localrules_decide(house.rules, "led"));
+    assert_int_equal(house.n_applied, 0);
+    lose(&house, 10 * USEC_PER_SEC); // it decides by the reading that there is
+    assert_int_equal(house.n_applied, 1);
+    assert_string_equal(house.last, "{\"led\": true}");
+    assert_true(localrules_decide(house.rules, "led"));
+    assert_false(localrules_decide(house.rules, "fan"));
+    say(&house, LIGHT, 400);
+    assert_int_equal(house.n_applied, 2);
+    localrules_set_lost(house.rules, 0);
+    say(&house, LIGHT, 250); // the server's word counts again
+    assert_int_equal(house.n_applied, 2);
+    assert_false(localrules_decide(house.rules, "led"));
+}
+
+static void an_offline_rule_decides_anew_in_each_outage(void **state)
+{
+    (void)state;
+    _cleanup_(house_done) struct house house = { 0 };
+    configure(&house, OFFLINE "hold = 1h\n");
+    say(&house, LIGHT, 250);
+    lose(&house, 10 * USEC_PER_SEC);
+    localrules_set_lost(house.rules, 0);
+    lose(&house, 10 * USEC_PER_SEC);
+    assert_int_equal(house.n_applied, 2);
+}
+
+static void an_offline_rule_begins_in_its_time_without_a_reading(void **state)
+{
+    (void)state;
+    _cleanup_(house_done) struct house house = { 0 };
+    configure(&house, OFFLINE);
+    say(&house, LIGHT, 250);
+    lose(&house, 10 * USEC_PER_SEC - 200 * USEC_PER_MSEC);
+    assert_int_equal(house.n_applied, 0);
+    run(&house, 1, 5 * USEC_PER_SEC);
+    assert_int_equal(house.n_applied, 1);
+}
+
+static void an_offline_rule_waits_for_the_slowest_of_its_actuators(void **state)
+{
+    (void)state;
+    _cleanup_(house_done) struct house house = { 0 };
+    configure(&house, OFFLINE_HARDWARE "then = {\"led\": true, \"fan\": true}\n");
+    say(&house, LIGHT, 250);
+    lose(&house, 19 * USEC_PER_SEC);
+    assert_int_equal(house.n_applied, 0);
+    lose(&house, 20 * USEC_PER_SEC);
+    assert_int_equal(house.n_applied, 1);
+}
+
+static void an_outage_goes_on_over_a_reload(void **state)
+{
+    (void)state;
+    _cleanup_(house_done) struct house house = { 0 };
+    configure(&house, OFFLINE);
+    lose(&house, 20 * USEC_PER_SEC);
+    configure(&house, OFFLINE "hold = 1s\n");
+    say(&house, LIGHT, 250);
+    assert_int_equal(house.n_applied, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +327,11 @@ int main(void)
         in_directory(a_reload_keeps_a_decision),
         in_directory(a_changed_rule_decides_by_the_readings_there_are),
         in_directory(a_reload_does_not_forget_a_held_change),
+        in_directory(an_offline_rule_decides_only_while_the_device_is_cut_off),
+        in_directory(an_offline_rule_decides_anew_in_each_outage),
+        in_directory(an_offline_rule_begins_in_its_time_without_a_reading),
+        in_directory(an_offline_rule_waits_for_the_slowest_of_its_actuators),
+        in_directory(an_outage_goes_on_over_a_reload),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * All actuators of a device, and what keeps them safe: leases, what happens while the device is cut
+ * off and at its end, and what is written down of each so that the next run goes on from there.
+ *
+ *     actuators_prepare(), then actuators_take(): a configuration. actuators_recall() in between
+ *     for what was written down, then actuators_start().
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+#include "core/value.h"
+#include "device/actuator.h"
+#include "util/cleanup.h"
+
+struct actuators;
+struct actuators_plan;
+
+struct actuators_handlers {
+    void (*rested)(void *userdata); // none is moving: what they are may have changed
+    void (*settled)(void *userdata, struct actuator *actuator); // see actuator.h; may be NULL
+    // To be written down; record is a line of text, for actuators_recall() in a later run. May be
+    // NULL.
+    void (*save)(void *userdata, const char *name, const char *record);
+    // The device has been cut off for too long: whether a rule of its own has a word to say here.
+    bool (*is_decided)(void *userdata, const char *name);
+};
+
+int actuators_new(sd_event *event, const struct actuators_handlers *handlers, void *userdata,
+                  struct actuators **ret_actuators);
+void actuators_free(struct actuators *actuators);
+DEFINE_CLEANUP(struct actuators *, actuators_free)
+
+/* Makes what config needs and is not there yet, and touches nothing. 0 or -errno. */
+int actuators_prepare(struct actuators *actuators, struct config *config,
+                      struct actuators_plan **ret_plan);
+void actuators_plan_free(struct actuators_plan *plan);
+DEFINE_CLEANUP(struct actuators_plan *, actuators_plan_free)
+
+/* Puts a plan into force and frees it; cannot fail. The new ones wait for actuators_start(). */
+void actuators_take(struct actuators *actuators, const struct config *config,
+                    struct actuators_plan *plan);
+
+/* Before the first start: what was saved of an actuator; what is of no use is passed over. */
+void actuators_recall(struct actuators *actuators, const char *name, const char *record);
+
+/* Opens those that have not been started yet, as they were, as they shall be at first, or safe. */
+void actuators_start(struct actuators *actuators);
+
+/*
+ * Sets one: value fits its limits. span_usec: it falls back to `safe`, which it has, unless it is
+ * set again within; 0: it stays. seq: the number of the command in its sender's order, 0 for none.
+ * Returns a ticket for actuator_outcome().
+ */
+uint64_t actuators_set(struct actuators *actuators, struct actuator *actuator,
+                       const struct value *value, uint64_t span_usec, uint64_t seq);
+
+/* Several are set together: rested() is called once, after the last. */
+void actuators_begin(struct actuators *actuators);
+void actuators_end(struct actuators *actuators);
+
+/* The highest number that actuators_set() was given for this one, in earlier runs too; 0: none. */
+uint64_t actuators_seq(const struct actuators *actuators, const struct actuator *actuator);
+
+/* When the connection was lost, or the device began without one; 0 while connected, as at first. */
+void actuators_set_lost(struct actuators *actuators, uint64_t lost_mono_usec);
+
+/* A clean end of the daemon: those with `on_exit = safe` are set to it. Whether one is moving. */
+bool actuators_exit(struct actuators *actuators);
+
+struct actuator *actuators_find(const struct actuators *actuators, const char *name);
+bool actuators_are_moving(const struct actuators *actuators);
+size_t actuators_count(const struct actuators *actuators);
+size_t actuators_n_failed(const struct actuators *actuators);
+
+/* {"led_on": true, "speed": null}: what each is now. A new string, NULL without memory. */
+char *actuators_state(const struct actuators *actuators);
