@@ -56,19 +56,19 @@ static int take_item(const char *key, struct json_object *member, struct command
         return why_set(why, EBADMSG, "a key is empty");
     if (length > COMMAND_MAX_KEY)
         return why_set(why, EMSGSIZE, "a key is longer than %d bytes", COMMAND_MAX_KEY);
-    if (key[0] == '$')
-        return why_set(why, EOPNOTSUPP, "'%s': keys that begin with '$' are not supported", key);
     memcpy(ret_item->key, key, length + 1);
     return command_take_value(key, member, &ret_item->value, why);
 }
 
-int command_parse(const char *bytes, size_t length, struct command **ret_command, struct why *why)
+int command_from_object(struct json_object *object, const char *bytes, size_t length,
+                        struct command **ret_command, struct why *why)
 {
-    _cleanup_(json_object_putp) struct json_object *object = NULL;
-    int r = json_parse_object(bytes, length, &object, why);
-    if (r < 0)
-        return r;
-    size_t n_items = (size_t)json_object_object_length(object);
+    size_t n_items = 0;
+    json_object_object_foreach(object, name, ignored)
+    {
+        (void)ignored;
+        n_items += name[0] != '$';
+    }
     if (n_items == 0)
         return why_set(why, EBADMSG, "there is no key in it");
     if (n_items > COMMAND_MAX_ITEMS)
@@ -79,7 +79,9 @@ int command_parse(const char *bytes, size_t length, struct command **ret_command
         return why_set(why, ENOMEM, "out of memory");
     json_object_object_foreach(object, key, member)
     {
-        r = take_item(key, member, &command->items[command->n_items], why);
+        if (key[0] == '$')
+            continue;
+        int r = take_item(key, member, &command->items[command->n_items], why);
         if (r < 0)
             return r;
         command->n_items++;
@@ -89,6 +91,22 @@ int command_parse(const char *bytes, size_t length, struct command **ret_command
         return why_set(why, ENOMEM, "out of memory");
     *ret_command = TAKE_PTR(command);
     return 0;
+}
+
+int command_parse(const char *bytes, size_t length, struct command **ret_command, struct why *why)
+{
+    _cleanup_(json_object_putp) struct json_object *object = NULL;
+    int r = json_parse_object(bytes, length, &object, why);
+    if (r < 0)
+        return r;
+    json_object_object_foreach(object, key, ignored)
+    {
+        (void)ignored;
+        if (key[0] == '$')
+            return why_set(why, EOPNOTSUPP, "'%.80s': keys that begin with '$' are for messages",
+                           key);
+    }
+    return command_from_object(object, bytes, length, ret_command, why);
 }
 
 int command_check_item(const struct command_item *item, const struct command_limits *limits,

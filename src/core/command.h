@@ -42,6 +42,10 @@ DEFINE_CLEANUP(struct command *, command_free)
  */
 int command_parse(const char *bytes, size_t length, struct command **ret_command, struct why *why);
 
+/* The same of an object that bytes were parsed to, passing over the envelope (core/envelope.h). */
+int command_from_object(struct json_object *object, const char *bytes, size_t length,
+                        struct command **ret_command, struct why *why);
+
 /* A member of a JSON object as a value; as command_parse() would take it. */
 int command_take_value(const char *key, struct json_object *member, struct value *ret_value,
                        struct why *why);
