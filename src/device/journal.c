@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// A hash table over a list from the oldest entry to the newest. A record's value is the entry's
+// number, its time and the reply.
+#include "device/journal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "util/clock.h"
+
+enum { BUCKETS = 1024 };
+
+// Before it no device of ours was made: such a time is one of a clock that was not set.
+static const uint64_t clock_set_usec = 1704067200 * USEC_PER_SEC; // 2024-01-01
+
+struct entry {
+    struct entry *next; // in the bucket
+    struct entry *newer;
+    uint64_t number; // in order
+    uint64_t wall_usec;
+    const char *reply; // behind the id
+    char id[];
+};
+
+struct journal {
+    journal_save_fn save;
+    void *userdata;
+    struct entry *buckets[BUCKETS];
+    struct entry *oldest, *newest;
+    size_t n_entries, n_bytes;
+    uint64_t next_number;
+};
+
+/* FNV-1a; an id is chosen by whoever commands us, and may do worse than fill a bucket. */
+static size_t bucket_of(const char *id)
+{
+    uint32_t hash = 2166136261U;
+    for (; *id; id++)
+        hash = (hash ^ (unsigned char)*id) * 16777619U;
+    return hash % BUCKETS;
+}
+
+static size_t size_of(const struct entry *entry)
+{
+    return strlen(entry->id) + strlen(entry->reply);
+}
+
+static struct entry *new_entry(const char *id, const char *reply)
+{
+    size_t id_size = strlen(id) + 1, reply_size = strlen(reply) + 1;
+    struct entry *entry = calloc(1, sizeof(*entry) + id_size + reply_size);
+    if (!entry)
+        return NULL;
+    memcpy(entry->id, id, id_size);
+    memcpy(entry->id + id_size, reply, reply_size);
+    entry->reply = entry->id + id_size;
+    return entry;
+}
+
+static void append(struct journal *journal, struct entry *entry)
+{
+    struct entry **bucket = &journal->buckets[bucket_of(entry->id)];
+    entry->next = *bucket;
+    *bucket = entry;
+    if (journal->newest)
+        journal->newest->newer = entry;
+    else
+        journal->oldest = entry;
+    journal->newest = entry;
+    journal->n_entries++;
+    journal->n_bytes += size_of(entry);
+}
+
+/* Takes the oldest out of memory; the record is not touched. */
+static struct entry *take_oldest(struct journal *journal)
+{
+    struct entry *entry = journal->oldest;
+    struct entry **place = &journal->buckets[bucket_of(entry->id)];
+    while (*place != entry)
+        place = &(*place)->next;
+    *place = entry->next;
+    journal->oldest = entry->newer;
+    if (!journal->oldest)
+        journal->newest = NULL;
+    journal->n_entries--;
+    journal->n_bytes -= size_of(entry);
+    entry->newer = NULL;
+    return entry;
+}
+
+static bool is_too_old(struct entry *entry, uint64_t now_wall_usec)
+{
+    if (entry->wall_usec < clock_set_usec)
+        entry->wall_usec = now_wall_usec; // its age counts from now on
+    return now_wall_usec > entry->wall_usec &&
+           now_wall_usec - entry->wall_usec > JOURNAL_MAX_AGE_USEC;
+}
+
+static void forget_old(struct journal *journal, uint64_t now_wall_usec)
+{
+    while (journal->oldest &&
+           (journal->n_entries > JOURNAL_MAX_ENTRIES || journal->n_bytes > JOURNAL_MAX_BYTES ||
+            is_too_old(journal->oldest, now_wall_usec))) {
+        _cleanup_(freep) struct entry *entry = take_oldest(journal);
+        journal->save(journal->userdata, entry->id, NULL);
+    }
+}
+
+const char *journal_find(const struct journal *journal, const char *id)
+{
+    for (const struct entry *entry = journal->buckets[bucket_of(id)]; entry; entry = entry->next) {
+        if (strcmp(entry->id, id) == 0)
+            return entry->reply;
+    }
+    return NULL;
+}
+
+void journal_add(struct journal *journal, const char *id, const char *reply, uint64_t wall_usec)
+{
+    _cleanup_(freep) char *value = NULL;
+    struct entry *entry = new_entry(id, reply);
+    if (!entry)
+        return;
+    entry->number = journal->next_number++;
+    entry->wall_usec = wall_usec;
+    append(journal, entry);
+    if (asprintf(&value, "%" PRIu64 " %" PRIu64 " %s", entry->number, wall_usec, reply) < 0)
+        value = NULL;
+    if (value)
+        journal->save(journal->userdata, id, value);
+    forget_old(journal, wall_usec);
+}
+
+/* --- an earlier run -------------------------------------------------------------------------- */
+
+/* Reads digits and a space off *text; false if there are none. */
+static bool take_count(const char **text, uint64_t *ret_count)
+{
+    uint64_t count = 0;
+    const char *at = *text;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        if (__builtin_mul_overflow(count, 10, &count) ||
+            __builtin_add_overflow(count, (uint64_t)(*at - '0'), &count))
+            return false;
+    }
+    if (at == *text || *at != ' ')
+        return false;
+    *text = at + 1;
+    *ret_count = count;
+    return true;
+}
+
+void journal_recall(struct journal *journal, const char *key, const char *value)
+{
+    uint64_t number, wall_usec;
+    struct entry *entry = NULL;
+    if (take_count(&value, &number) && take_count(&value, &wall_usec) && *value &&
+        number < UINT64_MAX && !journal_find(journal, key))
+        entry = new_entry(key, value);
+    if (!entry) {
+        journal->save(journal->userdata, key, NULL);
+        return;
+    }
+    entry->number = number;
+    entry->wall_usec = wall_usec;
+    append(journal, entry);
+    if (number >= journal->next_number)
+        journal->next_number = number + 1;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct entry *x = *(struct entry *const *)a, *y = *(struct entry *const *)b;
+    return x->number < y->number ? -1 : x->number > y->number;
+}
+
+void journal_recalled(struct journal *journal)
+{
+    size_t n = 0;
+    _cleanup_(freep) struct entry **entries = calloc(journal->n_entries + 1, sizeof(*entries));
+    if (!entries)
+        return; // in a strange order, which only decides who goes first
+    while (journal->oldest) {
+        entries[n++] = take_oldest(journal);
+        entries[n - 1]->next = NULL;
+    }
+    qsort(entries, n, sizeof(*entries), compare);
+    for (size_t i = 0; i < n; i++)
+        append(journal, entries[i]);
+}
+
+int journal_new(journal_save_fn save, void *userdata, struct journal **ret_journal)
+{
+    struct journal *journal = calloc(1, sizeof(*journal));
+    if (!journal)
+        return -ENOMEM;
+    journal->save = save;
+    journal->userdata = userdata;
+    *ret_journal = journal;
+    return 0;
+}
+
+void journal_free(struct journal *journal)
+{
+    if (!journal)
+        return;
+    while (journal->oldest)
+        free(take_oldest(journal));
+    free(journal);
+}
