@@ -205,10 +205,48 @@ static void check_items(struct check *check, const struct config_section *sectio
     }
 }
 
+/* A group's rule sees its devices by aggregates alone; others see one device's readings. */
+static void check_scope(struct check *check, const struct config_section *section, const char *key,
+                        const struct expr *expr)
+{
+    const struct rule_config *rule = section->data;
+    if (!expr)
+        return;
+    if (rule->scope == SCOPE_DEVICE && expr_n_aggregates(expr) > 0)
+        check_complain(check, section, key,
+                       "looks at the devices of a group; expected scope = group too, or a span of "
+                       "time, as in mean(light, 10min)");
+    const char *name = expr_n_names(expr) > 0     ? expr_name(expr, 0)
+                       : expr_n_windows(expr) > 0 ? expr_window_name(expr, 0)
+                                                  : NULL;
+    if (rule->scope == SCOPE_GROUP && name)
+        check_complain(check, section, key,
+                       "%s is one device's; with scope = group, expected it within an aggregate "
+                       "such as median(%s)",
+                       name, name);
+    if (rule->where != WHERE_SERVER && expr_n_windows(expr) > 0)
+        check_complain(check, section, key,
+                       "a window over time is the server's to look at; expected where = server");
+}
+
+static void check_group_rule(struct check *check, const struct config_section *section)
+{
+    const struct rule_config *rule = section->data;
+    if (rule->scope == SCOPE_GROUP && rule->where != WHERE_SERVER)
+        check_complain(check, section, "scope",
+                       "a device decides for itself alone; expected where = server for a group");
+    if (rule->scope == SCOPE_DEVICE && rule->min_devices > 1)
+        check_complain(check, section, "min_devices",
+                       "has no effect alone; expected scope = group too");
+    check_scope(check, section, "when", rule->when);
+    check_scope(check, section, "until", rule->until);
+}
+
 /* A server's rules speak of devices that only show themselves later. */
 void check_rule(struct check *check, const struct config_section *section)
 {
     const struct rule_config *rule = section->data;
+    check_group_rule(check, section);
     if (rule->where == WHERE_SERVER || !check_has_device(check))
         return;
     check_names(check, section, "when", rule->when);

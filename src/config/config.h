@@ -63,6 +63,12 @@ struct queue_config {
 /* [server] */
 struct server_config {
     char **devices; // patterns with * and ?
+    char **groups;  // likewise, of groups
+};
+
+/* [group NAME] */
+struct group_config {
+    char **devices; // patterns with * and ?
 };
 
 /* [stream NAME] */
@@ -106,15 +112,17 @@ struct actuator_config {
 
 /* [rule NAME] */
 enum { WHERE_SERVER, WHERE_DEVICE, WHERE_OFFLINE };
+enum { SCOPE_DEVICE, SCOPE_GROUP };
 enum { SEND_CHANGE, SEND_ALWAYS };
 struct rule_config {
     int where;
-    int scope;      // only `device`
+    int scope;
     char **devices; // patterns with * and ?; default *
     struct expr *when, *until;
     struct command *then_command, *else_command; // keys `then` and `else`
     uint64_t hold_usec;                          // 0 by default
     uint64_t stale_after_usec;                   // USEC_INFINITY by default
+    int64_t min_devices;                         // at least 1
     int send;
     int64_t qos;
 };
@@ -221,6 +229,10 @@ static inline const struct actuator_config *config_actuator(const struct config_
     return section->data;
 }
 static inline const struct rule_config *config_rule(const struct config_section *section)
+{
+    return section->data;
+}
+static inline const struct group_config *config_group(const struct config_section *section)
 {
     return section->data;
 }

@@ -25,7 +25,7 @@ static const char *const aggregates[] = { "last", "mean", "min", "max", "median"
 static const char *const value_types[] = { "bool", "number", "string", NULL };
 static const char *const wheres[] = { "server", "device", "offline", NULL };
 static const char *const ons[] = { "keep", "safe", NULL };
-static const char *const scopes[] = { "device", NULL };
+static const char *const scopes[] = { "device", "group", NULL };
 static const char *const durabilities[] = { "batched", "strict", "outage", NULL };
 static const char *const keeps[] = { "all", "latest", "none", NULL };
 static const char *const when_fulls[] = { "drop-oldest", "drop-newest", NULL };
@@ -75,6 +75,7 @@ static int check_patterns(const char *text, struct why *why)
 #define BROKER(member)   .offset = offsetof(struct broker_config, member)
 #define TOPICS(member)   .offset = offsetof(struct topics_config, member)
 #define QUEUE(member)    .offset = offsetof(struct queue_config, member)
+#define GROUP(member)    .offset = offsetof(struct group_config, member)
 #define SERVER(member)   .offset = offsetof(struct server_config, member)
 #define STREAM(member)   .offset = offsetof(struct stream_config, member)
 #define SENSOR(member)   .offset = offsetof(struct sensor_config, member)
@@ -187,6 +188,16 @@ static const struct schema_option server_options[] = {
     { "devices", OPTION_LIST, SERVER(devices), .def = "*", .check = check_patterns,
       .help = "The devices to listen to: ids, or patterns with * and ?, separated by spaces. On a "
               "public test broker * is refused." },
+    { "groups", OPTION_LIST, SERVER(groups), .def = "*", .check = check_patterns,
+      .help = "The groups that this server decides for, by the rules with scope = group: names, or "
+              "patterns. Where several servers share a fleet, each has its own." },
+};
+
+static const struct schema_option group_options[] = {
+    { "devices", OPTION_LIST, GROUP(devices), .required = true, .check = check_patterns,
+      .help =
+          "The devices of the group: ids, or patterns with * and ?. The first section that fits "
+          "counts." },
 };
 
 static const struct schema_option stream_options[] = {
@@ -280,7 +291,9 @@ static const struct schema_option rule_options[] = {
           "sensors and with no broker in the way: always, or with offline only once it has been "
           "cut off for the disconnect_after of the actuators that the rule sets." },
     { "scope", OPTION_ENUM, RULE(scope), .def = "device", .choices = scopes,
-      .help = "What is decided for: each device by itself." },
+      .help = "What is decided for: each device by itself, or a group as a whole. A group's rule "
+              "looks at all its devices, as in median(light) < 300, and its command is published "
+              "once, on group_commands of [topics]." },
     { "devices", OPTION_LIST, RULE(devices), .def = "*", .check = check_patterns,
       .help = "The devices that the rule is for: ids, or patterns with * and ?." },
     { "when", OPTION_CONDITION, RULE(when), .required = true,
@@ -297,6 +310,10 @@ static const struct schema_option rule_options[] = {
     { "stale_after", OPTION_DURATION, RULE(stale_after_usec), .min = MSEC(10), .max = DAY(365),
       .help = "An older reading counts as unknown, which changes nothing. Unset, none is too "
               "old." },
+    { "min_devices", OPTION_INT, RULE(min_devices), .min = 1, .max = 1000000, .def = "1",
+      .unit = "devices",
+      .help = "With scope = group: while fewer devices have a fresh reading, the aggregate is "
+              "unknown, which changes nothing." },
     { "send", OPTION_ENUM, RULE(send), .def = "change", .choices = sends,
       .help = "Whether to send the command only when the decision changes, or with each reading." },
     { "qos", OPTION_INT, RULE(qos), .min = 0, .max = 2, .def = "1",
@@ -315,6 +332,10 @@ static const struct schema_section sections[] = {
     SECTION(topics, false, "Templates of the MQTT topics, the same on both ends."),
     SECTION(queue, false, "What waits to be sent, kept on disk through outages and power cuts."),
     SECTION(server, false, "What the server takes in."),
+    SECTION(
+        group, true,
+        "A group of devices, where the telemetry topic does not carry {group}. A device of none "
+        "is of the group default."),
     SECTION(stream, true,
             "A stream of readings. The stream telemetry is always there; the name is {stream}."),
     SECTION(sensor, true, "A sensor; its name is the key of its readings."),
@@ -323,8 +344,8 @@ static const struct schema_section sections[] = {
 };
 
 const struct schema_section *const schema_sections[] = {
-    &sections[0], &sections[1], &sections[2], &sections[3], &sections[4],
-    &sections[5], &sections[6], &sections[7], &sections[8], NULL,
+    &sections[0], &sections[1], &sections[2], &sections[3], &sections[4], &sections[5],
+    &sections[6], &sections[7], &sections[8], &sections[9], NULL,
 };
 
 const struct schema_section *schema_find_section(const char *name)

@@ -11,34 +11,25 @@
 #include "util/parse.h"
 #include "util/strings.h"
 
-enum strength {
-    STRENGTH_OR,
-    STRENGTH_AND,
-    STRENGTH_NOT,
-    STRENGTH_COMPARISON,
-    STRENGTH_SUM,
-    STRENGTH_PRODUCT,
-};
-
 struct infix {
     const char *text;
     enum expr_op op;
-    enum strength strength;
+    enum expr_strength strength;
 };
 
 static const struct infix infixes[] = {
-    { "or", EXPR_OR, STRENGTH_OR },
-    { "and", EXPR_AND, STRENGTH_AND },
-    { "<", EXPR_LESS, STRENGTH_COMPARISON },
-    { "<=", EXPR_LESS_EQUAL, STRENGTH_COMPARISON },
-    { ">", EXPR_GREATER, STRENGTH_COMPARISON },
-    { ">=", EXPR_GREATER_EQUAL, STRENGTH_COMPARISON },
-    { "==", EXPR_EQUAL, STRENGTH_COMPARISON },
-    { "!=", EXPR_NOT_EQUAL, STRENGTH_COMPARISON },
-    { "+", EXPR_ADD, STRENGTH_SUM },
-    { "-", EXPR_SUBTRACT, STRENGTH_SUM },
-    { "*", EXPR_MULTIPLY, STRENGTH_PRODUCT },
-    { "/", EXPR_DIVIDE, STRENGTH_PRODUCT },
+    { "or", EXPR_OR, EXPR_BINDS_OR },
+    { "and", EXPR_AND, EXPR_BINDS_AND },
+    { "<", EXPR_LESS, EXPR_BINDS_COMPARISON },
+    { "<=", EXPR_LESS_EQUAL, EXPR_BINDS_COMPARISON },
+    { ">", EXPR_GREATER, EXPR_BINDS_COMPARISON },
+    { ">=", EXPR_GREATER_EQUAL, EXPR_BINDS_COMPARISON },
+    { "==", EXPR_EQUAL, EXPR_BINDS_COMPARISON },
+    { "!=", EXPR_NOT_EQUAL, EXPR_BINDS_COMPARISON },
+    { "+", EXPR_ADD, EXPR_BINDS_SUM },
+    { "-", EXPR_SUBTRACT, EXPR_BINDS_SUM },
+    { "*", EXPR_MULTIPLY, EXPR_BINDS_PRODUCT },
+    { "/", EXPR_DIVIDE, EXPR_BINDS_PRODUCT },
 };
 
 /* What other languages write. */
@@ -49,24 +40,6 @@ static const struct {
     { "&&", "and" }, { "&", "and" },   { "||", "or" }, { "|", "or" },
     { "!", "not" },  { "AND", "and" }, { "OR", "or" }, { "NOT", "not" },
 };
-
-static const char *const functions[] = { "age", "time", "hour" };
-static const enum expr_op function_ops[] = { EXPR_AGE, EXPR_TIME, EXPR_HOUR };
-
-struct parser {
-    const char *text;
-    struct expr_token token; // the one to look at
-    struct expr *expr;       // with room for a step for each byte of text
-    size_t depth;            // of nesting, hence of the recursion here
-    size_t stack;            // what a run would have on its stack after the steps so far
-    struct why *why;
-};
-
-/* Steps to the next token. */
-static int scan(struct parser *parser)
-{
-    return expr_scan(parser->text, &parser->token, parser->why);
-}
 
 /* --- errors ---------------------------------------------------------------------------------- */
 
@@ -80,7 +53,7 @@ static const char *describe(const struct expr_token *token, char *out, size_t si
     return out;
 }
 
-static int unexpected(const struct parser *parser, const char *expected)
+int expr_unexpected(const struct expr_parser *parser, const char *expected)
 {
     const struct expr_token *token = &parser->token;
     size_t column = expr_column(parser->text, token->start);
@@ -95,9 +68,8 @@ static int unexpected(const struct parser *parser, const char *expected)
                    describe(token, found, sizeof(found)));
 }
 
-/* Checks the type of the part that begins at `at`, which user takes (NULL: the caller). */
-static int check_type(const struct parser *parser, const char *at, const char *user,
-                      enum expr_type expected, enum expr_type found)
+int expr_check_type(const struct expr_parser *parser, const char *at, const char *user,
+                    enum expr_type expected, enum expr_type found)
 {
     if (found == expected)
         return 0;
@@ -112,16 +84,16 @@ static int check_type(const struct parser *parser, const char *at, const char *u
 
 /* --- the program ----------------------------------------------------------------------------- */
 
-static int too_deep(const struct parser *parser)
+int expr_too_deep(const struct expr_parser *parser)
 {
     return why_set(parser->why, EINVAL, "column %zu: expected nothing nested deeper than %d levels",
                    expr_column(parser->text, parser->token.start), EXPR_MAX_DEPTH);
 }
 
-static int emit(struct parser *parser, struct expr_step step)
+int expr_emit(struct expr_parser *parser, struct expr_step step)
 {
     if (step.op < EXPR_NEGATE && ++parser->stack > EXPR_MAX_DEPTH)
-        return too_deep(parser);
+        return expr_too_deep(parser);
     if (step.op >= EXPR_ADD)
         parser->stack--;
     if (step.op == EXPR_AGE || step.op == EXPR_TIME || step.op == EXPR_HOUR)
@@ -130,7 +102,7 @@ static int emit(struct parser *parser, struct expr_step step)
     return 0;
 }
 
-static int add_name(struct parser *parser, const struct expr_token *token, size_t *ret_name)
+static int add_name(struct expr_parser *parser, const struct expr_token *token, size_t *ret_name)
 {
     struct expr *expr = parser->expr;
     for (size_t i = 0; i < expr->n_names; i++) {
@@ -159,18 +131,21 @@ static int add_name(struct parser *parser, const struct expr_token *token, size_
     return 0;
 }
 
-/* --- the parser: each starts at its first token and stops after its last --------------------- */
+/* --- the parser ------------------------------------------------------------------------------ */
 
-static int parse_operators(struct parser *parser, enum strength weakest, enum expr_type *ret_type);
-
-static int expect(struct parser *parser, const char *symbol, const char *expected)
+int expr_next(struct expr_parser *parser)
 {
-    if (!expr_token_is(&parser->token, symbol))
-        return unexpected(parser, expected);
-    return scan(parser);
+    return expr_scan(parser->text, &parser->token, parser->why);
 }
 
-static int parse_literal(struct parser *parser)
+int expr_expect(struct expr_parser *parser, const char *symbol, const char *expected)
+{
+    if (!expr_token_is(&parser->token, symbol))
+        return expr_unexpected(parser, expected);
+    return expr_next(parser);
+}
+
+static int parse_literal(struct expr_parser *parser)
 {
     const struct expr_token *token = &parser->token;
     char text[64];
@@ -185,13 +160,13 @@ static int parse_literal(struct parser *parser)
         return why_set(parser->why, EINVAL, "column %zu: expected a smaller number than %s",
                        expr_column(parser->text, token->start), text);
     if (r < 0)
-        return unexpected(parser, "a number");
+        return expr_unexpected(parser, "a number");
 
-    r = emit(parser, (struct expr_step){ .op = EXPR_LITERAL, .number = number });
-    return r < 0 ? r : scan(parser);
+    r = expr_emit(parser, (struct expr_step){ .op = EXPR_LITERAL, .number = number });
+    return r < 0 ? r : expr_next(parser);
 }
 
-static int parse_reading(struct parser *parser, const struct expr_token *token, enum expr_op op)
+int expr_parse_reading(struct expr_parser *parser, const struct expr_token *token, enum expr_op op)
 {
     size_t name = 0;
     int r = add_name(parser, token, &name);
@@ -199,99 +174,59 @@ static int parse_reading(struct parser *parser, const struct expr_token *token, 
         return r;
     if (op == EXPR_READING)
         parser->expr->names[name].read = true;
-    return emit(parser, (struct expr_step){ .op = op, .name = name });
+    return expr_emit(parser, (struct expr_step){ .op = op, .name = name });
 }
 
-static int unknown_function(const struct parser *parser, const struct expr_token *token)
-{
-    char text[48];
-    strings_printable(token->start, token->length, text, sizeof(text));
-    const char *nearest = strings_nearest(text, functions, ELEMENTS(functions));
-    if (nearest)
-        return why_set(parser->why, EINVAL,
-                       "column %zu: there is no function '%s', did you mean '%s'?",
-                       expr_column(parser->text, token->start), text, nearest);
-    return why_set(parser->why, EINVAL,
-                   "column %zu: there is no function '%s', expected age, time or hour",
-                   expr_column(parser->text, token->start), text);
-}
-
-/* After a name, at its '('. */
-static int parse_call(struct parser *parser, const struct expr_token *function)
-{
-    size_t i = 0;
-    while (i < ELEMENTS(functions) && !expr_token_is(function, functions[i]))
-        i++;
-    if (i == ELEMENTS(functions))
-        return unknown_function(parser, function);
-
-    int r = scan(parser);
-    if (r < 0)
-        return r;
-    if (function_ops[i] != EXPR_AGE) {
-        r = emit(parser, (struct expr_step){ .op = function_ops[i] });
-        return r < 0 ? r : expect(parser, ")", "')', for it takes no argument");
-    }
-    struct expr_token name = parser->token;
-    if (name.kind != EXPR_TOKEN_NAME && name.kind != EXPR_TOKEN_QUOTED)
-        return unexpected(parser, "the name whose age is meant");
-    r = parse_reading(parser, &name, EXPR_AGE);
-    if (r < 0)
-        return r;
-    r = scan(parser);
-    return r < 0 ? r : expect(parser, ")", "')' after the name");
-}
-
-static int parse_name(struct parser *parser)
+static int parse_name(struct expr_parser *parser)
 {
     struct expr_token name = parser->token;
-    int r = scan(parser);
+    int r = expr_next(parser);
     if (r < 0)
         return r;
     if (name.kind == EXPR_TOKEN_NAME && expr_token_is(&parser->token, "("))
-        return parse_call(parser, &name);
-    return parse_reading(parser, &name, EXPR_READING);
+        return expr_parse_call(parser, &name);
+    return expr_parse_reading(parser, &name, EXPR_READING);
 }
 
-static int parse_operand(struct parser *parser, enum expr_type *ret_type);
+static int parse_operand(struct expr_parser *parser, enum expr_type *ret_type);
 
 /* Behind '('. */
-static int parse_group(struct parser *parser, enum expr_type *ret_type)
+static int parse_group(struct expr_parser *parser, enum expr_type *ret_type)
 {
-    int r = parse_operators(parser, STRENGTH_OR, ret_type);
-    return r < 0 ? r : expect(parser, ")", "an operator or ')'");
+    int r = expr_parse_operators(parser, EXPR_BINDS_OR, ret_type);
+    return r < 0 ? r : expr_expect(parser, ")", "an operator or ')'");
 }
 
 /* Behind 'not'. */
-static int parse_not(struct parser *parser, enum expr_type *ret_type)
+static int parse_not(struct expr_parser *parser, enum expr_type *ret_type)
 {
     const char *start = parser->token.start;
-    int r = parse_operators(parser, STRENGTH_NOT, ret_type);
+    int r = expr_parse_operators(parser, EXPR_BINDS_NOT, ret_type);
     if (r < 0)
         return r;
-    r = check_type(parser, start, "not", EXPR_CONDITION, *ret_type);
-    return r < 0 ? r : emit(parser, (struct expr_step){ .op = EXPR_NOT });
+    r = expr_check_type(parser, start, "not", EXPR_CONDITION, *ret_type);
+    return r < 0 ? r : expr_emit(parser, (struct expr_step){ .op = EXPR_NOT });
 }
 
 /* Behind a '-' that has nothing on its left. */
-static int parse_negation(struct parser *parser, enum expr_type *ret_type)
+static int parse_negation(struct expr_parser *parser, enum expr_type *ret_type)
 {
     const char *start = parser->token.start;
     int r = parse_operand(parser, ret_type);
     if (r < 0)
         return r;
-    r = check_type(parser, start, "-", EXPR_NUMBER, *ret_type);
-    return r < 0 ? r : emit(parser, (struct expr_step){ .op = EXPR_NEGATE });
+    r = expr_check_type(parser, start, "-", EXPR_NUMBER, *ret_type);
+    return r < 0 ? r : expr_emit(parser, (struct expr_step){ .op = EXPR_NEGATE });
 }
 
 /* Steps over the token at hand and goes a level deeper. */
-static int parse_nested(struct parser *parser,
-                        int (*parse)(struct parser *parser, enum expr_type *ret_type),
+static int parse_nested(struct expr_parser *parser,
+                        int (*parse)(struct expr_parser *parser, enum expr_type *ret_type),
                         enum expr_type *ret_type)
 {
     if (++parser->depth > EXPR_MAX_DEPTH)
-        return too_deep(parser);
-    int r = scan(parser);
+        return expr_too_deep(parser);
+    int r = expr_next(parser);
     if (r < 0)
         return r;
     r = parse(parser, ret_type);
@@ -299,7 +234,7 @@ static int parse_nested(struct parser *parser,
     return r;
 }
 
-static int parse_operand(struct parser *parser, enum expr_type *ret_type)
+static int parse_operand(struct expr_parser *parser, enum expr_type *ret_type)
 {
     const struct expr_token *token = &parser->token;
     if (expr_token_is(token, "("))
@@ -316,10 +251,10 @@ static int parse_operand(struct parser *parser, enum expr_type *ret_type)
         (token->kind == EXPR_TOKEN_NAME && !expr_token_is(token, "and") &&
          !expr_token_is(token, "or")))
         return parse_name(parser);
-    return unexpected(parser, "a number, a name or '('");
+    return expr_unexpected(parser, "a number, a name or '('");
 }
 
-static const struct infix *infix_at(const struct parser *parser)
+static const struct infix *infix_at(const struct expr_parser *parser)
 {
     for (size_t i = 0; i < ELEMENTS(infixes); i++) {
         if (expr_token_is(&parser->token, infixes[i].text))
@@ -329,31 +264,31 @@ static const struct infix *infix_at(const struct parser *parser)
 }
 
 /* At an infix whose left side began at left and is of *type, which becomes that of the whole. */
-static int parse_right(struct parser *parser, const struct infix *infix, const char *left,
+static int parse_right(struct expr_parser *parser, const struct infix *infix, const char *left,
                        enum expr_type *type)
 {
-    bool joins = infix->strength < STRENGTH_COMPARISON;
+    bool joins = infix->strength < EXPR_BINDS_COMPARISON;
     enum expr_type takes = joins ? EXPR_CONDITION : EXPR_NUMBER;
-    int r = check_type(parser, left, infix->text, takes, *type);
+    int r = expr_check_type(parser, left, infix->text, takes, *type);
     if (r < 0)
         return r;
-    r = scan(parser);
+    r = expr_next(parser);
     if (r < 0)
         return r;
 
     const char *right = parser->token.start;
-    r = parse_operators(parser, infix->strength + 1, type);
+    r = expr_parse_operators(parser, infix->strength + 1, type);
     if (r < 0)
         return r;
-    r = check_type(parser, right, infix->text, takes, *type);
+    r = expr_check_type(parser, right, infix->text, takes, *type);
     if (r < 0)
         return r;
-    *type = infix->strength <= STRENGTH_COMPARISON ? EXPR_CONDITION : EXPR_NUMBER;
-    return emit(parser, (struct expr_step){ .op = infix->op });
+    *type = infix->strength <= EXPR_BINDS_COMPARISON ? EXPR_CONDITION : EXPR_NUMBER;
+    return expr_emit(parser, (struct expr_step){ .op = infix->op });
 }
 
-/* Operands joined by operators that bind at least as strongly as weakest. */
-static int parse_operators(struct parser *parser, enum strength weakest, enum expr_type *ret_type)
+int expr_parse_operators(struct expr_parser *parser, enum expr_strength weakest,
+                         enum expr_type *ret_type)
 {
     const char *start = parser->token.start;
     int r = parse_operand(parser, ret_type);
@@ -363,32 +298,51 @@ static int parse_operators(struct parser *parser, enum strength weakest, enum ex
     bool compared = false;
     const struct infix *infix;
     while ((infix = infix_at(parser)) && infix->strength >= weakest) {
-        if (compared && infix->strength == STRENGTH_COMPARISON)
+        if (compared && infix->strength == EXPR_BINDS_COMPARISON)
             return why_set(parser->why, EINVAL,
                            "column %zu: comparisons do not chain, write 'a < b and b < c'",
                            expr_column(parser->text, parser->token.start));
         r = parse_right(parser, infix, start, ret_type);
         if (r < 0)
             return r;
-        compared = infix->strength == STRENGTH_COMPARISON;
+        compared = infix->strength == EXPR_BINDS_COMPARISON;
     }
     return 0;
 }
 
-static int parse_whole(struct parser *parser, enum expr_type type)
+static int parse_whole(struct expr_parser *parser, enum expr_type type)
 {
-    int r = scan(parser);
+    int r = expr_next(parser);
     if (r < 0)
         return r;
     const char *start = parser->token.start;
     enum expr_type found = EXPR_NUMBER;
-    r = parse_operators(parser, STRENGTH_OR, &found);
+    r = expr_parse_operators(parser, EXPR_BINDS_OR, &found);
     if (r < 0)
         return r;
     if (parser->token.kind != EXPR_TOKEN_END)
-        return unexpected(parser, "an operator or the end");
+        return expr_unexpected(parser, "an operator or the end");
     assert(parser->stack == 1);
-    return check_type(parser, start, NULL, type, found);
+    return expr_check_type(parser, start, NULL, type, found);
+}
+
+int expr_allocate(size_t length, struct expr **ret_expr)
+{
+    _cleanup_(expr_freep) struct expr *expr = calloc(1, sizeof(*expr));
+    if (!expr)
+        return -ENOMEM;
+    expr->steps = calloc(length + 1, sizeof(*expr->steps)); // a step takes at least a byte of text
+    if (!expr->steps)
+        return -ENOMEM;
+    *ret_expr = TAKE_PTR(expr);
+    return 0;
+}
+
+void expr_shrink(struct expr *expr)
+{
+    struct expr_step *steps = reallocarray(expr->steps, expr->n_steps, sizeof(*steps));
+    if (steps)
+        expr->steps = steps;
 }
 
 int expr_parse(const char *text, enum expr_type type, struct expr **ret_expr, struct why *why)
@@ -398,22 +352,18 @@ int expr_parse(const char *text, enum expr_type type, struct expr **ret_expr, st
         return why_set(why, EINVAL, "column 1: expected an expression of at most %d bytes",
                        EXPR_MAX_LENGTH);
 
-    _cleanup_(expr_freep) struct expr *expr = calloc(1, sizeof(*expr));
-    if (!expr)
-        return -ENOMEM;
-    expr->type = type;
-    expr->steps = calloc(length + 1, sizeof(*expr->steps)); // a step takes at least a byte of text
-    if (!expr->steps)
-        return -ENOMEM;
-
-    struct parser parser = { .text = text, .token = { .start = text }, .expr = expr, .why = why };
-    int r = parse_whole(&parser, type);
+    _cleanup_(expr_freep) struct expr *expr = NULL;
+    int r = expr_allocate(length, &expr);
     if (r < 0)
         return r;
-
-    struct expr_step *steps = reallocarray(expr->steps, expr->n_steps, sizeof(*steps));
-    if (steps)
-        expr->steps = steps;
+    expr->type = type;
+    struct expr_parser parser = {
+        .text = text, .token = { .start = text }, .expr = expr, .why = why
+    };
+    r = parse_whole(&parser, type);
+    if (r < 0)
+        return r;
+    expr_shrink(expr);
     *ret_expr = TAKE_PTR(expr);
     return 0;
 }

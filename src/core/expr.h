@@ -5,6 +5,10 @@
  *     or  and  not  < <= > >= == !=  + - * /  unary -  ( )  numbers  NAMES
  *     age(NAME)  seconds since NAME's last reading came in, known however old it is
  *     time()     seconds since the epoch, UTC        hour()  0..23, local time
+ *     mean(NUMBER)       over the devices of a group: also min, max, median, sum, stddev, count
+ *     count(CONDITION)   of how many of them it holds
+ *     mean(NAME, 10min)  over NAME's readings of that time: all of the above, and rate, which is
+ *                        the slope a second of the line that fits them best
  *
  * From the weakest to the strongest binding: or; and; not; comparisons, which do not chain; binary
  * + and -; * and /; unary -. A comparison, `and`, `or`, `not` give a condition, the rest numbers;
@@ -21,6 +25,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/series.h"
+#include "core/tally.h"
 #include "util/cleanup.h"
 #include "util/why.h"
 
@@ -29,6 +35,8 @@ enum {
     EXPR_MAX_DEPTH = 64,    // nesting, and the stack of an evaluation
     EXPR_MAX_NAMES = 64,    // different names in one expression
     EXPR_MAX_NAME = 64,     // bytes of a name
+    EXPR_MAX_AGGREGATES = 16,
+    EXPR_MAX_WINDOWS = 16,
 };
 
 enum expr_type { EXPR_NUMBER, EXPR_CONDITION };
@@ -47,6 +55,11 @@ struct expr_context {
     uint64_t now_wall_usec;
     int local_hour;            // 0..23
     uint64_t stale_after_usec; // an older reading is unknown; USEC_INFINITY: never stale
+    const bool *late; // by slot: such a reading is unknown unless there is a stale_after_usec to
+                      // judge it by; NULL: none is
+    const struct tally *tallies;        // by slot, as readings; NULL: without aggregates
+    const struct series *const *series; // by slot, each NULL while nothing came; NULL: likewise
+    size_t min_devices;                 // an aggregate of fewer is unknown
 };
 
 /*
@@ -64,7 +77,26 @@ const char *expr_name(const struct expr *expr, size_t i);
 /* Says that the i-th name is found at readings[slot]. At first, slot is i. */
 void expr_bind(struct expr *expr, size_t i, size_t slot);
 
-/* Whether its value can change without a new reading: it calls age(), time() or hour(). */
+/*
+ * The aggregates over devices. Each has an argument, an expression that says something for each
+ * device (of the expression's memory, to be bound like it), and is found at tallies[slot].
+ */
+size_t expr_n_aggregates(const struct expr *expr);
+struct expr *expr_argument(const struct expr *expr, size_t i);
+void expr_bind_aggregate(struct expr *expr, size_t i, size_t slot);
+
+/* The windows over time, those of arguments not counted; found at series[slot]. */
+size_t expr_n_windows(const struct expr *expr);
+const char *expr_window_name(const struct expr *expr, size_t i);
+uint64_t expr_window_span_usec(const struct expr *expr, size_t i);
+void expr_bind_window(struct expr *expr, size_t i, size_t slot);
+
+enum expr_type expr_type(const struct expr *expr);
+
+/* Whether both are the same program: the text may differ in white space and parentheses. */
+bool expr_equal(const struct expr *a, const struct expr *b);
+
+/* Whether its value can change without a new reading: age(), time(), hour(), a window. */
 bool expr_uses_time(const struct expr *expr);
 
 /*
@@ -78,3 +110,6 @@ bool expr_number(const struct expr *expr, const struct expr_context *context, do
 
 /* A condition: 1, 0, or -1 if it is unknown. */
 int expr_condition(const struct expr *expr, const struct expr_context *context);
+
+/* Either, as a tally takes it: a condition as 1 or 0; NAN if it is unknown. */
+double expr_value(const struct expr *expr, const struct expr_context *context);

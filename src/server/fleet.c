@@ -9,7 +9,9 @@
 enum { MIN_BUCKETS = 64 };
 
 struct fleet {
-    size_t n_slots, n_rules;
+    struct fleet_shape shape;
+    void (*on_forget)(void *userdata, struct fleet_device *device);
+    void *userdata;
     size_t n_devices, n_buckets; // n_buckets is a power of two
     struct fleet_device **buckets;
     struct fleet_device *newest, *oldest;
@@ -19,7 +21,7 @@ struct fleet {
  * FNV-1a, 64 bits, with a final mix so that the low bits depend on all. The ids come from clients
  * that the broker has let in, and the table is bounded: no keyed hash is needed to bound the harm.
  */
-static uint64_t hash_id(struct topic_slice id)
+uint64_t fleet_hash(struct topic_slice id)
 {
     uint64_t hash = 0xcbf29ce484222325;
     for (size_t i = 0; i < id.length; i++)
@@ -52,21 +54,24 @@ static void link_newest(struct fleet *fleet, struct fleet_device *device)
     fleet->newest = device;
 }
 
-static void free_device(struct fleet_device *device)
+static void free_device(const struct fleet *fleet, struct fleet_device *device)
 {
-    free(device->group);
+    for (size_t i = 0; i < fleet->shape.n_series; i++)
+        series_free(device->series[i]);
     free(device);
 }
 
 static void drop_oldest(struct fleet *fleet)
 {
     struct fleet_device *device = fleet->oldest;
+    if (fleet->on_forget)
+        fleet->on_forget(fleet->userdata, device);
     struct fleet_device **at = bucket(fleet, device->hash);
     while (*at != device)
         at = &(*at)->next;
     *at = device->next;
     unlink_age(fleet, device);
-    free_device(device);
+    free_device(fleet, device);
     fleet->n_devices--;
 }
 
@@ -89,26 +94,38 @@ static void grow(struct fleet *fleet)
 
 static struct fleet_device *new_device(const struct fleet *fleet, struct topic_slice id)
 {
-    size_t align = _Alignof(struct expr_reading);
-    size_t head = (sizeof(struct fleet_device) + id.length + 1 + align - 1) / align * align;
-    size_t readings_size = fleet->n_slots * sizeof(struct expr_reading);
-    struct fleet_device *device =
-        calloc(1, head + readings_size + fleet->n_rules * sizeof(struct fleet_rule));
-    if (!device)
+    const struct fleet_shape *shape = &fleet->shape;
+    static const size_t align = _Alignof(struct fleet_share);
+    size_t readings = (sizeof(struct fleet_device) + id.length + 1 + align - 1) / align * align;
+    size_t shares = readings + shape->n_slots * sizeof(struct expr_reading);
+    size_t series = shares + shape->n_shares * sizeof(struct fleet_share);
+    size_t rules = series + shape->n_series * sizeof(struct series *);
+    size_t late = rules + shape->n_rules * sizeof(struct fleet_rule);
+    char *block = calloc(1, late + shape->n_slots * sizeof(bool));
+    if (!block)
         return NULL;
-    device->readings = (struct expr_reading *)((char *)device + head);
-    device->rules = (struct fleet_rule *)((char *)device + head + readings_size);
+    struct fleet_device *device = (struct fleet_device *)block;
+    device->readings = (struct expr_reading *)(block + readings);
+    device->shares = (struct fleet_share *)(block + shares);
+    device->series = (struct series **)(block + series);
+    device->rules = (struct fleet_rule *)(block + rules);
+    device->late = (bool *)(block + late);
+    for (size_t i = 0; i < shape->n_shares; i++)
+        device->shares[i].device = device;
     memcpy(device->id, id.bytes, id.length);
     return device;
 }
 
-int fleet_new(size_t n_slots, size_t n_rules, struct fleet **ret_fleet)
+int fleet_new(const struct fleet_shape *shape,
+              void (*on_forget)(void *userdata, struct fleet_device *device), void *userdata,
+              struct fleet **ret_fleet)
 {
     _cleanup_(fleet_freep) struct fleet *fleet = calloc(1, sizeof(*fleet));
     if (!fleet)
         return -ENOMEM;
-    fleet->n_slots = n_slots;
-    fleet->n_rules = n_rules;
+    fleet->shape = *shape;
+    fleet->on_forget = on_forget;
+    fleet->userdata = userdata;
     fleet->n_buckets = MIN_BUCKETS;
     fleet->buckets = calloc(MIN_BUCKETS, sizeof(struct fleet_device *));
     if (!fleet->buckets)
@@ -123,7 +140,7 @@ void fleet_free(struct fleet *fleet)
         return;
     for (struct fleet_device *device = fleet->newest; device;) {
         struct fleet_device *older = device->older;
-        free_device(device);
+        free_device(fleet, device);
         device = older;
     }
     free(fleet->buckets);
@@ -145,7 +162,7 @@ static struct fleet_device *find(const struct fleet *fleet, uint64_t hash, struc
 
 struct fleet_device *fleet_find(struct fleet *fleet, struct topic_slice id)
 {
-    return find(fleet, hash_id(id), id);
+    return find(fleet, fleet_hash(id), id);
 }
 
 struct fleet_device *fleet_find_hash(struct fleet *fleet, uint64_t hash)
@@ -159,7 +176,7 @@ struct fleet_device *fleet_find_hash(struct fleet *fleet, uint64_t hash)
 int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device **ret_device,
                bool *ret_new)
 {
-    uint64_t hash = hash_id(id);
+    uint64_t hash = fleet_hash(id);
     struct fleet_device *device = find(fleet, hash, id);
     *ret_new = !device;
     if (device) {
@@ -182,9 +199,19 @@ int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device *
     return 0;
 }
 
-void fleet_each(struct fleet *fleet, void (*visit)(struct fleet_device *device, void *userdata),
-                void *userdata)
+bool fleet_visit(struct fleet *fleet, size_t *cursor, size_t at_least,
+                 void (*visit)(struct fleet_device *device, void *userdata), void *userdata)
 {
-    for (struct fleet_device *device = fleet->newest; device; device = device->older)
-        visit(device, userdata);
+    size_t n_visited = 0;
+    for (; *cursor < fleet->n_buckets && n_visited < at_least; ++*cursor) {
+        struct fleet_device *device = fleet->buckets[*cursor];
+        for (; device; device = device->next, n_visited++)
+            visit(device, userdata);
+    }
+    return *cursor < fleet->n_buckets;
+}
+
+struct fleet_device *fleet_oldest(const struct fleet *fleet)
+{
+    return fleet->oldest;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * The devices that have been heard of: for each its last readings and its rules' states, in one
- * block of memory. Bounded: at FLEET_MAX_DEVICES the one unheard of for longest makes room.
+ * block of memory (series apart). Bounded: at FLEET_MAX_DEVICES the one unheard of for longest
+ * makes room.
  */
 #pragma once
 
@@ -10,14 +11,24 @@
 
 #include "core/expr.h"
 #include "core/rule.h"
+#include "core/series.h"
+#include "core/tally.h"
 #include "core/topic.h"
 #include "util/cleanup.h"
+#include "util/heap.h"
 
 enum { FLEET_MAX_DEVICES = 250000 };
 
 struct fleet;
+struct group;
+struct fleet_device;
 
-/* One rule for one device. */
+/* What each device has room for. */
+struct fleet_shape {
+    size_t n_slots, n_rules, n_shares, n_series;
+};
+
+/* One rule for one device, or one group. */
 struct fleet_rule {
     struct rule_state state;
     uint32_t sent_epoch; // the server's epoch when its command was last sent; 0: never
@@ -26,24 +37,43 @@ struct fleet_rule {
     bool is_held; // a change waits for its time
 };
 
+/* What a device says in its group to the argument of an aggregate. */
+struct fleet_share {
+    struct tally_entry entry;
+    struct heap_entry due; // when it may have gone stale
+    struct fleet_device *device;
+    bool applies; // the device is one of the rule's
+};
+
 struct fleet_device {
     struct fleet_device *next; // in its bucket
     struct fleet_device *newer, *older;
     uint64_t hash;
     struct expr_reading *readings; // n_slots
+    bool *late;                    // n_slots: the reading came long after its time
     struct fleet_rule *rules;      // n_rules
-    char *group;                   // as its topic says; NULL
+    struct fleet_share *shares;    // n_shares
+    struct series **series;        // n_series, each NULL until it is needed
+    struct group *group;           // NULL: none
+    struct heap_entry due;         // when one of its readings may have gone stale for a rule
     uint8_t n_unheard;             // commands in a row that nobody was there for
     bool online;                   // as its last status message says
+    bool silence_logged;           // since its last reading
+    bool is_behind;                // its readings come late, as has been logged
+    bool missed_group;             // it may have missed its group's commands
     char id[];
 };
 
-/* n_slots readings and n_rules rules a device. 0 or -ENOMEM. */
-int fleet_new(size_t n_slots, size_t n_rules, struct fleet **ret_fleet);
+/* on_forget is called before a device is freed, but not by fleet_free(). 0 or -ENOMEM. */
+int fleet_new(const struct fleet_shape *shape,
+              void (*on_forget)(void *userdata, struct fleet_device *device), void *userdata,
+              struct fleet **ret_fleet);
 void fleet_free(struct fleet *fleet);
 DEFINE_CLEANUP(struct fleet *, fleet_free)
 
 size_t fleet_count(const struct fleet *fleet);
+
+uint64_t fleet_hash(struct topic_slice id);
 
 /* The device with that id, or NULL. */
 struct fleet_device *fleet_find(struct fleet *fleet, struct topic_slice id);
@@ -59,6 +89,13 @@ struct fleet_device *fleet_find_hash(struct fleet *fleet, uint64_t hash);
 int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device **ret_device,
                bool *ret_new);
 
-/* Calls visit for every device. */
-void fleet_each(struct fleet *fleet, void (*visit)(struct fleet_device *device, void *userdata),
-                void *userdata);
+/*
+ * Calls visit for some of the devices, at least at_least unless there are no more, and moves
+ * *cursor, at first 0, on. Returns whether there are more. From 0 until it returns false, each
+ * device that was there all the time is visited once or, if the table grew meanwhile, twice.
+ */
+bool fleet_visit(struct fleet *fleet, size_t *cursor, size_t at_least,
+                 void (*visit)(struct fleet_device *device, void *userdata), void *userdata);
+
+/* The device heard of longest ago, or NULL. */
+struct fleet_device *fleet_oldest(const struct fleet *fleet);

@@ -9,7 +9,7 @@
 
 struct intake {
     struct config *config;
-    struct topic_template *status, *commands, *state;
+    struct topic_template *status, *commands, *group_commands, *state;
     size_t n_telemetry; // the telemetry templates, those of the streams too, each once
     struct topic_template **telemetry;
     bool any_pattern; // a device pattern with a wildcard
@@ -43,6 +43,8 @@ static int parse_all(struct intake *intake)
     int r = topic_parse(topics->status, all_fields, &intake->status, NULL);
     if (r >= 0)
         r = topic_parse(topics->commands, all_fields, &intake->commands, NULL);
+    if (r >= 0)
+        r = topic_parse(topics->group_commands, all_fields, &intake->group_commands, NULL);
     if (r >= 0)
         r = topic_parse(topics->state, all_fields, &intake->state, NULL);
     if (r >= 0)
@@ -78,6 +80,7 @@ void intake_free(struct intake *intake)
         return;
     topic_free(intake->status);
     topic_free(intake->commands);
+    topic_free(intake->group_commands);
     topic_free(intake->state);
     for (size_t i = 0; i < intake->n_telemetry; i++)
         topic_free(intake->telemetry[i]);
@@ -154,4 +157,10 @@ int intake_command_topic(const struct intake *intake, const char *id, const char
         .field = { [TOPIC_ID] = id, [TOPIC_GROUP] = group ? group : intake->config->daemon->group },
     };
     return topic_expand(intake->commands, &values, ret_topic);
+}
+
+int intake_group_topic(const struct intake *intake, const char *group, char **ret_topic)
+{
+    const struct topic_values values = { .field = { [TOPIC_GROUP] = group } };
+    return topic_expand(intake->group_commands, &values, ret_topic);
 }

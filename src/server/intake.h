@@ -36,3 +36,6 @@ enum intake_kind intake_classify(const struct intake *intake, const char *topic,
 /* A new topic for a command to a device. group is NULL where the device's topic names none. */
 int intake_command_topic(const struct intake *intake, const char *id, const char *group,
                          char **ret_topic);
+
+/* A new topic for a command to a group. */
+int intake_group_topic(const struct intake *intake, const char *group, char **ret_topic);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The server role. Owns the uplink, the fleet and the rules at work; decides what is sent and when
-// it is sent again.
+// The server role. Owns the uplink and the engine; says what a message is, when it was, and where a
+// command goes.
 #include "server/server.h"
 
 #include <inttypes.h>
@@ -8,11 +8,11 @@
 
 #include "core/json.h"
 #include "outbox/uplink.h"
-#include "server/fleet.h"
+#include "server/engine.h"
 #include "server/intake.h"
-#include "server/ruleset.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/parse.h"
 #include "util/ratelimit.h"
 #include "util/strings.h"
 
@@ -20,8 +20,6 @@ enum {
     // A burst of messages for us at QoS 1: with the default of 20 in flight, mosquitto's queue of
     // 1,000 behind them drops more than half of 20,000.
     RECEIVE_MAXIMUM = 65535,
-    MAX_UNHEARD = 5,  // commands in a row that a device is sent again since nobody got them
-    MAX_HELD = 10000, // held changes with a timer of their own; more wait for their next reading
 };
 
 struct server {
@@ -32,30 +30,14 @@ struct server {
     struct config *config;
     struct uplink *uplink;
     struct intake *intake;
-    struct ruleset *rules;
-    struct fleet *fleet;
-    sd_event_source *time_timer; // evaluates what changes with time alone, every second
+    struct engine *engine;
+    sd_event_source *time_timer; // for what the engine does with time alone
+    uint64_t timer_mono_usec;    // when it fires
     bool stopping;
-
-    // Grows with each connection: a command sent before it may have been lost with the old one.
-    uint32_t epoch;
-    uint64_t serial;   // of the message at work, so that each rule is evaluated once for it
-    uint64_t *visited; // by rule: serial of the last message that evaluated it
-    struct held *held; // changes that wait for `hold` to be over, each with its timer
-    size_t n_held;
 
     uint64_t n_received;
     struct ratelimit story;    // info lines
     struct ratelimit refusals; // warnings
-};
-
-/* A change that a rule holds back: to be evaluated again. */
-struct held {
-    struct held *next;
-    struct server *server;
-    sd_event_source *timer;
-    size_t rule;
-    char id[];
 };
 
 static const char command_stream[] = "$commands";
@@ -63,8 +45,10 @@ static const char command_stream[] = "$commands";
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
 
-static void evaluate(struct server *server, struct fleet_device *device, size_t i,
-                     uint64_t now_mono_usec, bool has_reading);
+static struct ruleset_now now(void)
+{
+    return (struct ruleset_now){ clock_mono_usec(), clock_wall_usec() };
+}
 
 /* --- commands -------------------------------------------------------------------------------- */
 
@@ -72,7 +56,8 @@ static int send_command(struct server *server, const struct fleet_device *device
                         const struct server_rule *rule, const struct command *command)
 {
     _cleanup_(freep) char *topic = NULL;
-    int r = intake_command_topic(server->intake, device->id, device->group, &topic);
+    int r = intake_command_topic(server->intake, device->id,
+                                 device->group ? device->group->name : NULL, &topic);
     if (r >= 0)
         r = uplink_publish(server->uplink, &(struct outbox_message){ .stream = command_stream,
                                                                      .subject = topic,
@@ -86,149 +71,65 @@ static int send_command(struct server *server, const struct fleet_device *device
     return r;
 }
 
-static void free_held(struct held *held)
+/* Once for all of its devices. */
+static int send_group_command(struct server *server, const struct ruleset_target *target,
+                              const struct server_rule *rule, const struct command *command)
 {
-    sd_event_source_disable_unref(held->timer);
-    free(held);
+    _cleanup_(freep) char *topic = NULL;
+    const char *group = target->group->name;
+    int r = intake_group_topic(server->intake, group, &topic);
+    if (r >= 0)
+        r = uplink_publish(server->uplink, &(struct outbox_message){ .stream = command_stream,
+                                                                     .subject = topic,
+                                                                     .payload = command->json,
+                                                                     .qos = (int)rule->config->qos,
+                                                                     .tag = engine_tag(target) });
+    if (r == 0 && ratelimit_pass(&server->story, clock_mono_usec(), NULL))
+        log_info(
+            LOG_FIELDS({ "GROUP", group }, { "RULE", rule->section->name }, { "TOPIC", topic }),
+            "rule %s: command %s to group %s", rule->section->name, command->json, group);
+    return r;
 }
 
-static void remove_held(struct server *server, struct held *held)
+static int on_send(void *userdata, const struct ruleset_target *target,
+                   const struct server_rule *rule, const struct command *command)
 {
-    struct held **at = &server->held;
-    while (*at != held)
-        at = &(*at)->next;
-    *at = held->next;
-    server->n_held--;
-    free_held(held);
+    struct server *server = userdata;
+    return target->device ? send_command(server, target->device, rule, command)
+                          : send_group_command(server, target, rule, command);
 }
 
-static int on_held(sd_event_source *source, uint64_t usec, void *userdata)
+static const struct engine_handlers engine_handlers = {
+    .send = on_send,
+};
+
+/* --- what changes with time alone ------------------------------------------------------------ */
+
+/* Sets the timer when something is due earlier than it fires; while it is not, leaves it alone. */
+static void arm_timer(struct server *server)
+{
+    uint64_t next_mono_usec = engine_next_mono_usec(server->engine);
+    if (next_mono_usec >= server->timer_mono_usec || !uplink_is_connected(server->uplink))
+        return;
+    server->timer_mono_usec = next_mono_usec;
+    sd_event_source_set_time(server->time_timer, next_mono_usec);
+    sd_event_source_set_enabled(server->time_timer, SD_EVENT_ONESHOT);
+}
+
+static int on_time_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
-    struct held *held = userdata;
-    struct server *server = held->server;
-    size_t rule = held->rule;
-    const struct topic_slice id = { held->id, strlen(held->id) };
-    struct fleet_device *device = fleet_find(server->fleet, id);
-    remove_held(server, held);
-    if (!device) // forgotten meanwhile
-        return 0;
-    device->rules[rule].is_held = false;
-    evaluate(server, device, rule, clock_mono_usec(), false);
+    struct server *server = userdata;
+    const struct ruleset_now at = now();
+    server->timer_mono_usec = USEC_INFINITY;
+    if (!uplink_is_connected(server->uplink))
+        return 0; // on_connected() sets it again
+    engine_run(server->engine, &at);
+    arm_timer(server);
     return 0;
 }
 
-/* Looks again when the hold is over, in case no reading comes by then. */
-static void hold(struct server *server, struct fleet_device *device, size_t rule,
-                 uint64_t retry_mono_usec)
-{
-    if (device->rules[rule].is_held || server->n_held >= MAX_HELD)
-        return;
-    struct held *held = calloc(1, sizeof(*held) + strlen(device->id) + 1);
-    if (!held)
-        return;
-    held->server = server;
-    held->rule = rule;
-    strcpy(held->id, device->id); // NOLINT(clang-analyzer-security.insecureAPI.strcpy): has room
-    if (sd_event_add_time(server->event, &held->timer, CLOCK_BOOTTIME, retry_mono_usec,
-                          10 * USEC_PER_MSEC, on_held, held) < 0) {
-        free(held);
-        return;
-    }
-    held->next = server->held;
-    server->held = held;
-    server->n_held++;
-    device->rules[rule].is_held = true;
-}
-
-/*
- * What is sent: a change, and with send = always every reading's outcome. What could not be sent,
- * and what was sent over a connection that has broken since, is sent with the next reading.
- */
-static void evaluate(struct server *server, struct fleet_device *device, size_t i,
-                     uint64_t now_mono_usec, bool has_reading)
-{
-    const struct server_rule *rule = ruleset_rule(server->rules, i);
-    struct fleet_rule *state = &device->rules[i];
-    if (!state->applies)
-        return;
-    struct ruleset_result result;
-    ruleset_evaluate(server->rules, i, device, now_mono_usec, &result);
-    if (result.retry_mono_usec > 0)
-        hold(server, device, i, result.retry_mono_usec);
-    if (result.changed) {
-        state->sent_epoch = 0;
-        device->n_unheard = 0;
-    }
-    if (!has_reading && !result.changed && !rule->uses_time)
-        return;
-    bool always = rule->config->send == SEND_ALWAYS && has_reading;
-    if (result.unknown || !result.command || (state->sent_epoch == server->epoch && !always))
-        return;
-    if (send_command(server, device, rule, result.command) == 0)
-        state->sent_epoch = server->epoch;
-}
-
 /* --- intake ---------------------------------------------------------------------------------- */
-
-/* Numbers that some rule reads become readings; all else, of whatever type, is not ours to judge.
- */
-static size_t take_readings(struct server *server, struct fleet_device *device,
-                            struct json_object *object, uint64_t now_mono_usec)
-{
-    size_t n_readings = 0;
-    json_object_object_foreach(object, key, member)
-    {
-        enum json_type type = json_object_get_type(member);
-        size_t slot = ruleset_slot(server->rules, key);
-        if (slot == SIZE_MAX)
-            continue;
-        if (type != json_type_int && type != json_type_double) {
-            device->readings[slot] = (struct expr_reading){ 0 }; // not a number: not known
-        } else {
-            device->readings[slot] = (struct expr_reading){
-                .value = json_object_get_double(member),
-                .mono_usec = now_mono_usec,
-            };
-        }
-        n_readings++;
-    }
-    return n_readings;
-}
-
-static void evaluate_readers(struct server *server, struct fleet_device *device,
-                             struct json_object *object, uint64_t now_mono_usec)
-{
-    server->serial++;
-    json_object_object_foreach(object, key, member)
-    {
-        (void)member;
-        size_t n_readers, slot = ruleset_slot(server->rules, key);
-        if (slot == SIZE_MAX)
-            continue;
-        const size_t *readers = ruleset_readers(server->rules, slot, &n_readers);
-        for (size_t i = 0; i < n_readers; i++) {
-            if (server->visited[readers[i]] == server->serial)
-                continue;
-            server->visited[readers[i]] = server->serial;
-            evaluate(server, device, readers[i], now_mono_usec, true);
-        }
-    }
-}
-
-static void set_group(struct fleet_device *device, struct topic_slice group)
-{
-    if (!group.bytes || !topic_valid_value(group.bytes, group.length))
-        return;
-    if (device->group && strlen(device->group) == group.length &&
-        memcmp(device->group, group.bytes, group.length) == 0)
-        return;
-    char *copy = strndup(group.bytes, group.length);
-    if (!copy)
-        return;
-    free(device->group);
-    device->group = copy;
-}
 
 static void reject(struct server *server, const struct mqtt_message *message, const char *reason)
 {
@@ -240,33 +141,48 @@ static void reject(struct server *server, const struct mqtt_message *message, co
                     n_suppressed ? " (and others before it)" : "");
 }
 
+/* When the readings were taken: as the JSON says, else as a user property does; 0: now. */
+static uint64_t time_of(const struct mqtt_message *message, struct json_object *object)
+{
+    _cleanup_(freep) char *property = NULL;
+    struct json_object *member;
+    uint64_t wall_usec = 0;
+    if (json_object_object_get_ex(object, "time", &member) &&
+        json_object_is_type(member, json_type_string) &&
+        parse_rfc3339(json_object_get_string(member), &wall_usec) == 0)
+        return wall_usec;
+    if (mqtt_message_user_property(message, "time", &property) == 0 &&
+        parse_rfc3339(property, &wall_usec) == 0)
+        return wall_usec;
+    return 0;
+}
+
+static void tell_telemetry(struct server *server, const struct mqtt_message *message,
+                           struct topic_slice id)
+{
+    char text[1024], name[65];
+    if (!ratelimit_pass(&server->story, clock_mono_usec(), NULL))
+        return;
+    snprintf(name, sizeof(name), "%.*s", (int)id.length, id.bytes);
+    strings_printable(message->payload, message->payload_size, text, sizeof(text));
+    log_info(LOG_FIELDS({ "DEVICE", name }, { "TOPIC", message->topic }), "telemetry from %s: %s",
+             name, text);
+}
+
 static void take_telemetry(struct server *server, const struct mqtt_message *message,
                            struct topic_slice id, struct topic_slice group)
 {
     _cleanup_(json_object_putp) struct json_object *object = NULL;
-    struct fleet_device *device;
     struct why why = { "" };
-    bool is_new;
     int r = json_parse_object(message->payload, message->payload_size, &object, &why);
-    if (r >= 0)
-        r = fleet_hear(server->fleet, id, &device, &is_new);
-    if (r < 0) {
+    if (r >= 0) {
+        const struct ruleset_now at = now();
+        tell_telemetry(server, message, id);
+        r = engine_take(server->engine, id, group, object, time_of(message, object), &at);
+        arm_timer(server);
+    }
+    if (r < 0)
         reject(server, message, why.text[0] ? why.text : strerror(-r));
-        return;
-    }
-    if (is_new)
-        ruleset_welcome(server->rules, device);
-    set_group(device, group);
-    if (ratelimit_pass(&server->story, clock_mono_usec(), NULL)) {
-        char text[1024];
-        strings_printable(message->payload, message->payload_size, text, sizeof(text));
-        log_info(LOG_FIELDS({ "DEVICE", device->id }, { "TOPIC", message->topic }),
-                 "telemetry from %s: %s", device->id, text);
-    }
-    uint64_t now_mono_usec = clock_mono_usec();
-    if (take_readings(server, device, object, now_mono_usec) > 0)
-        evaluate_readers(server, device, object, now_mono_usec);
-    ruleset_report_idle(server->rules, now_mono_usec);
 }
 
 /* A device that has just come up, or come back, gets its commands again with its next reading. */
@@ -275,7 +191,6 @@ static void take_status(struct server *server, const struct mqtt_message *messag
 {
     _cleanup_(json_object_putp) struct json_object *object = NULL;
     struct json_object *status;
-    struct fleet_device *device = fleet_find(server->fleet, id);
     struct why why = { "" };
     if (message->payload_size == 0) // the retained message was cleared
         return;
@@ -286,18 +201,12 @@ static void take_status(struct server *server, const struct mqtt_message *messag
         return;
     }
     bool online = strcmp(json_object_get_string(status), "online") == 0;
-    if (!device)
+    const struct ruleset_now at = now();
+    if (!engine_presence(server->engine, id, online, !message->retain, &at) || message->retain)
         return;
-    if (device->online != online && !message->retain) {
-        log_info(LOG_FIELDS({ "DEVICE", device->id }), "%s is %s", device->id,
-                 online ? "online" : "offline");
-    }
-    if (online && !device->online) {
-        device->n_unheard = 0;
-        for (size_t i = 0; i < ruleset_n_rules(server->rules); i++)
-            device->rules[i].sent_epoch = 0;
-    }
-    device->online = online;
+    char name[65];
+    snprintf(name, sizeof(name), "%.*s", (int)id.length, id.bytes);
+    log_info(LOG_FIELDS({ "DEVICE", name }), "%s is %s", name, online ? "online" : "offline");
 }
 
 static void on_message(void *userdata, const struct mqtt_message *message)
@@ -319,28 +228,6 @@ static void on_message(void *userdata, const struct mqtt_message *message)
     }
 }
 
-/* --- what changes with time alone ------------------------------------------------------------ */
-
-static void evaluate_ageing(struct fleet_device *device, void *userdata)
-{
-    struct server *server = userdata;
-    uint64_t now_mono_usec = clock_mono_usec();
-    for (size_t i = 0; i < ruleset_n_rules(server->rules); i++) {
-        if (ruleset_rule(server->rules, i)->ages)
-            evaluate(server, device, i, now_mono_usec, false);
-    }
-}
-
-static int on_time_timer(sd_event_source *source, uint64_t usec, void *userdata)
-{
-    (void)usec;
-    struct server *server = userdata;
-    if (uplink_is_connected(server->uplink))
-        fleet_each(server->fleet, evaluate_ageing, server);
-    sd_event_source_set_time_relative(source, USEC_PER_SEC);
-    return 0;
-}
-
 /* --- the uplink ------------------------------------------------------------------------------ */
 
 static void subscribe(void *userdata, const char *filter)
@@ -352,30 +239,23 @@ static void subscribe(void *userdata, const char *filter)
 static void on_connected(void *userdata)
 {
     struct server *server = userdata;
-    server->epoch++;
+    engine_reconnected(server->engine);
     intake_filters(server->intake, subscribe, server);
+    arm_timer(server);
 }
 
-/*
- * Nobody had subscribed to a device's commands: a plain one may publish before it subscribes. It
- * gets them again with its next readings, but not for ever: it may be one that never listens.
- */
 static void on_unheard(void *userdata, uint64_t tag)
 {
     struct server *server = userdata;
-    struct fleet_device *device = fleet_find_hash(server->fleet, tag);
-    if (!device || device->n_unheard == MAX_UNHEARD)
-        return;
-    device->n_unheard++;
-    for (size_t i = 0; i < ruleset_n_rules(server->rules); i++)
-        device->rules[i].sent_epoch = 0;
+    engine_unheard(server->engine, tag);
 }
 
 static void add_status(void *userdata, struct json_object *status)
 {
     struct server *server = userdata;
     json_object_object_add(status, "received", json_object_new_uint64(server->n_received));
-    json_object_object_add(status, "devices", json_object_new_uint64(fleet_count(server->fleet)));
+    json_object_object_add(status, "devices",
+                           json_object_new_uint64(engine_n_devices(server->engine)));
 }
 
 static void on_changed(void *userdata, bool news)
@@ -404,17 +284,13 @@ static const struct uplink_handlers uplink_handlers = {
 /* What a configuration needs that can fail to be made, made before anything in force is touched. */
 struct plan {
     struct intake *intake;
-    struct ruleset *rules; // NULL: as they are, and the fleet with them
-    struct fleet *fleet;
-    uint64_t *visited;
+    struct engine *engine; // NULL: as it is, with all that it knows
 };
 
 static void plan_done(struct plan *plan)
 {
     intake_free(plan->intake);
-    ruleset_free(plan->rules);
-    fleet_free(plan->fleet);
-    free(plan->visited);
+    engine_free(plan->engine);
 }
 
 static bool same_sections(const struct config *a, const struct config *b, const char *kind)
@@ -464,23 +340,13 @@ static int make_plan(struct server *server, struct config *config, struct plan *
         return r;
     // A device that is not ours any more is to be forgotten: time alone may decide for it.
     if (!server->config || !same_sections(server->config, config, "rule") ||
+        !same_sections(server->config, config, "group") ||
         !same_sections(server->config, config, "server")) {
-        r = ruleset_new(config, &plan->rules);
+        r = engine_new(config, &engine_handlers, server, &plan->engine);
         if (r < 0)
             return r;
-        size_t n_rules = ruleset_n_rules(plan->rules);
-        r = fleet_new(ruleset_n_slots(plan->rules), n_rules, &plan->fleet);
-        plan->visited = calloc(n_rules + 1, sizeof(*plan->visited));
-        if (r < 0 || !plan->visited)
-            return -ENOMEM;
     }
     return configure_uplink(server, config);
-}
-
-static void drop_held(struct server *server)
-{
-    while (server->held)
-        remove_held(server, server->held);
 }
 
 /* Cannot fail. */
@@ -488,18 +354,11 @@ static void carry_out(struct server *server, struct plan *plan)
 {
     intake_free(server->intake);
     server->intake = TAKE_PTR(plan->intake);
-    if (plan->rules) {
-        drop_held(server);
-        ruleset_free(server->rules);
-        fleet_free(server->fleet);
-        free(server->visited);
-        server->rules = TAKE_PTR(plan->rules);
-        server->fleet = TAKE_PTR(plan->fleet);
-        server->visited = TAKE_PTR(plan->visited);
-        server->serial = 0;
+    if (plan->engine) {
+        engine_free(server->engine);
+        server->engine = TAKE_PTR(plan->engine);
     }
-    sd_event_source_set_enabled(server->time_timer,
-                                ruleset_any_ages(server->rules) ? SD_EVENT_ON : SD_EVENT_OFF);
+    arm_timer(server);
 }
 
 int server_reload(struct server *server, struct config *config)
@@ -528,8 +387,9 @@ int server_new(sd_event *event, struct spool *spool, struct config *config,
     server->userdata = userdata;
     server->story = story_limit;
     server->refusals = refusal_limit;
-    int r = sd_event_add_time_relative(event, &server->time_timer, CLOCK_BOOTTIME, USEC_PER_SEC,
-                                       100 * USEC_PER_MSEC, on_time_timer, server);
+    server->timer_mono_usec = USEC_INFINITY;
+    int r = sd_event_add_time(event, &server->time_timer, CLOCK_BOOTTIME, USEC_INFINITY,
+                              10 * USEC_PER_MSEC, on_time_timer, server);
     if (r >= 0)
         r = server_reload(server, config);
     if (r >= 0)
@@ -544,13 +404,10 @@ void server_free(struct server *server)
 {
     if (!server)
         return;
-    drop_held(server);
     sd_event_source_disable_unref(server->time_timer);
     uplink_free(server->uplink);
     intake_free(server->intake);
-    ruleset_free(server->rules);
-    fleet_free(server->fleet);
-    free(server->visited);
+    engine_free(server->engine);
     config_unref(server->config);
     sd_event_unref(server->event);
     free(server);
@@ -566,6 +423,7 @@ const char *server_describe(const struct server *server, char *out, size_t size)
 {
     char uplink[256];
     snprintf(out, size, "Server %s: %s; %zu devices", server->config->daemon->id,
-             uplink_describe(server->uplink, uplink, sizeof(uplink)), fleet_count(server->fleet));
+             uplink_describe(server->uplink, uplink, sizeof(uplink)),
+             engine_n_devices(server->engine));
     return out;
 }

@@ -14,7 +14,11 @@ static void run(const char *text, enum expr_type type)
     struct expr_reading readings[EXPR_MAX_NAMES];
     for (size_t i = 0; i < EXPR_MAX_NAMES; i++)
         readings[i] = (struct expr_reading){ values[i % 4], i % 5 * 1000 };
-    struct expr_context context = { readings, 4000, 1700000000000000, 18, 2500 };
+    struct expr_context context = { .readings = readings,
+                                    .now_mono_usec = 4000,
+                                    .now_wall_usec = 1700000000000000,
+                                    .local_hour = 18,
+                                    .stale_after_usec = 2500 };
 
     _cleanup_(expr_freep) struct expr *expr = NULL;
     struct why why = { "" };
@@ -28,6 +32,9 @@ static void run(const char *text, enum expr_type type)
         assert(strlen(expr_name(expr, i)) - 1 < EXPR_MAX_NAME);
         expr_bind(expr, i, EXPR_MAX_NAMES - 1 - i);
     }
+    for (size_t i = 0; i < expr_n_aggregates(expr); i++)
+        assert(expr_equal(expr_argument(expr, i), expr_argument(expr, i)));
+    assert(expr_equal(expr, expr) && expr_n_windows(expr) <= EXPR_MAX_WINDOWS);
     size_t unknown = expr_first_unknown(expr, &context);
     assert(unknown == SIZE_MAX || unknown < n_names);
     double value = 0;

@@ -45,12 +45,11 @@ static void bad_headers_are_refused(void **state)
         { "[sensro light]\ndriver = sim\n", 1,
           "unknown section 'sensro' (did you mean 'sensor'?)" },
         { "[metrics]\nfile = /x\n", 1,
-          "unknown section 'metrics'; expected one of daemon, broker, topics, queue, server, stream, "
-          "sensor, "
-          "actuator, rule" },
+          "unknown section 'metrics'; expected one of daemon, broker, topics, queue, server, group, "
+          "stream, sensor, actuator, rule" },
         { "[homeassistant]\n", 1,
-          "unknown section 'homeassistant'; expected one of daemon, broker, topics, queue, server, stream, "
-          "sensor, actuator, rule" },
+          "unknown section 'homeassistant'; expected one of daemon, broker, topics, queue, server, group, "
+          "stream, sensor, actuator, rule" },
         { "[sensor]\ndriver = sim\n", 1, "[sensor] has no name; expected [sensor NAME]" },
         { "[broker home]\n", 1, "[broker] takes no name, but has 'home'; expected [broker]" },
         { "[actuator a/b]\n", 1,
@@ -98,7 +97,8 @@ static void unknown_keys_name_the_nearest(void **state)
     (void)state;
     static const struct bad cases[] = {
         { "[broker]\nprot = 1\n", 2, "broker.prot: unknown key (did you mean 'port'?)" },
-        { "[server]\nrecord = yes\n", 2, "server.record: unknown key; expected one of devices" },
+        { "[server]\nrecord = yes\n", 2,
+          "server.record: unknown key; expected one of devices, groups" },
         { "[sensor light]\nintervall = 5s\ndriver = sim\n", 2,
           "sensor light.intervall: unknown key (did you mean 'interval'?)" },
         { "[sensor light]\ndriver = sim\nwaev = sine\n", 3,
@@ -108,12 +108,12 @@ static void unknown_keys_name_the_nearest(void **state)
         { "[actuator led]\ndriver = log\nfail_safe = no\n", 3,
           "actuator led.fail_safe: unknown key; expected one of driver, type, min, max, initial, "
           "safe, on_exit, on_disconnect, disconnect_after" },
-        { "[rule r]\nwhen = a < 1\nthen = {\"a\": 1}\nmin_devices = 3\n", 4,
-          "rule r.min_devices: unknown key; expected one of where, scope, devices, when, until, "
-          "then, else, hold, stale_after, send, qos" },
+        { "[rule r]\nwhen = a < 1\nthen = {\"a\": 1}\ndelivery = 3\n", 4,
+          "rule r.delivery: unknown key; expected one of where, scope, devices, when, until, "
+          "then, else, hold, stale_after, min_devices, send, qos" },
         { "[metrics]\n", 1,
-          "unknown section 'metrics'; expected one of daemon, broker, topics, queue, server, stream, "
-          "sensor, actuator, rule" },
+          "unknown section 'metrics'; expected one of daemon, broker, topics, queue, server, group, "
+          "stream, sensor, actuator, rule" },
     };
     expect_each(cases, ELEMENTS(cases));
 }
@@ -154,8 +154,8 @@ static void values_of_the_wrong_kind_are_refused(void **state)
         { "[rule r]\nwhere = cloud\nwhen = a < 1\nthen = {\"a\": 1}\n", 2,
           "rule r.where: 'cloud' is not one of the choices; expected one of server, device, "
           "offline" },
-        { "[rule r]\nscope = group\nwhen = a < 1\nthen = {\"a\": 1}\n", 2,
-          "rule r.scope: 'group' is not one of the choices; expected device" },
+        { "[rule r]\nscope = house\nwhen = a < 1\nthen = {\"a\": 1}\n", 2,
+          "rule r.scope: 'house' is not one of the choices; expected one of device, group" },
         { "[sensor light]\ndriver = sim\nscale = 1e400\n", 3,
           "sensor light.scale: '1e400' is out of range; expected a number" },
         { "[sensor light]\ndriver = sim\nscale = nan\n", 3,
@@ -505,9 +505,43 @@ static void every_error_of_all_files_comes_in_order(void **state)
         NULL);
 }
 
+static void scopes_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+#define GROUP_RULE(line)  "[rule r]\nscope = group\n" line "\nthen = {\"a\": 1}\n"
+#define DEVICE_RULE(line) "[rule r]\n" line "\nthen = {\"a\": 1}\n"
+    static const struct bad cases[] = {
+        { GROUP_RULE("when = light < 300"), 3,
+          "rule r.when: light is one device's; with scope = group, expected it within an aggregate "
+          "such as median(light)" },
+        { GROUP_RULE("when = max(light) < 300\nuntil = mean(light, 1h) > 5"), 4,
+          "rule r.until: light is one device's; with scope = group, expected it within an "
+          "aggregate such as median(light)" },
+        { DEVICE_RULE("when = median(light) < 300"), 2,
+          "rule r.when: looks at the devices of a group; expected scope = group too, or a span of "
+          "time, as in mean(light, 10min)" },
+        { DEVICE_RULE("when = a < 1\nmin_devices = 2"), 3,
+          "rule r.min_devices: has no effect alone; expected scope = group too" },
+        { GROUP_RULE("min_devices = 0\nwhen = max(light) < 300"), 3,
+          "rule r.min_devices: '0' is out of range; expected a whole number from 1 to 1000000" },
+        { "[sensor a]\ndriver = sim\n[actuator b]\ndriver = log\n[rule r]\nwhere = device\n"
+          "when = max(a, 1h) < 300\nthen = {\"b\": true}\n",
+          7,
+          "rule r.when: a window over time is the server's to look at; expected where = server" },
+        { "[actuator a]\ndriver = log\ntype = number\n" GROUP_RULE(
+              "where = device\nwhen = max(a) < 300"),
+          5,
+          "rule r.scope: a device decides for itself alone; expected where = server for a group" },
+        { "[group g]\n", 1,
+          "group g.devices: the key is missing; expected words separated by spaces" },
+    };
+    expect_each(cases, ELEMENTS(cases));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        in_directory(scopes_that_do_not_fit_are_refused),
         in_directory(lines_that_inih_would_mangle_are_refused),
         in_directory(bad_headers_are_refused),
         in_directory(lines_outside_of_everything_are_refused),

@@ -249,8 +249,29 @@ static void refusals_say_where_and_what_was_expected(void **state)
         { "ago(light) < 3", "column 1: there is no function 'ago', did you mean 'age'?" },
         { "1 < hours()", "column 5: there is no function 'hours', did you mean 'hour'?" },
         { "tiem() < 3", "column 1: there is no function 'tiem', did you mean 'time'?" },
-        { "median(light) < 3",
-          "column 1: there is no function 'median', expected age, time or hour" },
+        { "average(light) < 3",
+          "column 1: there is no function 'average', expected min, max, mean, median, sum, count, "
+          "stddev, rate, age, time or hour" },
+        { "maen(light) < 3", "column 1: there is no function 'maen', did you mean 'mean'?" },
+        { "mean(light < 3) < 3", "column 6: expected a number for 'mean', found a condition" },
+        { "mean(3) < 3", "column 6: expected a reading for 'mean', as in mean(light)" },
+        { "mean() < 3", "column 6: expected a number, a name or '(', found ')'" },
+        { "mean(light < 3", "column 6: expected a number for 'mean', found a condition" },
+        { "mean(light", "column 11: expected ')' after the argument, found the end" },
+        { "mean(max(light)) < 3", "column 10: expected no 'max' over devices within another" },
+        { "count(age(light) > 3) > 3",
+          "column 7: expected no age(), time() or hour() within 'count'" },
+        { "rate(light) > 3",
+          "column 6: expected a span of time for 'rate', as in rate(light, 10min)" },
+        { "mean(light + 1, 1h) > 3",
+          "column 6: expected a name alone before the ',', as in mean(light, 10min)" },
+        { "mean(light, 1y) > 3",
+          "column 13: expected a span of time such as 10min, from 1ms to 366d" },
+        { "mean(light, ) > 3",
+          "column 13: expected a span of time such as 10min, from 1ms to 366d" },
+        { "mean(light, 0) > 3",
+          "column 13: expected a span of time such as 10min, from 1ms to 366d" },
+        { "mean(light, 1h, 2) > 3", "column 15: expected ')' after the argument, found ','" },
         { "age(3) < 3", "column 5: expected the name whose age is meant, found '3'" },
         { "age(light + 1) < 3", "column 11: expected ')' after the name, found '+'" },
         { "time(light) < 3", "column 6: expected ')', for it takes no argument, found 'light'" },
@@ -378,7 +399,9 @@ static void names_come_in_order_of_first_use_and_at_first_bound_to_it(void **sta
     assert_string_equal(expr_name(expr, 2), "c");
 
     struct expr_reading own[] = { { 10, 1 }, { 3, 1 }, { 0, 1 }, { 100, 1 } };
-    struct expr_context at = { own, 2 * USEC_PER_SEC + 1, 0, 0, USEC_INFINITY };
+    struct expr_context at = { .readings = own,
+                               .now_mono_usec = 2 * USEC_PER_SEC + 1,
+                               .stale_after_usec = USEC_INFINITY };
     double value = 0;
     assert_true(expr_number(expr, &at, &value));
     assert_true(value == 10 - 3 + 10 * 2);
@@ -549,11 +572,110 @@ static void random_expressions_agree_with_a_naive_evaluator(void **state)
         assert_true(counts[i] > 1000); // each outcome was really tried
 }
 
+static void aggregates_have_arguments_and_look_at_tallies(void **state)
+{
+    (void)state;
+    _cleanup_(expr_freep) struct expr *expr = NULL;
+    assert_int_equal(
+        expr_parse("count(a < 3 or b > a) >= 2 and median(a) + 1 < 9", EXPR_CONDITION, &expr, NULL),
+        0);
+    assert_int_equal(expr_n_names(expr), 0);
+    assert_int_equal(expr_n_aggregates(expr), 2);
+    assert_int_equal(expr_type(expr_argument(expr, 0)), EXPR_CONDITION);
+    assert_int_equal(expr_n_names(expr_argument(expr, 0)), 2);
+    assert_int_equal(expr_type(expr_argument(expr, 1)), EXPR_NUMBER);
+    struct tally tallies[2] = { { .of_conditions = true }, { 0 } };
+    struct tally_entry yes[2] = { 0 }, numbers[3] = { 0 };
+    const struct expr_context at = { .tallies = tallies, .min_devices = 2 };
+    assert_int_equal(expr_condition(expr, &at), -1);
+    tally_put(&tallies[0], &yes[0], 1);
+    tally_put(&tallies[0], &yes[1], 1);
+    for (size_t i = 0; i < ELEMENTS(numbers); i++)
+        tally_put(&tallies[1], &numbers[i], (double)i + 6);
+    assert_int_equal(expr_condition(expr, &at), 1); // 2 >= 2 and 7 + 1 < 9
+    tally_put(&tallies[0], &yes[1], 0);
+    assert_int_equal(expr_condition(expr, &at), 0);
+    tally_put(&tallies[0], &yes[1], NAN);
+    assert_int_equal(expr_condition(expr, &at), -1); // fewer than two
+    const struct expr_context without = { 0 };
+    assert_int_equal(expr_condition(expr, &without), -1);
+}
+
+static void windows_have_a_name_and_a_span(void **state)
+{
+    (void)state;
+    _cleanup_(expr_freep) struct expr *expr = NULL;
+    assert_int_equal(expr_parse("mean(`room-2`, 1h 30min) - rate(a, 500ms) + max(b,7)", EXPR_NUMBER,
+                                &expr, NULL),
+                     0);
+    assert_int_equal(expr_n_names(expr), 0);
+    assert_int_equal(expr_n_windows(expr), 3);
+    assert_string_equal(expr_window_name(expr, 0), "room-2");
+    assert_int_equal(expr_window_span_usec(expr, 0), 5400 * USEC_PER_SEC);
+    assert_int_equal(expr_window_span_usec(expr, 1), 500 * USEC_PER_MSEC);
+    assert_int_equal(expr_window_span_usec(expr, 2), 7 * USEC_PER_SEC);
+    assert_true(expr_uses_time(expr));
+    double value = 7;
+    assert_false(expr_number(expr, &context, &value)); // without series
+}
+
+static void equal_programs_are_told_from_others(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *a, *b;
+        bool equal;
+    } cases[] = {
+        { "a < 3", " (a)<3.0", true },
+        { "a < 3", "b < 3", false },
+        { "a < 3", "a < 4", false },
+        { "a < 3", "a <= 3", false },
+        { "a < 3 and b < 3", "a < 3", false },
+        { "mean(a) < 3", "mean( a )<3", true },
+        { "mean(a) < 3", "mean(b) < 3", false },
+        { "mean(a) < 3", "max(a) < 3", false },
+        { "mean(a, 1min) < 3", "mean(a, 60s) < 3", true },
+        { "mean(a, 1min) < 3", "mean(a, 61s) < 3", false },
+        { "mean(a, 1min) < 3", "mean(b, 1min) < 3", false },
+    };
+    for (size_t i = 0; i < ELEMENTS(cases); i++) {
+        _cleanup_(expr_freep) struct expr *a = NULL, *b = NULL;
+        assert_int_equal(expr_parse(cases[i].a, EXPR_CONDITION, &a, NULL), 0);
+        assert_int_equal(expr_parse(cases[i].b, EXPR_CONDITION, &b, NULL), 0);
+        assert_int_equal(expr_equal(a, b), cases[i].equal);
+    }
+}
+
+static void a_late_reading_is_unknown_without_a_time_to_go_stale(void **state)
+{
+    (void)state;
+    _cleanup_(expr_freep) struct expr *value = NULL, *age = NULL;
+    assert_int_equal(expr_parse("a < 3", EXPR_CONDITION, &value, NULL), 0);
+    assert_int_equal(expr_parse("age(a) == 60", EXPR_CONDITION, &age, NULL), 0);
+    const struct expr_reading own[] = { { 1, 40 * USEC_PER_SEC } };
+    const bool late[] = { true };
+    struct expr_context at = { .readings = own,
+                               .now_mono_usec = 100 * USEC_PER_SEC,
+                               .stale_after_usec = USEC_INFINITY,
+                               .late = late };
+    assert_int_equal(expr_condition(value, &at), -1);
+    assert_int_equal(expr_first_unknown(value, &at), 0);
+    assert_int_equal(expr_condition(age, &at), 1);
+    at.stale_after_usec = 61 * USEC_PER_SEC;
+    assert_int_equal(expr_condition(value, &at), 1);
+    at.stale_after_usec = 59 * USEC_PER_SEC;
+    assert_int_equal(expr_condition(value, &at), -1);
+}
+
 int main(void)
 {
     for (size_t i = 0; i < ELEMENTS(known); i++)
         readings[i] = known[i].reading;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(aggregates_have_arguments_and_look_at_tallies),
+        cmocka_unit_test(windows_have_a_name_and_a_span),
+        cmocka_unit_test(equal_programs_are_told_from_others),
+        cmocka_unit_test(a_late_reading_is_unknown_without_a_time_to_go_stale),
         cmocka_unit_test(conditions_have_their_values),
         cmocka_unit_test(numbers_have_their_values),
         cmocka_unit_test(unknown_spreads_as_in_kleenes_logic),

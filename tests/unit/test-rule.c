@@ -129,7 +129,9 @@ static struct rule_decision evaluate(struct rule_state *rule, struct expr_readin
     assert_int_equal(expr_parse("light > 320 and dark / dark == 1", EXPR_CONDITION, &until, NULL),
                      0);
     struct expr_reading readings[] = { light, dark };
-    struct expr_context context = { readings, now_mono_usec, 0, 0, 100 };
+    struct expr_context context = { .readings = readings,
+                                    .now_mono_usec = now_mono_usec,
+                                    .stale_after_usec = 100 };
     struct rule_spec spec = { .when = when, .until = until, .hold_usec = 50 };
     struct rule_decision decision;
     rule_evaluate(&spec, rule, &context, &decision);
@@ -188,7 +190,9 @@ static void what_decides_is_known_whatever_the_other_condition_is(void **state)
     assert_int_equal(expr_parse("motion == 1", EXPR_CONDITION, &until, NULL), 0);
     expr_bind(until, 0, 1);
     const struct expr_reading readings[] = { { 0 }, { 1, 1000 } };
-    const struct expr_context context = { readings, 1000, 0, 0, USEC_INFINITY };
+    const struct expr_context context = { .readings = readings,
+                                          .now_mono_usec = 1000,
+                                          .stale_after_usec = USEC_INFINITY };
     const struct rule_spec spec = { .when = when, .until = until };
     struct rule_decision decision;
     rule_evaluate(&spec, &rule, &context, &decision);

@@ -26,8 +26,8 @@ static struct house make_house(const char *text)
 {
     bool is_new;
     struct house house = { .rules = make_rules(text) };
-    assert_int_equal(
-        fleet_new(ruleset_n_slots(house.rules), ruleset_n_rules(house.rules), &house.fleet), 0);
+    const struct fleet_shape shape = ruleset_shape(house.rules);
+    assert_int_equal(fleet_new(&shape, NULL, NULL, &house.fleet), 0);
     assert_int_equal(
         fleet_hear(house.fleet, (struct topic_slice){ "lamp1", 5 }, &house.device, &is_new), 0);
     ruleset_welcome(house.rules, house.device);
@@ -50,7 +50,9 @@ static void set(struct house *house, const char *name, double value, uint64_t mo
 static struct ruleset_result evaluate(struct house *house, uint64_t now_mono_usec)
 {
     struct ruleset_result result;
-    ruleset_evaluate(house->rules, 0, house->device, now_mono_usec, &result);
+    const struct ruleset_target target = { .device = house->device };
+    const struct ruleset_now now = { now_mono_usec, 0 };
+    ruleset_evaluate(house->rules, 0, &target, &now, &result);
     return result;
 }
 
@@ -60,17 +62,16 @@ static void a_name_knows_the_rules_that_read_it(void **state)
     _cleanup_(ruleset_freep) struct ruleset *rules =
         make_rules("[rule a]\nwhen = light < 3\nuntil = light > heat\n" THEN
                    "[rule b]\nwhen = heat < 3\n" THEN "[rule c]\nwhen = light < 5\n" THEN);
-    size_t n;
     assert_int_equal(ruleset_n_slots(rules), 2);
     assert_int_equal(ruleset_slot(rules, "door"), SIZE_MAX);
-    const size_t *readers = ruleset_readers(rules, ruleset_slot(rules, "light"), &n);
-    assert_int_equal(n, 2); // `when` and `until` of one rule count once
-    assert_int_equal(readers[0], 0);
-    assert_int_equal(readers[1], 2);
-    readers = ruleset_readers(rules, ruleset_slot(rules, "heat"), &n);
-    assert_int_equal(n, 2);
-    assert_int_equal(readers[0], 0);
-    assert_int_equal(readers[1], 1);
+    struct index_list readers = ruleset_slot_at(rules, ruleset_slot(rules, "light"))->rules;
+    assert_int_equal(readers.n, 2); // `when` and `until` of one rule count once
+    assert_int_equal(readers.at[0], 0);
+    assert_int_equal(readers.at[1], 2);
+    readers = ruleset_slot_at(rules, ruleset_slot(rules, "heat"))->rules;
+    assert_int_equal(readers.n, 2);
+    assert_int_equal(readers.at[0], 0);
+    assert_int_equal(readers.at[1], 1);
 }
 
 static void many_names_are_all_found(void **state)
@@ -86,10 +87,11 @@ static void many_names_are_all_found(void **state)
     _cleanup_(ruleset_freep) struct ruleset *rules = make_rules(text);
     free(text);
     for (size_t i = 0; i < N; i++) {
-        size_t n;
         snprintf(name, sizeof(name), "s%zu", i);
-        assert_int_equal(*ruleset_readers(rules, ruleset_slot(rules, name), &n), i);
-        assert_int_equal(n, 1);
+        const struct index_list *readers =
+            &ruleset_slot_at(rules, ruleset_slot(rules, name))->rules;
+        assert_int_equal(readers->n, 1);
+        assert_int_equal(readers->at[0], i);
     }
 }
 
@@ -119,13 +121,48 @@ static void what_changes_with_time_alone_is_known(void **state)
     (void)state;
     _cleanup_(ruleset_freep) struct ruleset *rules = make_rules(
         "[rule a]\nwhen = a < 3\n" THEN "[rule b]\nwhen = a < 3\nuntil = age(a) > 3\n" THEN
-        "[rule c]\nwhen = a < 3\nstale_after = 1s\n" THEN);
-    static const bool uses_time[] = { false, true, false }, ages[] = { false, true, true };
-    for (size_t i = 0; i < ELEMENTS(ages); i++) {
-        assert_int_equal(ruleset_rule(rules, i)->uses_time, uses_time[i]);
-        assert_int_equal(ruleset_rule(rules, i)->ages, ages[i]);
-    }
-    assert_true(ruleset_any_ages(rules));
+        "[rule c]\nwhen = mean(a, 1min) < 3\n" THEN);
+    assert_false(ruleset_rule(rules, 0)->uses_time);
+    assert_true(ruleset_rule(rules, 1)->uses_time);
+    assert_true(ruleset_rule(rules, 2)->uses_time);
+}
+
+static void the_next_reading_to_go_stale_is_known(void **state)
+{
+    (void)state;
+    _cleanup_(house_done) struct house house =
+        make_house("[rule a]\nwhen = a < 3\nstale_after = 10s\n" THEN
+                   "[rule b]\nwhen = a < b\nstale_after = 5s\n" THEN "[rule c]\nwhen = c < 3\n" THEN
+                   "[rule d]\ndevices = another\nwhen = a < 3\nstale_after = 1s\n" THEN);
+    uint64_t at = 100 * USEC_PER_SEC;
+    assert_int_equal(ruleset_next_stale(house.rules, house.device, at), USEC_INFINITY);
+    set(&house, "c", 1, at);
+    assert_int_equal(ruleset_next_stale(house.rules, house.device, at), USEC_INFINITY);
+    set(&house, "a", 1, at);
+    set(&house, "b", 1, at - USEC_PER_SEC);
+    assert_int_equal(ruleset_next_stale(house.rules, house.device, at), at + 4 * USEC_PER_SEC + 1);
+    assert_int_equal(ruleset_next_stale(house.rules, house.device, at + 5 * USEC_PER_SEC + 1),
+                     at + 10 * USEC_PER_SEC + 1);
+}
+
+/* The first of those that ask for the same one. */
+static void aggregates_that_are_the_same_are_kept_once(void **state)
+{
+    (void)state;
+    _cleanup_(ruleset_freep) struct ruleset *rules = make_rules(
+        "[rule a]\nscope = group\nwhen = median(light) < 3\nuntil = mean( light ) > 3\n" THEN
+        "[rule b]\nscope = group\nwhen = median((light)) < 9 and count(light < 3) > 2\n" THEN
+        "[rule c]\nscope = group\ndevices = x*\nwhen = median(light) < 3\n" THEN
+        "[rule d]\nscope = group\nstale_after = 1s\nwhen = median(light) < 3\n" THEN
+        "[rule e]\nwhen = light < 3\n" THEN);
+    assert_int_equal(ruleset_n_device_rules(rules), 1);
+    assert_string_equal(ruleset_rule(rules, 0)->section->name, "e");
+    assert_int_equal(ruleset_n_aggregates(rules), 4);
+    const struct server_aggregate *light = ruleset_aggregate(rules, 0);
+    assert_int_equal(light->n_rules, 2);
+    assert_int_equal(light->rules[0], 1);
+    assert_int_equal(light->rules[1], 2);
+    assert_int_equal(ruleset_slot_at(rules, ruleset_slot(rules, "light"))->aggregates.n, 4);
 }
 
 static void an_outcome_has_its_command_and_changes_once(void **state)
@@ -245,6 +282,8 @@ int main(void)
         in_directory(rules_of_the_device_are_not_the_servers),
         in_directory(a_rule_is_for_the_devices_that_it_names),
         in_directory(what_changes_with_time_alone_is_known),
+        in_directory(the_next_reading_to_go_stale_is_known),
+        in_directory(aggregates_that_are_the_same_are_kept_once),
         in_directory(an_outcome_has_its_command_and_changes_once),
         in_directory(without_else_there_is_no_command_at_the_end),
         in_directory(a_held_change_says_when_it_is_due),

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The readings of a span of time; see series.h. Parts are combined as by Chan, Golub and LeVeque
+ * (1979), with the covariance of time and value beside the variances, for the slope.
+ */
+#include "core/series.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "util/clock.h"
+
+enum { MAX_PARTS = SERIES_PARTS + 1, FIRST_ROOM = 4 };
+
+/* The sums of some readings. Times are in seconds from the beginning of a part. */
+struct sums {
+    double n, value, time;                // count and means
+    double of_value, of_time, of_product; // squared distances from the means, and their product
+    double min, max;
+};
+
+struct part {
+    uint64_t index;            // of the part, counted from the epoch
+    uint64_t newest_wall_usec; // of its readings
+    struct sums sums;
+};
+
+struct series {
+    uint64_t span_usec, part_usec;
+    size_t n_parts, n_room;
+    struct part *parts; // by time, the oldest first
+};
+
+static const unsigned char magic[8] = "series1";
+
+static void combine(struct sums *sums, const struct sums *other, double shift)
+{
+    double n = sums->n + other->n;
+    double value = other->value - sums->value, time = other->time + shift - sums->time;
+    double weight = sums->n * other->n / n, share = other->n / n;
+    sums->of_value += other->of_value + value * value * weight;
+    sums->of_time += other->of_time + time * time * weight;
+    sums->of_product += other->of_product + value * time * weight;
+    sums->value += value * share;
+    sums->time += time * share;
+    sums->min = fmin(sums->min, other->min);
+    sums->max = fmax(sums->max, other->max);
+    sums->n = n;
+}
+
+int series_new(uint64_t span_usec, struct series **ret_series)
+{
+    struct series *series = calloc(1, sizeof(*series));
+    if (!series)
+        return -ENOMEM;
+    series->span_usec = span_usec;
+    series->part_usec = span_usec / SERIES_PARTS + (span_usec % SERIES_PARTS > 0);
+    *ret_series = series;
+    return 0;
+}
+
+void series_free(struct series *series)
+{
+    if (!series)
+        return;
+    free(series->parts);
+    free(series);
+}
+
+static bool is_within(const struct series *series, uint64_t wall_usec, uint64_t now_wall_usec)
+{
+    return wall_usec > now_wall_usec || now_wall_usec - wall_usec < series->span_usec;
+}
+
+static void drop_old(struct series *series, uint64_t now_wall_usec)
+{
+    size_t n_old = 0;
+    while (n_old < series->n_parts &&
+           !is_within(series, series->parts[n_old].newest_wall_usec, now_wall_usec))
+        n_old++;
+    // A clock that was set back leaves parts from the future; the oldest make room.
+    if (series->n_parts - n_old == MAX_PARTS)
+        n_old++;
+    series->n_parts -= n_old;
+    if (n_old > 0)
+        memmove(series->parts, series->parts + n_old, series->n_parts * sizeof(*series->parts));
+}
+
+static int make_room(struct series *series)
+{
+    if (series->n_parts < series->n_room)
+        return 0;
+    size_t n_room = series->n_room > 0 ? series->n_room * 2 : FIRST_ROOM;
+    if (n_room > MAX_PARTS)
+        n_room = MAX_PARTS;
+    struct part *parts = reallocarray(series->parts, n_room, sizeof(*parts));
+    if (!parts)
+        return -ENOMEM;
+    series->parts = parts;
+    series->n_room = n_room;
+    return 0;
+}
+
+int series_add(struct series *series, double value, uint64_t wall_usec, uint64_t now_wall_usec)
+{
+    if (wall_usec > now_wall_usec)
+        wall_usec = now_wall_usec;
+    if (!is_within(series, wall_usec, now_wall_usec))
+        return 0;
+    uint64_t index = wall_usec / series->part_usec;
+    size_t at = series->n_parts;
+    while (at > 0 && series->parts[at - 1].index > index)
+        at--;
+    const struct sums sums = {
+        .n = 1,
+        .value = value,
+        .time = (double)(wall_usec % series->part_usec) / (double)USEC_PER_SEC,
+        .min = value,
+        .max = value,
+    };
+    if (at > 0 && series->parts[at - 1].index == index) {
+        struct part *part = &series->parts[at - 1];
+        combine(&part->sums, &sums, 0);
+        if (part->newest_wall_usec < wall_usec)
+            part->newest_wall_usec = wall_usec;
+        return 0;
+    }
+    size_t n_before = series->n_parts;
+    drop_old(series, now_wall_usec);
+    at -= n_before - series->n_parts < at ? n_before - series->n_parts : at;
+    int r = make_room(series);
+    if (r < 0)
+        return r;
+    memmove(series->parts + at + 1, series->parts + at,
+            (series->n_parts - at) * sizeof(*series->parts));
+    series->parts[at] = (struct part){ index, wall_usec, sums };
+    series->n_parts++;
+    return 0;
+}
+
+/* All of the window, its first part at *ret_first; false when there is nothing. */
+static bool sum_up(const struct series *series, uint64_t now_wall_usec, struct sums *ret_sums,
+                   size_t *ret_first)
+{
+    size_t i = 0;
+    while (i < series->n_parts &&
+           !is_within(series, series->parts[i].newest_wall_usec, now_wall_usec))
+        i++;
+    if (i == series->n_parts)
+        return false;
+    uint64_t first_index = series->parts[i].index;
+    *ret_first = i;
+    *ret_sums = series->parts[i].sums;
+    for (i++; i < series->n_parts; i++) {
+        const struct part *part = &series->parts[i];
+        double shift = (double)(part->index - first_index) * (double)series->part_usec;
+        combine(ret_sums, &part->sums, shift / (double)USEC_PER_SEC);
+    }
+    return true;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double one = (*(const struct sums *const *)a)->value;
+    double other = (*(const struct sums *const *)b)->value;
+    return (one > other) - (one < other);
+}
+
+static double median(const struct series *series, size_t first, double n)
+{
+    const struct sums *parts[MAX_PARTS];
+    size_t n_parts = 0;
+    for (size_t i = first; i < series->n_parts; i++)
+        parts[n_parts++] = &series->parts[i].sums;
+    qsort(parts, n_parts, sizeof(parts[0]), by_value);
+    double seen = 0;
+    for (size_t i = 0; i + 1 < n_parts; i++) {
+        seen += parts[i]->n;
+        if (seen == n / 2)
+            return parts[i]->value / 2 + parts[i + 1]->value / 2;
+        if (seen > n / 2)
+            return parts[i]->value;
+    }
+    return parts[n_parts - 1]->value;
+}
+
+static double value_of(const struct series *series, const struct sums *sums, size_t first,
+                       enum aggregate aggregate)
+{
+    switch (aggregate) {
+    case AGGREGATE_MIN:
+        return sums->min;
+    case AGGREGATE_MAX:
+        return sums->max;
+    case AGGREGATE_MEAN:
+        return sums->value;
+    case AGGREGATE_MEDIAN:
+        return median(series, first, sums->n);
+    case AGGREGATE_SUM:
+        return sums->value * sums->n;
+    case AGGREGATE_COUNT:
+        return sums->n;
+    case AGGREGATE_STDDEV:
+        return sqrt(sums->of_value / sums->n);
+    case AGGREGATE_RATE:
+        return sums->of_product / sums->of_time; // 0 / 0 of a single moment
+    }
+    return NAN;
+}
+
+double series_value(const struct series *series, enum aggregate aggregate, uint64_t now_wall_usec)
+{
+    struct sums sums;
+    size_t first = 0;
+    if (!sum_up(series, now_wall_usec, &sums, &first))
+        return aggregate == AGGREGATE_COUNT || aggregate == AGGREGATE_SUM ? 0 : NAN;
+    double value = value_of(series, &sums, first, aggregate);
+    return isfinite(value) ? value : NAN;
+}
+
+size_t series_size(const struct series *series)
+{
+    return sizeof(*series) + series->n_room * sizeof(*series->parts);
+}
+
+/* --- saved: the magic, the span, and the parts as they are in memory ------------------------- */
+
+size_t series_save(const struct series *series, unsigned char *out)
+{
+    _Static_assert(sizeof(magic) + sizeof(uint64_t) + MAX_PARTS * sizeof(struct part) <=
+                       SERIES_MAX_SAVED,
+                   "SERIES_MAX_SAVED is too small");
+    size_t n_bytes = series->n_parts * sizeof(*series->parts);
+    memcpy(out, magic, sizeof(magic));
+    memcpy(out + sizeof(magic), &series->span_usec, sizeof(uint64_t));
+    if (n_bytes > 0)
+        memcpy(out + sizeof(magic) + sizeof(uint64_t), series->parts, n_bytes);
+    return sizeof(magic) + sizeof(uint64_t) + n_bytes;
+}
+
+static bool is_sound(const struct series *series)
+{
+    for (size_t i = 0; i < series->n_parts; i++) {
+        const struct part *part = &series->parts[i];
+        const double *sums = &part->sums.n;
+        for (size_t k = 0; k < sizeof(part->sums) / sizeof(*sums); k++) {
+            if (!isfinite(sums[k]))
+                return false;
+        }
+        if (part->sums.n < 1 || part->newest_wall_usec / series->part_usec != part->index ||
+            (i > 0 && part[-1].index >= part->index))
+            return false;
+    }
+    return true;
+}
+
+int series_load(uint64_t span_usec, const unsigned char *bytes, size_t n_bytes,
+                struct series **ret_series)
+{
+    static const size_t head = sizeof(magic) + sizeof(uint64_t);
+    if (n_bytes < head || memcmp(bytes, magic, sizeof(magic)) != 0 ||
+        memcmp(bytes + sizeof(magic), &span_usec, sizeof(span_usec)) != 0 ||
+        (n_bytes - head) % sizeof(struct part) != 0 ||
+        (n_bytes - head) / sizeof(struct part) > MAX_PARTS)
+        return -EBADMSG;
+    _cleanup_(series_freep) struct series *series = NULL;
+    int r = series_new(span_usec, &series);
+    if (r < 0)
+        return r;
+    series->n_parts = series->n_room = (n_bytes - head) / sizeof(struct part);
+    if (series->n_room > 0) {
+        series->parts = malloc(series->n_room * sizeof(*series->parts));
+        if (!series->parts)
+            return -ENOMEM;
+        memcpy(series->parts, bytes + head, n_bytes - head);
+    }
+    if (!is_sound(series))
+        return -EBADMSG;
+    *ret_series = TAKE_PTR(series);
+    return 0;
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* What the files of the engine share. Nobody else includes this. */
+#pragma once
+
+#include "server/engine.h"
+#include "util/heap.h"
+#include "util/ratelimit.h"
+
+enum { ENGINE_MAX_NEWCOMERS = 256 };
+
+/* A device that came online before its first reading. */
+struct newcomer {
+    uint64_t hash, mono_usec;
+};
+
+struct engine {
+    const struct engine_handlers *handlers;
+    void *userdata;
+    struct ruleset *rules;
+    struct groups *groups;
+    struct fleet *fleet;
+
+    // Grows with each connection: a command sent before it may have been lost with the old one.
+    uint32_t epoch;
+    uint64_t serial;            // of the work at hand, so that each rule is evaluated once for it
+    uint64_t *visited;          // by rule: serial of the last work that evaluated it
+    size_t n_touched, *touched; // slots that the message at work has changed
+
+    struct heap held;
+    struct heap due;               // of devices, by when one of their readings may have gone stale
+    bool any_time, any_group_time; // some device rule changes with time alone; some group rule
+    bool is_sweeping;
+    size_t sweep_cursor;
+    uint64_t sweep_mono_usec; // when the next portion is due
+    uint64_t swept_mono_usec; // when the last sweep began
+    struct ruleset_now now;   // of the work at hand
+
+    size_t next_newcomer;
+    struct newcomer newcomers[ENGINE_MAX_NEWCOMERS]; // a ring
+    struct ratelimit silences, delays, quotas;
+};
+
+/* Evaluates the i-th rule and sends what follows; has_reading: a reading of it has just come. */
+void engine_evaluate(struct engine *engine, const struct ruleset_target *target, size_t i,
+                     const struct ruleset_now *now, bool has_reading);
+
+void engine_evaluate_once(struct engine *engine, const struct ruleset_target *target, size_t i,
+                          const struct ruleset_now *now, bool has_reading);
+
+/* The rules that ask for an aggregate, each once for a serial; or for any, for a new serial. */
+void engine_evaluate_aggregate(struct engine *engine, struct group *group, size_t aggregate,
+                               const struct ruleset_now *now, bool has_reading);
+void engine_evaluate_group(struct engine *engine, struct group *group,
+                           const struct ruleset_now *now);
+
+/* Sees to it that the next reading of device that goes stale is noticed. */
+void engine_watch(struct engine *engine, struct fleet_device *device, uint64_t now_mono_usec);
+
+/* Says, once until its next reading, that device does not count any more. */
+void engine_log_silence(struct engine *engine, struct fleet_device *device, const char *what,
+                        uint64_t now_mono_usec);
+
+void engine_free_held(struct engine *engine);

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The server's work without a broker and a clock: takes readings in, keeps the fleet and its
+ * groups, evaluates the rules that a message or the time concerns, and hands out the commands that
+ * follow. The server role feeds it with messages, `nightlightctl rules test` with a recording.
+ */
+#pragma once
+
+#include <json-c/json.h>
+
+#include "config/config.h"
+#include "server/fleet.h"
+#include "server/groups.h"
+#include "server/ruleset.h"
+#include "util/cleanup.h"
+
+struct engine;
+
+struct engine_handlers {
+    // Sends a rule's command to target. 0, or -errno: it is handed out again with the next reading.
+    int (*send)(void *userdata, const struct ruleset_target *target, const struct server_rule *rule,
+                const struct command *command);
+};
+
+/* A reading that came so long after its time is none to act on but by a rule's stale_after. */
+#define ENGINE_LATE_USEC (30 * 1000000ULL)
+
+/* config is referenced. 0 or -ENOMEM. */
+int engine_new(struct config *config, const struct engine_handlers *handlers, void *userdata,
+               struct engine **ret_engine);
+void engine_free(struct engine *engine);
+DEFINE_CLEANUP(struct engine *, engine_free)
+
+size_t engine_n_devices(const struct engine *engine);
+
+/*
+ * Takes in the readings of a device, and sends what the rules say to them. group is what the topic
+ * names (bytes NULL: nothing). taken_wall_usec is when they were taken, 0: now. -ENOMEM.
+ */
+int engine_take(struct engine *engine, struct topic_slice id, struct topic_slice group,
+                struct json_object *readings, uint64_t taken_wall_usec,
+                const struct ruleset_now *now);
+
+/*
+ * A device says that it is online or not. is_news: just now. One that comes online gets its
+ * commands, its group's too, with its next reading. Returns whether it is known and was otherwise.
+ */
+bool engine_presence(struct engine *engine, struct topic_slice id, bool online, bool is_news,
+                     const struct ruleset_now *now);
+
+/* What was sent before may be lost: every command is sent again with the next reading. */
+void engine_reconnected(struct engine *engine);
+
+/* The tag of commands to a target, and: nobody was there to take one. */
+uint64_t engine_tag(const struct ruleset_target *target);
+void engine_unheard(struct engine *engine, uint64_t tag);
+
+/*
+ * Does what is due with time alone, in small portions. engine_next_mono_usec() is when to call it
+ * next; USEC_INFINITY: never. It may become earlier with every other call here.
+ */
+void engine_run(struct engine *engine, const struct ruleset_now *now);
+uint64_t engine_next_mono_usec(const struct engine *engine);

@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// The server's work on a simulated clock: groups, lateness, silence, and what is sent when.
+#include "random.h"
+#include "server/engine.h"
+#include "test-config.h"
+
+#define THEN       "then = {\"led\": true}\n"
+#define ELSE       "else = {\"led\": false}\n"
+#define GROUP_RULE "[rule r]\nscope = group\n"
+
+enum { MAX_SENT = 4096 };
+
+struct sent {
+    char to[80]; // "north/" for a group, "lamp1" for a device
+    bool on;
+};
+
+struct world {
+    struct engine *engine;
+    struct ruleset_now now;
+    size_t n_sent;
+    bool is_offline; // nothing can be sent
+    struct sent sent[MAX_SENT];
+};
+
+static int on_send(void *userdata, const struct ruleset_target *target,
+                   const struct server_rule *rule, const struct command *command)
+{
+    struct world *world = userdata;
+    (void)rule;
+    if (world->is_offline)
+        return -ENOTCONN;
+    assert_true(world->n_sent < MAX_SENT);
+    struct sent *sent = &world->sent[world->n_sent++];
+    snprintf(sent->to, sizeof(sent->to), "%s%s", ruleset_target_name(target),
+             target->group ? "/" : "");
+    sent->on = strstr(command->json, "true");
+    return 0;
+}
+
+static const struct engine_handlers handlers = { .send = on_send };
+
+static void world_init(struct world *world, const char *text)
+{
+    struct config *config = load_main(text);
+    *world = (struct world){ .now = { 1000 * USEC_PER_SEC, 1790000000 * USEC_PER_SEC } };
+    assert_int_equal(engine_new(config, &handlers, world, &world->engine), 0);
+    engine_reconnected(world->engine);
+    config_unref(config);
+}
+
+static void world_done(struct world *world)
+{
+    engine_free(world->engine);
+}
+
+static struct topic_slice slice(const char *text)
+{
+    return (struct topic_slice){ text, text ? strlen(text) : 0 };
+}
+
+/* Steps the clock; the engine is called when it asks to be. */
+static void pass(struct world *world, uint64_t usec)
+{
+    uint64_t until_mono_usec = world->now.mono_usec + usec;
+    while (engine_next_mono_usec(world->engine) <= until_mono_usec) {
+        uint64_t next_mono_usec = engine_next_mono_usec(world->engine);
+        if (next_mono_usec > world->now.mono_usec) {
+            world->now.wall_usec += next_mono_usec - world->now.mono_usec;
+            world->now.mono_usec = next_mono_usec;
+        }
+        engine_run(world->engine, &world->now);
+    }
+    world->now.wall_usec += until_mono_usec - world->now.mono_usec;
+    world->now.mono_usec = until_mono_usec;
+}
+
+static void say_at(struct world *world, const char *id, const char *group, const char *json,
+                   uint64_t age_usec)
+{
+    struct json_object *object = json_tokener_parse(json);
+    assert_non_null(object);
+    assert_int_equal(engine_take(world->engine, slice(id), slice(group), object,
+                                 world->now.wall_usec - age_usec, &world->now),
+                     0);
+    json_object_put(object);
+}
+
+static void say(struct world *world, const char *id, const char *group, const char *json)
+{
+    say_at(world, id, group, json, 0);
+}
+
+static void expect_sent(struct world *world, size_t n, const char *to, bool on)
+{
+    assert_int_equal(world->n_sent, n);
+    if (n == 0)
+        return;
+    assert_string_equal(world->sent[n - 1].to, to);
+    assert_int_equal(world->sent[n - 1].on, on);
+}
+
+/* --- groups ---------------------------------------------------------------------------------- */
+
+static void one_decision_is_sent_once_to_the_group(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, GROUP_RULE "when = median(light) < 300\nmin_devices = 3\n" THEN ELSE);
+    say(&world, "a", "north", "{\"light\": 100}");
+    say(&world, "b", "north", "{\"light\": 100}");
+    say(&world, "x", "south", "{\"light\": 100}");
+    expect_sent(&world, 0, NULL, false); // two are too few
+    say(&world, "c", "north", "{\"light\": 900}");
+    expect_sent(&world, 1, "north/", true);
+    say(&world, "c", "north", "{\"light\": 100}");
+    say(&world, "a", "north", "{\"light\": 1000}"); // a bird on one sensor
+    expect_sent(&world, 1, "north/", true);
+    say(&world, "b", "north", "{\"light\": 1000}");
+    expect_sent(&world, 2, "north/", false);
+    world_done(&world);
+}
+
+static void groups_come_from_the_topic_the_configuration_or_the_default(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, "[group north]\ndevices = n-*\n[group first]\ndevices = n-1 f-*\n" GROUP_RULE
+                       "when = max(light) < 300\n" THEN ELSE);
+    say(&world, "n-1", "east", "{\"light\": 1}");
+    expect_sent(&world, 1, "east/", true);
+    say(&world, "n-2", NULL, "{\"light\": 1}");
+    expect_sent(&world, 2, "north/", true);
+    say(&world, "f-2", NULL, "{\"light\": 1}");
+    expect_sent(&world, 3, "first/", true);
+    say(&world, "other", NULL, "{\"light\": 1}");
+    expect_sent(&world, 4, "default/", true);
+    say(&world, "n-2", "bad name", "{\"light\": 1000}"); // no name: as it was
+    expect_sent(&world, 5, "north/", false);
+    world_done(&world);
+}
+
+static void a_device_that_changes_its_group_counts_in_the_new_one(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, GROUP_RULE "when = count(light) >= 2\n" THEN ELSE);
+    say(&world, "a", "north", "{\"light\": 1}");
+    say(&world, "b", "south", "{\"light\": 1}");
+    expect_sent(&world, 2, "south/", false);
+    say(&world, "b", "north", "{\"light\": 1}");
+    expect_sent(&world, 3, "north/", true);
+    world_done(&world);
+}
+
+static void only_the_groups_of_this_server_are_decided_for(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, "[server]\ngroups = n*\n" GROUP_RULE "when = max(light) < 300\n" THEN ELSE);
+    say(&world, "a", "south", "{\"light\": 1}");
+    expect_sent(&world, 0, NULL, false);
+    say(&world, "b", "north", "{\"light\": 1}");
+    expect_sent(&world, 1, "north/", true);
+    world_done(&world);
+}
+
+static void a_silent_device_drops_out(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, GROUP_RULE "when = max(light) < 300\nstale_after = 10s\n" THEN ELSE);
+    say(&world, "a", "north", "{\"light\": 900}");
+    expect_sent(&world, 1, "north/", false);
+    pass(&world, 5 * USEC_PER_SEC);
+    say(&world, "b", "north", "{\"light\": 100}");
+    pass(&world, 5 * USEC_PER_SEC);
+    expect_sent(&world, 1, "north/", false); // exactly 10 s is not older
+    pass(&world, 1);
+    expect_sent(&world, 2, "north/", true);
+    pass(&world, 60 * USEC_PER_SEC); // all are silent: not known, nothing changes
+    expect_sent(&world, 2, "north/", true);
+    say(&world, "a", "north", "{\"light\": 900}");
+    expect_sent(&world, 3, "north/", false);
+    world_done(&world);
+}
+
+static void an_offline_device_drops_out_at_once(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, GROUP_RULE "when = max(light) < 300\n" THEN ELSE);
+    say(&world, "a", "north", "{\"light\": 900}");
+    say(&world, "b", "north", "{\"light\": 100}");
+    expect_sent(&world, 1, "north/", false);
+    engine_presence(world.engine, slice("a"), false, true, &world.now);
+    expect_sent(&world, 2, "north/", true);
+    say(&world, "b", "north", "{\"light\": 200}");
+    expect_sent(&world, 2, "north/", true);
+    say(&world, "a", "north", "{\"light\": 900}");
+    expect_sent(&world, 3, "north/", false);
+    world_done(&world);
+}
+
+static void a_device_that_comes_online_gets_what_its_group_was_sent(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, GROUP_RULE "when = min(light) < 300\n" THEN ELSE);
+    engine_presence(world.engine, slice("a"), true, true, &world.now);
+    say(&world, "a", "north", "{\"light\": 100}");
+    expect_sent(&world, 1, "north/", true);
+    say(&world, "plain", "north", "{\"light\": 100}"); // was there all along, for all we know
+    expect_sent(&world, 1, "north/", true);
+    pass(&world, USEC_PER_SEC);
+    engine_presence(world.engine, slice("new"), true, true, &world.now);
+    say(&world, "new", "north", "{\"light\": 100}");
+    expect_sent(&world, 2, "new", true);
+    say(&world, "new", "north", "{\"light\": 100}");
+    engine_presence(world.engine, slice("a"), false, true, &world.now);
+    engine_presence(world.engine, slice("a"), true, true, &world.now);
+    expect_sent(&world, 2, "new", true);
+    say(&world, "a", "north", "{\"light\": 100}");
+    expect_sent(&world, 3, "a", true);
+    world_done(&world);
+}
+
+static void what_could_not_be_sent_to_a_group_is_sent_with_the_next_reading(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, GROUP_RULE "when = min(light) < 300\n" THEN ELSE);
+    world.is_offline = true;
+    say(&world, "a", "north", "{\"light\": 100}");
+    world.is_offline = false;
+    say(&world, "b", "north", "{\"light\": 400}");
+    expect_sent(&world, 1, "north/", true);
+    engine_reconnected(world.engine);
+    say(&world, "b", "north", "{\"light\": 400}");
+    expect_sent(&world, 2, "north/", true);
+    say(&world, "b", "north", "{\"light\": 400}");
+    expect_sent(&world, 2, "north/", true);
+    world_done(&world);
+}
+
+static void a_groups_change_is_held_and_then_made(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, GROUP_RULE "when = min(light) < 300\nhold = 10s\n" THEN ELSE);
+    say(&world, "a", "north", "{\"light\": 100}");
+    say(&world, "a", "north", "{\"light\": 900}");
+    expect_sent(&world, 1, "north/", true);
+    pass(&world, 10 * USEC_PER_SEC);
+    expect_sent(&world, 2, "north/", false);
+    world_done(&world);
+}
+
+/* --- late ------------------------------------------------------------------------------------ */
+
+static void an_older_reading_never_replaces_a_newer_one(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, "[rule r]\nstale_after = 1h\nwhen = light < 300\n" THEN ELSE);
+    say(&world, "a", NULL, "{\"light\": 900}");
+    expect_sent(&world, 1, "a", false);
+    say_at(&world, "a", NULL, "{\"light\": 100}", 60 * USEC_PER_SEC);
+    expect_sent(&world, 1, "a", false);
+    say(&world, "a", NULL, "{\"light\": 100}");
+    expect_sent(&world, 2, "a", true);
+    world_done(&world);
+}
+
+static void a_late_reading_is_nothing_for_a_plain_rule_to_act_on(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, "[rule r]\nwhen = light < 300 and hour() >= 0\n" THEN ELSE
+                       "[rule g]\nscope = group\nwhen = min(light) < 300\n" THEN ELSE);
+    say_at(&world, "a", "north", "{\"light\": 100}", 60 * USEC_PER_SEC);
+    pass(&world, 5 * USEC_PER_SEC);
+    expect_sent(&world, 0, NULL, false);
+    say_at(&world, "a", "north", "{\"light\": 100}", 2 * USEC_PER_SEC); // is fresh enough
+    expect_sent(&world, 2, "north/", true);
+    world_done(&world);
+}
+
+static void the_age_of_a_late_reading_is_its_true_one(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, "[rule r]\nwhen = age(light) > 100\n" THEN ELSE
+                       "[rule s]\nwhen = light > 0\nstale_after = 100s\nthen = {\"fan\": true}\n");
+    say_at(&world, "a", NULL, "{\"light\": 100}", 90 * USEC_PER_SEC);
+    expect_sent(&world, 2, "a", true); // r: off, s: on
+    pass(&world, 20 * USEC_PER_SEC);
+    expect_sent(&world, 3, "a", true); // r: on
+    say_at(&world, "a", NULL, "{\"light\": 100}", 3600 * USEC_PER_SEC);
+    pass(&world, 20 * USEC_PER_SEC);
+    expect_sent(&world, 3, "a", true);
+    world_done(&world);
+}
+
+static void a_time_to_come_is_now(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, "[rule r]\nwhen = light < 300\n" THEN ELSE);
+    struct json_object *object = json_tokener_parse("{\"light\": 100}");
+    engine_take(world.engine, slice("a"), slice(NULL), object,
+                world.now.wall_usec + 86400 * USEC_PER_SEC, &world.now);
+    json_object_put(object);
+    expect_sent(&world, 1, "a", true);
+    say(&world, "a", NULL, "{\"light\": 900}"); // is not older
+    expect_sent(&world, 2, "a", false);
+    world_done(&world);
+}
+
+/* --- over time ------------------------------------------------------------------------------- */
+
+static void a_window_sees_late_readings_and_lets_old_ones_go(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, "[rule r]\nwhen = max(light, 1min) > 500\n" THEN ELSE);
+    say(&world, "a", NULL, "{\"light\": 100}");
+    expect_sent(&world, 1, "a", false);
+    say_at(&world, "a", NULL, "{\"light\": 900}", 50 * USEC_PER_SEC);
+    expect_sent(&world, 2, "a", true);
+    pass(&world, 12 * USEC_PER_SEC); // by itself
+    expect_sent(&world, 3, "a", false);
+    world_done(&world);
+}
+
+static void a_group_can_look_at_windows(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world,
+               GROUP_RULE "when = median(mean(light, 1min)) < 300\nmin_devices = 2\n" THEN ELSE);
+    say(&world, "a", "north", "{\"light\": 100}");
+    say(&world, "b", "north", "{\"light\": 100}");
+    expect_sent(&world, 1, "north/", true);
+    pass(&world, USEC_PER_SEC);
+    say(&world, "a", "north", "{\"light\": 1000}"); // a mean of 550, a median of 325
+    expect_sent(&world, 2, "north/", false);
+    world_done(&world);
+}
+
+/* The mean of the last minute is known for a minute, but the device has fallen silent. */
+static void a_window_of_a_silent_device_does_not_count(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world,
+               GROUP_RULE "when = max(mean(light, 1min)) > 500\nstale_after = 10s\n" THEN ELSE);
+    say(&world, "a", "north", "{\"light\": 900}");
+    pass(&world, 5 * USEC_PER_SEC);
+    say(&world, "b", "north", "{\"light\": 100}");
+    expect_sent(&world, 1, "north/", true);
+    pass(&world, 6 * USEC_PER_SEC);
+    expect_sent(&world, 2, "north/", false);
+    world_done(&world);
+}
+
+/* --- against a naive computation ------------------------------------------------------------- */
+
+enum { N_DEVICES = 40, N_GROUPS = 2 };
+#define STALE (20 * USEC_PER_SEC)
+
+struct model {
+    double value;
+    uint64_t mono_usec; // 0: nothing is known
+    bool out;           // offline since its last reading
+    int group;          // -1: not heard of
+};
+
+static int by_number(const void *a, const void *b)
+{
+    double one = *(const double *)a, other = *(const double *)b;
+    return (one > other) - (one < other);
+}
+
+/* 1, 0 or -1: what "median(v) < 0 or count(v > 60) >= 3", of at least 3, says. */
+static int naive(const struct model *models, int group, uint64_t now_mono_usec)
+{
+    double values[N_DEVICES];
+    size_t n = 0, n_high = 0;
+    for (size_t i = 0; i < N_DEVICES; i++) {
+        const struct model *model = &models[i];
+        if (model->group != group || model->mono_usec == 0 || model->out ||
+            now_mono_usec - model->mono_usec > STALE)
+            continue;
+        values[n++] = model->value;
+        n_high += model->value > 60;
+    }
+    if (n < 3)
+        return -1;
+    qsort(values, n, sizeof(values[0]), by_number);
+    double median = n % 2 ? values[n / 2] : values[n / 2 - 1] / 2 + values[n / 2] / 2;
+    return median < 0 || n_high >= 3;
+}
+
+static void groups_agree_with_a_naive_computation(void **state)
+{
+    (void)state;
+    static struct world world;
+    struct model models[N_DEVICES];
+    int decided[N_GROUPS] = { -1, -1 };
+    for (size_t i = 0; i < N_DEVICES; i++)
+        models[i] = (struct model){ .group = -1 };
+    world_init(&world, GROUP_RULE "when = median(v) < 0 or count(v > 60) >= 3\nmin_devices = 3\n"
+                                  "stale_after = 20s\n" THEN ELSE);
+    random_begin();
+    for (size_t step = 0; step < 20000; step++) {
+        size_t i = random_below(random_below(100) == 0 ? N_DEVICES : 15); // some are mostly silent
+        struct model *model = &models[i];
+        char id[16], json[32];
+        snprintf(id, sizeof(id), "d%zu", i);
+        switch (random_below(20)) {
+        case 0:
+            if (model->group >= 0)
+                engine_presence(world.engine, slice(id), false, true, &world.now);
+            model->out = true;
+            break;
+        case 1:
+            pass(&world, random_below(4 * USEC_PER_SEC));
+            break;
+        default: {
+            uint64_t age_usec = random_below(4) == 0 ? random_below(2 * STALE) : 0;
+            double value = (double)random_below(200) - 100;
+            if (random_below(50) == 0)
+                model->group = (int)random_below(N_GROUPS); // it moves
+            if (model->group < 0)
+                model->group = (int)(i % N_GROUPS);
+            snprintf(json, sizeof(json), "{\"v\": %g}", value);
+            say_at(&world, id, model->group == 0 ? "g0" : "g1", json, age_usec);
+            model->out = false;
+            if (world.now.mono_usec - age_usec >= model->mono_usec) {
+                model->value = value;
+                model->mono_usec = world.now.mono_usec - age_usec;
+            }
+            pass(&world, random_below(200 * USEC_PER_MSEC));
+        }
+        }
+        // A group looks again when one of its own says something, or falls silent.
+        for (int g = 0; g < N_GROUPS; g++) {
+            snprintf(id, sizeof(id), "g%d/", g);
+            for (size_t k = 0; k < world.n_sent; k++) {
+                if (strcmp(world.sent[k].to, id) == 0)
+                    decided[g] = world.sent[k].on;
+            }
+            int expected = naive(models, g, world.now.mono_usec);
+            if (model->group == g && expected >= 0 && decided[g] != expected)
+                fail_msg("step %zu: group %d is %d, expected %d", step, g, decided[g], expected);
+        }
+        if (world.n_sent > MAX_SENT / 2)
+            world.n_sent = 0;
+    }
+    world_done(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        in_directory(one_decision_is_sent_once_to_the_group),
+        in_directory(groups_come_from_the_topic_the_configuration_or_the_default),
+        in_directory(a_device_that_changes_its_group_counts_in_the_new_one),
+        in_directory(only_the_groups_of_this_server_are_decided_for),
+        in_directory(a_silent_device_drops_out),
+        in_directory(an_offline_device_drops_out_at_once),
+        in_directory(a_device_that_comes_online_gets_what_its_group_was_sent),
+        in_directory(what_could_not_be_sent_to_a_group_is_sent_with_the_next_reading),
+        in_directory(a_groups_change_is_held_and_then_made),
+        in_directory(an_older_reading_never_replaces_a_newer_one),
+        in_directory(a_late_reading_is_nothing_for_a_plain_rule_to_act_on),
+        in_directory(the_age_of_a_late_reading_is_its_true_one),
+        in_directory(a_time_to_come_is_now),
+        in_directory(a_window_sees_late_readings_and_lets_old_ones_go),
+        in_directory(a_group_can_look_at_windows),
+        in_directory(a_window_of_a_silent_device_does_not_count),
+        in_directory(groups_agree_with_a_naive_computation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
