@@ -272,12 +272,37 @@ static bool is_public_broker(const char *host)
     return false;
 }
 
+/* Other members get the messages of one that is away, unless its session waits for it. */
+static void check_share(struct check *check, const struct config_section *section)
+{
+    const struct server_config *server = section->data;
+    const struct broker_config *broker = check->config->broker;
+    const struct config_section *rule;
+    if (!server->share)
+        return;
+    if (broker->protocol == PROTOCOL_311)
+        check_complain(check, section, "share", "needs MQTT 5; expected protocol = auto or 5");
+    if (broker->session_expiry_usec > 0)
+        check_complain(
+            check, section, "share",
+            "does not go with session_expiry: the messages of a server that is away would "
+            "wait for it; expected session_expiry = 0s");
+    for (size_t i = 0; (rule = config_nth(check->config, "rule", i)); i++) {
+        if (!rule->bad && config_rule(rule)->scope == SCOPE_GROUP)
+            check_complain(check, section, "share",
+                           "rule %s is for groups and has to hear every device; expected it on a "
+                           "server without share",
+                           rule->name);
+    }
+}
+
 static void check_server(struct check *check, const struct config_section *section)
 {
     const struct server_config *server = section->data;
     const struct broker_config *broker = check->config->broker;
     if (!check_has_server(check))
         return;
+    check_share(check, section);
     for (size_t i = 0; broker->host[i]; i++) {
         for (size_t k = 0; server->devices[k]; k++) {
             if (!is_public_broker(broker->host[i]) ||

@@ -62,8 +62,10 @@ struct queue_config {
 
 /* [server] */
 struct server_config {
-    char **devices; // patterns with * and ?
-    char **groups;  // likewise, of groups
+    char **devices;             // patterns with * and ?
+    char **groups;              // likewise, of groups
+    char *share;                // NULL: none
+    uint64_t forget_after_usec; // USEC_INFINITY: never
 };
 
 /* [group NAME] */

@@ -71,6 +71,16 @@ static int check_patterns(const char *text, struct why *why)
     return 0;
 }
 
+/* MQTT 5.0, section 4.8.2, and no more than other names have. */
+static int check_share(const char *text, struct why *why)
+{
+    if (topic_valid_value(text, strlen(text)))
+        return 0;
+    return why_set(why, EINVAL,
+                   "'%.60s' is no name of a share; expected 1 to 64 of A-Z a-z 0-9 . _ : @ -",
+                   text);
+}
+
 #define DAEMON(member)   .offset = offsetof(struct daemon_config, member)
 #define BROKER(member)   .offset = offsetof(struct broker_config, member)
 #define TOPICS(member)   .offset = offsetof(struct topics_config, member)
@@ -191,6 +201,13 @@ static const struct schema_option server_options[] = {
     { "groups", OPTION_LIST, SERVER(groups), .def = "*", .check = check_patterns,
       .help = "The groups that this server decides for, by the rules with scope = group: names, or "
               "patterns. Where several servers share a fleet, each has its own." },
+    { "share", OPTION_STRING, SERVER(share), .min = 1, .max = 64, .check = check_share,
+      .help = "The name under which several servers share the telemetry, each message going to one "
+              "of them (MQTT 5 shared subscriptions). For rules with scope = device." },
+    { "forget_after", OPTION_DURATION, SERVER(forget_after_usec), .min = SECOND(1),
+      .max = DAY(3650),
+      .help = "A device that has not been heard of for so long is forgotten, until it is heard of "
+              "again. Unset, only where 250,000 others need the room." },
 };
 
 static const struct schema_option group_options[] = {

@@ -26,6 +26,7 @@ struct engine {
     uint64_t *visited;          // by rule: serial of the last work that evaluated it
     size_t n_touched, *touched; // slots that the message at work has changed
 
+    uint64_t forget_after_usec;
     struct heap held;
     struct heap due;               // of devices, by when one of their readings may have gone stale
     bool any_time, any_group_time; // some device rule changes with time alone; some group rule

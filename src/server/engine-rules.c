@@ -8,8 +8,8 @@
 #include "util/log.h"
 
 enum {
-    MAX_HELD = 10000,     // held changes that wait for their time; more wait for their next reading
-    SWEEP_PORTION = 1000, // devices looked at in one go
+    MAX_HELD = 10000, // held changes that wait for their time; more wait for their next reading
+    PORTION = 1000,   // devices looked at in one go
 };
 
 static const uint64_t sweep_usec = 1 * USEC_PER_SEC;
@@ -188,9 +188,24 @@ static void run_sweep(struct engine *engine, const struct ruleset_now *now)
             groups_each(engine->groups, sweep_group, engine);
     }
     engine->is_sweeping = engine->any_time && fleet_visit(engine->fleet, &engine->sweep_cursor,
-                                                          SWEEP_PORTION, sweep_device, engine);
+                                                          PORTION, sweep_device, engine);
     engine->sweep_mono_usec =
         engine->is_sweeping ? now->mono_usec + portion_usec : engine->swept_mono_usec + sweep_usec;
+}
+
+/* When the device heard of longest ago is to be forgotten. */
+static uint64_t forget_mono_usec(const struct engine *engine)
+{
+    const struct fleet_device *oldest = fleet_oldest(engine->fleet);
+    if (!oldest || engine->forget_after_usec == USEC_INFINITY)
+        return USEC_INFINITY;
+    return oldest->heard_mono_usec + engine->forget_after_usec;
+}
+
+static void run_forget(struct engine *engine, const struct ruleset_now *now)
+{
+    for (size_t i = 0; i < PORTION && forget_mono_usec(engine) <= now->mono_usec; i++)
+        fleet_forget_oldest(engine->fleet);
 }
 
 void engine_run(struct engine *engine, const struct ruleset_now *now)
@@ -200,6 +215,7 @@ void engine_run(struct engine *engine, const struct ruleset_now *now)
     run_silent(engine, now);
     run_stale(engine, now);
     run_sweep(engine, now);
+    run_forget(engine, now);
 }
 
 static uint64_t earlier(uint64_t mono_usec, const struct heap *heap)
@@ -213,6 +229,8 @@ uint64_t engine_next_mono_usec(const struct engine *engine)
     uint64_t next_mono_usec = groups_next_mono_usec(engine->groups);
     if ((engine->any_time || engine->any_group_time) && engine->sweep_mono_usec < next_mono_usec)
         next_mono_usec = engine->sweep_mono_usec;
+    if (forget_mono_usec(engine) < next_mono_usec)
+        next_mono_usec = forget_mono_usec(engine);
     return earlier(earlier(next_mono_usec, &engine->held), &engine->due);
 }
 

@@ -114,28 +114,21 @@ static void catch_up(struct engine *engine, struct fleet_device *device)
         const struct fleet_rule *state = ruleset_state(engine->rules, i, &common);
         const struct command *command = ruleset_command(rule, state);
         if (command && state->sent_epoch == engine->epoch &&
+            state->state.changed_mono_usec < device->online_mono_usec &&
             engine->handlers->send(engine->userdata, &own, rule, command) < 0)
             device->missed_group = true; // with the next reading
     }
 }
 
-/* Whether it came online after its group's last decision. */
-static bool came_late(const struct engine *engine, const struct fleet_device *device)
+/* Whether a device that is new came online lately: then it may have missed something. */
+static void recall(const struct engine *engine, struct fleet_device *device)
 {
-    const struct ruleset_target common = { .group = device->group };
-    for (size_t i = 0; device->group && i < ENGINE_MAX_NEWCOMERS; i++) {
+    for (size_t i = 0; i < ENGINE_MAX_NEWCOMERS; i++) {
         const struct newcomer *newcomer = &engine->newcomers[i];
-        if (newcomer->hash != device->hash || newcomer->mono_usec == 0)
-            continue;
-        for (size_t k = ruleset_n_device_rules(engine->rules); k < ruleset_n_rules(engine->rules);
-             k++) {
-            const struct fleet_rule *state = ruleset_state(engine->rules, k, &common);
-            if (state->state.outcome != RULE_UNDECIDED &&
-                state->state.changed_mono_usec < newcomer->mono_usec)
-                return true;
-        }
+        if (newcomer->mono_usec > device->online_mono_usec && newcomer->hash == device->hash)
+            device->online_mono_usec = newcomer->mono_usec;
     }
-    return false;
+    device->missed_group = device->online_mono_usec > 0;
 }
 
 static void join_group(struct engine *engine, struct fleet_device *device, struct topic_slice group,
@@ -161,9 +154,8 @@ void engine_watch(struct engine *engine, struct fleet_device *device, uint64_t n
         heap_put(&engine->due, &device->due, next_mono_usec);
 }
 
-int engine_take(struct engine *engine, struct topic_slice id, struct topic_slice group,
-                struct json_object *readings, uint64_t taken_wall_usec,
-                const struct ruleset_now *now)
+static int hear(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
+                struct fleet_device **ret_device)
 {
     struct fleet_device *device;
     bool is_new;
@@ -171,11 +163,24 @@ int engine_take(struct engine *engine, struct topic_slice id, struct topic_slice
     int r = fleet_hear(engine->fleet, id, &device, &is_new);
     if (r < 0)
         return r;
-    if (is_new)
+    device->heard_mono_usec = now->mono_usec;
+    if (is_new) {
         ruleset_welcome(engine->rules, device);
+        recall(engine, device);
+    }
+    *ret_device = device;
+    return 0;
+}
+
+int engine_take(struct engine *engine, struct topic_slice id, struct topic_slice group,
+                struct json_object *readings, uint64_t taken_wall_usec,
+                const struct ruleset_now *now)
+{
+    struct fleet_device *device;
+    int r = hear(engine, id, now, &device);
+    if (r < 0)
+        return r;
     join_group(engine, device, group, now);
-    if (is_new)
-        device->missed_group = came_late(engine, device);
     const struct ruleset_now taken = time_taken(taken_wall_usec, now);
     take_readings(engine, device, readings, &taken, now);
     if (engine->n_touched > 0) {
@@ -236,10 +241,67 @@ bool engine_presence(struct engine *engine, struct topic_slice id, bool online, 
         device->n_unheard = 0;
         forget_sent(engine, device);
         device->missed_group |= is_news;
+        device->online_mono_usec = now->mono_usec;
     }
     if (!online)
         drop_out(engine, device, now);
     return changed;
+}
+
+static bool same_value(const struct value *value, struct json_object *member)
+{
+    enum json_type type = json_object_get_type(member);
+    switch (value->type) {
+    case VALUE_BOOL:
+        return type == json_type_boolean && json_object_get_boolean(member) == value->boolean;
+    case VALUE_NUMBER:
+        return (type == json_type_int || type == json_type_double) &&
+               json_object_get_double(member) == value->number;
+    case VALUE_STRING:
+        return type == json_type_string &&
+               strcmp(json_object_get_string(member), value->string) == 0;
+    default:
+        return false;
+    }
+}
+
+/* Whether object says the same, its envelope apart. */
+static bool says(const struct command *command, struct json_object *object)
+{
+    size_t n_items = 0;
+    struct json_object *member;
+    json_object_object_foreach(object, key, ignored)
+    {
+        (void)ignored;
+        n_items += key[0] != '$';
+    }
+    if (!command || command->n_items != n_items)
+        return false;
+    for (size_t i = 0; i < n_items; i++) {
+        if (!json_object_object_get_ex(object, command->items[i].key, &member) ||
+            !same_value(&command->items[i].value, member))
+            return false;
+    }
+    return true;
+}
+
+void engine_observe(struct engine *engine, struct topic_slice id, struct json_object *command,
+                    const struct ruleset_now *now)
+{
+    struct fleet_device *device;
+    if (hear(engine, id, now, &device) < 0)
+        return;
+    for (size_t i = 0; i < ruleset_n_device_rules(engine->rules); i++) {
+        const struct rule_config *rule = ruleset_rule(engine->rules, i)->config;
+        struct fleet_rule *state = &device->rules[i];
+        bool is_then = says(rule->then_command, command);
+        if (!state->applies || (!is_then && !says(rule->else_command, command)))
+            continue;
+        enum rule_outcome outcome = is_then ? RULE_THEN : RULE_ELSE;
+        if (state->state.outcome != outcome)
+            state->state = (struct rule_state){ outcome, now->mono_usec };
+        state->sent_epoch = engine->epoch;
+    }
 }
 
 void engine_reconnected(struct engine *engine)
@@ -293,6 +355,7 @@ int engine_new(struct config *config, const struct engine_handlers *handlers, vo
     engine->handlers = handlers;
     engine->userdata = userdata;
     engine->epoch = 1;
+    engine->forget_after_usec = config->server->forget_after_usec;
     engine->silences = engine->delays = engine->quotas = notice_limit;
     int r = ruleset_new(config, &engine->rules);
     if (r < 0)

@@ -48,6 +48,13 @@ int engine_take(struct engine *engine, struct topic_slice id, struct topic_slice
 bool engine_presence(struct engine *engine, struct topic_slice id, bool online, bool is_news,
                      const struct ruleset_now *now);
 
+/*
+ * A command to a device was seen on its topic: a rule that says just that has decided so, here or
+ * on another server that shares the fleet, and need not say it again.
+ */
+void engine_observe(struct engine *engine, struct topic_slice id, struct json_object *command,
+                    const struct ruleset_now *now);
+
 /* What was sent before may be lost: every command is sent again with the next reading. */
 void engine_reconnected(struct engine *engine);
 

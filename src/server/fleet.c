@@ -61,7 +61,7 @@ static void free_device(const struct fleet *fleet, struct fleet_device *device)
     free(device);
 }
 
-static void drop_oldest(struct fleet *fleet)
+void fleet_forget_oldest(struct fleet *fleet)
 {
     struct fleet_device *device = fleet->oldest;
     if (fleet->on_forget)
@@ -186,7 +186,7 @@ int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device *
         if (!device)
             return -ENOMEM;
         if (fleet->n_devices >= FLEET_MAX_DEVICES)
-            drop_oldest(fleet);
+            fleet_forget_oldest(fleet);
         if (fleet->n_devices >= fleet->n_buckets)
             grow(fleet);
         device->hash = hash;

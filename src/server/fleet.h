@@ -56,11 +56,13 @@ struct fleet_device {
     struct series **series;        // n_series, each NULL until it is needed
     struct group *group;           // NULL: none
     struct heap_entry due;         // when one of its readings may have gone stale for a rule
-    uint8_t n_unheard;             // commands in a row that nobody was there for
-    bool online;                   // as its last status message says
-    bool silence_logged;           // since its last reading
-    bool is_behind;                // its readings come late, as has been logged
-    bool missed_group;             // it may have missed its group's commands
+    uint64_t heard_mono_usec;
+    uint64_t online_mono_usec; // when it came online; 0: not since it is known
+    uint8_t n_unheard;         // commands in a row that nobody was there for
+    bool online;               // as its last status message says
+    bool silence_logged;       // since its last reading
+    bool is_behind;            // its readings come late, as has been logged
+    bool missed_group;         // it may have missed its group's commands
     char id[];
 };
 
@@ -97,5 +99,6 @@ int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device *
 bool fleet_visit(struct fleet *fleet, size_t *cursor, size_t at_least,
                  void (*visit)(struct fleet_device *device, void *userdata), void *userdata);
 
-/* The device heard of longest ago, or NULL. */
+/* The device heard of longest ago, or NULL; and frees it. */
 struct fleet_device *fleet_oldest(const struct fleet *fleet);
+void fleet_forget_oldest(struct fleet *fleet);

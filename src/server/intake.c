@@ -89,25 +89,33 @@ void intake_free(struct intake *intake)
     free(intake);
 }
 
-static void subscribe_one(const struct topic_template *template, const char *id,
+/* share: the name of a shared subscription (MQTT 5.0, section 4.8.2), or NULL. */
+static void subscribe_one(const struct topic_template *template, const char *id, const char *share,
                           void (*subscribe)(void *userdata, const char *filter), void *userdata)
 {
-    _cleanup_(freep) char *filter = NULL;
+    _cleanup_(freep) char *filter = NULL, *shared = NULL;
     const struct topic_values values = { .field = { [TOPIC_ID] = id } };
-    if (topic_filter(template, &values, &filter) >= 0)
-        subscribe(userdata, filter);
+    if (topic_filter(template, &values, &filter) < 0)
+        return;
+    if (share && asprintf(&shared, "$share/%s/%s", share, filter) < 0)
+        shared = NULL;
+    if (!share || shared)
+        subscribe(userdata, share ? shared : filter);
 }
 
 void intake_filters(const struct intake *intake,
                     void (*subscribe)(void *userdata, const char *filter), void *userdata)
 {
+    const char *share = intake->config->server->share;
     char *const everyone[] = { NULL, NULL };
     // One filter for all as soon as one pattern needs it: the others would only come twice.
     char *const *ids = intake->any_pattern ? everyone : intake->config->server->devices;
     for (size_t i = 0; i == 0 || ids[i]; i++) {
-        subscribe_one(intake->status, ids[i], subscribe, userdata);
+        subscribe_one(intake->status, ids[i], NULL, subscribe, userdata);
+        if (share)
+            subscribe_one(intake->commands, ids[i], NULL, subscribe, userdata);
         for (size_t k = 0; k < intake->n_telemetry; k++)
-            subscribe_one(intake->telemetry[k], ids[i], subscribe, userdata);
+            subscribe_one(intake->telemetry[k], ids[i], share, subscribe, userdata);
     }
 }
 
@@ -138,6 +146,8 @@ enum intake_kind intake_classify(const struct intake *intake, const char *topic,
     enum intake_kind kind = INTAKE_OTHER;
     if (topic_match(intake->status, topic, &match))
         kind = INTAKE_STATUS; // before telemetry: "{id}/{sensor}" would take it as well
+    else if (intake->config->server->share && topic_match(intake->commands, topic, &match))
+        kind = INTAKE_COMMAND;
     for (size_t i = 0; kind == INTAKE_OTHER && i < intake->n_telemetry; i++) {
         if (topic_match(intake->telemetry[i], topic, &match) &&
             !is_of_another_kind(intake, topic, &match))

@@ -15,6 +15,7 @@ enum intake_kind {
     INTAKE_OTHER,     // not for the server: a stranger's device, a topic of another form
     INTAKE_TELEMETRY, // of a device
     INTAKE_STATUS,    // of a device
+    INTAKE_COMMAND,   // to a device; only where the telemetry is shared
 };
 
 /* config is referenced. 0 or -errno. */
@@ -22,7 +23,11 @@ int intake_new(struct config *config, struct intake **ret_intake);
 void intake_free(struct intake *intake);
 DEFINE_CLEANUP(struct intake *, intake_free)
 
-/* Calls subscribe for every filter. Devices named without a wildcard have filters of their own. */
+/*
+ * Calls subscribe for every filter. Devices named without a wildcard have filters of their own.
+ * Where the telemetry is shared, commands are subscribed to as well: what another server has
+ * decided.
+ */
 void intake_filters(const struct intake *intake,
                     void (*subscribe)(void *userdata, const char *filter), void *userdata);
 

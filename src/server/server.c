@@ -209,6 +209,16 @@ static void take_status(struct server *server, const struct mqtt_message *messag
     log_info(LOG_FIELDS({ "DEVICE", name }), "%s is %s", name, online ? "online" : "offline");
 }
 
+/* Another server of the share, or this one, has decided for a device. */
+static void take_command(struct server *server, const struct mqtt_message *message,
+                         struct topic_slice id)
+{
+    _cleanup_(json_object_putp) struct json_object *object = NULL;
+    const struct ruleset_now at = now();
+    if (json_parse_object(message->payload, message->payload_size, &object, NULL) == 0)
+        engine_observe(server->engine, id, object, &at);
+}
+
 static void on_message(void *userdata, const struct mqtt_message *message)
 {
     struct server *server = userdata;
@@ -220,6 +230,9 @@ static void on_message(void *userdata, const struct mqtt_message *message)
         break;
     case INTAKE_STATUS:
         take_status(server, message, id);
+        break;
+    case INTAKE_COMMAND:
+        take_command(server, message, id);
         break;
     case INTAKE_OTHER:
         log_debug(LOG_FIELDS({ "TOPIC", message->topic }), "message on %s is not for this server",

@@ -98,7 +98,8 @@ static void unknown_keys_name_the_nearest(void **state)
     static const struct bad cases[] = {
         { "[broker]\nprot = 1\n", 2, "broker.prot: unknown key (did you mean 'port'?)" },
         { "[server]\nrecord = yes\n", 2,
-          "server.record: unknown key; expected one of devices, groups" },
+          "server.record: unknown key; expected one of devices, groups, share, "
+          "forget_after" },
         { "[sensor light]\nintervall = 5s\ndriver = sim\n", 2,
           "sensor light.intervall: unknown key (did you mean 'interval'?)" },
         { "[sensor light]\ndriver = sim\nwaev = sine\n", 3,
@@ -532,6 +533,16 @@ static void scopes_that_do_not_fit_are_refused(void **state)
               "where = device\nwhen = max(a) < 300"),
           5,
           "rule r.scope: a device decides for itself alone; expected where = server for a group" },
+        { "[server]\nshare = a/b\n", 2,
+          "server.share: 'a/b' is no name of a share; expected 1 to 64 of A-Z a-z 0-9 . _ : @ -" },
+        { "[server]\nshare = a\n[broker]\nprotocol = 3.1.1\n", 2,
+          "server.share: needs MQTT 5; expected protocol = auto or 5" },
+        { "[server]\nshare = a\n[broker]\nsession_expiry = 1h\n", 2,
+          "server.share: does not go with session_expiry: the messages of a server that is away "
+          "would wait for it; expected session_expiry = 0s" },
+        { "[server]\nshare = a\n" GROUP_RULE("when = max(light) < 300"), 2,
+          "server.share: rule r is for groups and has to hear every device; expected it on a server "
+          "without share" },
         { "[group g]\n", 1,
           "group g.devices: the key is missing; expected words separated by spaces" },
     };

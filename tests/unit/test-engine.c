@@ -364,6 +364,57 @@ static void a_window_of_a_silent_device_does_not_count(void **state)
     world_done(&world);
 }
 
+/* --- the fleet ------------------------------------------------------------------------------- */
+
+static void who_is_silent_for_long_is_forgotten(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world,
+               "[server]\nforget_after = 1h\n" GROUP_RULE "when = max(light) < 300\n" THEN ELSE);
+    say(&world, "a", "north", "{\"light\": 900}");
+    pass(&world, 1800 * USEC_PER_SEC);
+    say(&world, "b", "north", "{\"light\": 100}");
+    expect_sent(&world, 1, "north/", false);
+    pass(&world, 1800 * USEC_PER_SEC - 1);
+    assert_int_equal(engine_n_devices(world.engine), 2);
+    pass(&world, 1);
+    assert_int_equal(engine_n_devices(world.engine), 1);
+    expect_sent(&world, 2, "north/", true); // of those that are left
+    pass(&world, 3600 * USEC_PER_SEC);
+    assert_int_equal(engine_n_devices(world.engine), 0);
+    world_done(&world);
+}
+
+static void observe(struct world *world, const char *id, const char *json)
+{
+    struct json_object *object = json_tokener_parse(json);
+    engine_observe(world->engine, slice(id), object, &world->now);
+    json_object_put(object);
+}
+
+static void what_another_server_has_decided_is_not_said_again(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, "[rule r]\nwhen = light < 300\nuntil = light > 320\n"
+                       "then = {\"led\": true, \"level\": 3, \"name\": \"x\"}\n"
+                       "else = {\"led\": false}\n");
+    observe(&world, "a", "{\"$id\": \"7\", \"name\": \"x\", \"level\": 3.0, \"led\": true}");
+    say(&world, "a", NULL, "{\"light\": 200}");
+    expect_sent(&world, 0, NULL, false);
+    observe(&world, "a", "{\"led\": true}"); // somebody else's
+    observe(&world, "a", "{\"led\": false, \"level\": 3}");
+    say(&world, "a", NULL, "{\"light\": 310}");
+    expect_sent(&world, 0, NULL, false);
+    say(&world, "a", NULL, "{\"light\": 400}");
+    expect_sent(&world, 1, "a", false);
+    observe(&world, "a", "{\"led\": false}"); // our own comes back
+    say(&world, "a", NULL, "{\"light\": 400}");
+    expect_sent(&world, 1, "a", false);
+    world_done(&world);
+}
+
 /* --- against a naive computation ------------------------------------------------------------- */
 
 enum { N_DEVICES = 40, N_GROUPS = 2 };
@@ -480,6 +531,8 @@ int main(void)
         in_directory(a_window_sees_late_readings_and_lets_old_ones_go),
         in_directory(a_group_can_look_at_windows),
         in_directory(a_window_of_a_silent_device_does_not_count),
+        in_directory(who_is_silent_for_long_is_forgotten),
+        in_directory(what_another_server_has_decided_is_not_said_again),
         in_directory(groups_agree_with_a_naive_computation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,7 +29,7 @@ static void assert_filters(const char *text, const char *filters)
 /* "telemetry ID GROUP", "status ID GROUP" or "other". */
 static void assert_is(const struct intake *intake, const char *topic, const char *expected)
 {
-    static const char *const kinds[] = { "other", "telemetry", "status" };
+    static const char *const kinds[] = { "other", "telemetry", "status", "command" };
     struct topic_slice id, group;
     char is[256];
     enum intake_kind kind = intake_classify(intake, topic, &id, &group);
@@ -60,6 +60,16 @@ static void a_stream_with_a_topic_of_its_own_is_subscribed_to(void **state)
     (void)state;
     assert_filters("[stream fast]\ntopic = {id}/fast\n[stream same]\ntopic = {id}/telemetry\n",
                    "+/status +/telemetry +/fast ");
+}
+
+static void a_share_is_subscribed_to_as_one(void **state)
+{
+    (void)state;
+    assert_filters("[server]\nshare = plant\n[stream fast]\ntopic = {id}/fast\n",
+                   "+/status +/commands $share/plant/+/telemetry $share/plant/+/fast ");
+    _cleanup_(intake_freep) struct intake *intake = make_intake("[server]\nshare = plant\n");
+    assert_is(intake, "lamp1/commands", "command lamp1 -");
+    assert_is(intake, "lamp1/telemetry", "telemetry lamp1 -");
 }
 
 static void topics_are_told_apart(void **state)
@@ -125,6 +135,7 @@ int main(void)
         in_directory(a_pattern_subscribes_to_everyone),
         in_directory(names_subscribe_to_their_topics_alone),
         in_directory(a_stream_with_a_topic_of_its_own_is_subscribed_to),
+        in_directory(a_share_is_subscribed_to_as_one),
         in_directory(topics_are_told_apart),
         in_directory(a_status_is_no_sensor),
         in_directory(commands_and_states_are_no_sensors),
