@@ -73,18 +73,21 @@ static bool is_within(const struct series *series, uint64_t wall_usec, uint64_t 
     return wall_usec > now_wall_usec || now_wall_usec - wall_usec < series->span_usec;
 }
 
+static void drop(struct series *series, size_t n_oldest)
+{
+    if (n_oldest == 0)
+        return;
+    series->n_parts -= n_oldest;
+    memmove(series->parts, series->parts + n_oldest, series->n_parts * sizeof(*series->parts));
+}
+
 static void drop_old(struct series *series, uint64_t now_wall_usec)
 {
     size_t n_old = 0;
     while (n_old < series->n_parts &&
            !is_within(series, series->parts[n_old].newest_wall_usec, now_wall_usec))
         n_old++;
-    // A clock that was set back leaves parts from the future; the oldest make room.
-    if (series->n_parts - n_old == MAX_PARTS)
-        n_old++;
-    series->n_parts -= n_old;
-    if (n_old > 0)
-        memmove(series->parts, series->parts + n_old, series->n_parts * sizeof(*series->parts));
+    drop(series, n_old);
 }
 
 static int make_room(struct series *series)
@@ -108,6 +111,7 @@ int series_add(struct series *series, double value, uint64_t wall_usec, uint64_t
         wall_usec = now_wall_usec;
     if (!is_within(series, wall_usec, now_wall_usec))
         return 0;
+    drop_old(series, now_wall_usec);
     uint64_t index = wall_usec / series->part_usec;
     size_t at = series->n_parts;
     while (at > 0 && series->parts[at - 1].index > index)
@@ -126,9 +130,11 @@ int series_add(struct series *series, double value, uint64_t wall_usec, uint64_t
             part->newest_wall_usec = wall_usec;
         return 0;
     }
-    size_t n_before = series->n_parts;
-    drop_old(series, now_wall_usec);
-    at -= n_before - series->n_parts < at ? n_before - series->n_parts : at;
+    if (series->n_parts == MAX_PARTS) {
+        // A clock that was set back has left parts from the future; the oldest makes room.
+        drop(series, 1);
+        at -= at > 0;
+    }
     int r = make_room(series);
     if (r < 0)
         return r;

@@ -26,7 +26,7 @@ class Fleet:
         for i in range(n_servers):
             name = f"server{i}"
             self.servers.append(start_daemon(name, configs.server(broker.port, name, RULE)))
-            self.peer.wait(f"{name}/status", lambda status: status["status"] == "online")
+            broker.wait_log(f"{name} 1 .*telemetry")  # it has subscribed
 
     def say(self, lamps, light):
         for lamp in lamps:
@@ -81,7 +81,7 @@ groups = %s
     peer = connect(broker, "#")
     for name, groups in (("server0", "north"), ("server1", "south w*")):
         start_daemon(name, configs.server(broker.port, name, rule % groups))
-        peer.wait(f"{name}/status", lambda status: status["status"] == "online")
+        broker.wait_log(f"{name} 1 .*telemetry")
     groups = ("north", "south", "west")
     for light, on in ((100, True), (900, False)):
         for group in groups:

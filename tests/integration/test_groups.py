@@ -33,7 +33,7 @@ class Stadium:
     def __init__(self, broker, start_daemon, connect, rule=MEDIAN, more=GROUP_TOPIC):
         self.peer = connect(broker, "#")
         self.daemon = start_daemon("server1", configs.server(broker.port, rule=rule) + more)
-        self.peer.wait("server1/status", lambda status: status["status"] == "online")
+        broker.wait_log(r"server1 1 .*telemetry")  # it has subscribed
 
     def say(self, device, light, group="north/", **more):
         self.peer.publish(f"{group}{device}/telemetry", {"light": light, **more})
@@ -164,7 +164,7 @@ def test_the_shipped_stadium(broker, make_daemon, connect):
         return daemon.start()
 
     start("server1", "server")
-    peer.wait("server1/status", lambda status: status["status"] == "online")
+    broker.wait_log(r"server1 1 .*telemetry")
     lamps = {name: start(name, "device", light) for name, light in
              {"lamp1": 900, "lamp2": 900, "lamp3": 0, "lamp4": 900}.items()}
     peer.wait("groups/stadium/commands", {"led_on": False})
