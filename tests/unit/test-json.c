@@ -311,6 +311,17 @@ static void what_is_not_utf8_is_quoted_as_a_replacement(void **state)
     assert_string_equal(json_quote("", out, 3), "\"\"");
 }
 
+static void keys_of_another_object_are_found(void **state)
+{
+    (void)state;
+    assert_true(json_has_keys_of("{\"a\": 2, \"b\": 3}", "{\"a\": 1}"));
+    assert_true(json_has_keys_of("{\"a\": null}", "{\"a\": 1}"));
+    assert_true(json_has_keys_of("{}", "{}"));
+    assert_false(json_has_keys_of("{\"a\": 2}", "{\"a\": 1, \"b\": 1}"));
+    assert_false(json_has_keys_of("{\"a\": 2}", "[1]"));
+    assert_false(json_has_keys_of("nonsense", "{\"a\": 1}"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +341,7 @@ int main(void)
         cmocka_unit_test(quoted_text_reads_back),
         cmocka_unit_test(a_quote_is_cut_between_characters),
         cmocka_unit_test(what_is_not_utf8_is_quoted_as_a_replacement),
+        cmocka_unit_test(keys_of_another_object_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
