@@ -252,10 +252,10 @@ void spool_free(struct spool *spool)
     if (!spool)
         return;
     bool is_lent = spool->busy;
+    assert(!spool->clients || (is_lent && !spool->clients->next));
     worker_free(spool->worker);
     if (!is_lent)
         store_free(spool->store);
-    assert(!spool->clients || (is_lent && !spool->clients->next));
     free(spool);
 }
 
