@@ -7,6 +7,7 @@
 
 #include "core/json.h"
 #include "util/clock.h"
+#include "util/killpoint.h"
 #include "util/log.h"
 #include "util/strings.h"
 
@@ -210,6 +211,7 @@ void outbox_merge(struct outbox *outbox, struct entry *entry)
     }
     merge_list(outbox, &entry->stream->fresh, entry);
     merge_list(outbox, &entry->stream->loaded, entry);
+    KILL_POINT("merged");
 }
 
 /* --- memory ---------------------------------------------------------------------------------- */
@@ -221,6 +223,7 @@ static void evict_list(struct outbox *outbox, struct entry_list *list)
         if (entry->storage != ENTRY_STORED)
             continue;
         stream_rewind(entry->stream, entry->seq);
+        KILL_POINT("evict");
         outbox_forget(outbox, entry);
     }
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "util/clock.h"
+#include "util/killpoint.h"
 
 enum {
     MAX_PUTS = 2000,  // a job: what it costs in time and memory stays small
@@ -412,6 +413,7 @@ void outbox_feed_store(struct outbox *outbox)
     int r = build(outbox, &demand, now_mono_usec, &job);
     if (r == 0) {
         take_over(outbox, job);
+        KILL_POINT("taken-over");
         outbox->job = job;
         r = outbox->ports->run(outbox->userdata, &job->store);
     }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "util/clock.h"
+#include "util/killpoint.h"
 #include "util/log.h"
 #include "util/strings.h"
 
@@ -226,7 +227,9 @@ bool outbox_published(struct outbox *outbox, int mid, int reason_code)
     struct entry *entry = recall_mid(outbox, mid);
     if (!entry)
         return false;
+    KILL_POINT("acknowledged");
     settle(outbox, entry, reason_code);
+    KILL_POINT("settled");
     outbox_pump(outbox);
     outbox_feed_store(outbox);
     outbox_tell_drained(outbox);
@@ -239,7 +242,9 @@ static int send_entry(struct outbox *outbox, struct entry *entry, uint64_t now_m
     take_off(outbox, entry);
     outbox->sending = entry;
     outbox->was_acknowledged = false;
+    KILL_POINT("hand-over");
     int r = hand_over(outbox, entry, now_mono_usec);
+    KILL_POINT("handed-over");
     outbox->sending = NULL;
     if (r == -ENOTCONN || r == -ENOMEM) {
         outbox_take_back(outbox, entry);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "util/clock.h"
+#include "util/killpoint.h"
 #include "util/log.h"
 
 static const uint64_t retry_max_usec = 30 * USEC_PER_SEC;
@@ -103,6 +104,7 @@ static void load(struct outbox *outbox, struct stream *stream, const struct stor
     entry->place = ENTRY_LOADED;
     outbox_add(outbox, entry);
     entry_list_insert(&stream->loaded, entry);
+    KILL_POINT("loaded");
     outbox_merge(outbox, entry);
 }
 
@@ -272,6 +274,7 @@ void outbox_stored(struct outbox *outbox, int result, const struct why *why)
         outbox_free(outbox);
         return;
     }
+    KILL_POINT("stored");
     if (result == 0)
         take_success(outbox, job);
     else

@@ -8,6 +8,7 @@
 
 #include "outbox/outbox-internal.h"
 #include "util/clock.h"
+#include "util/killpoint.h"
 #include "util/log.h"
 
 static const struct ratelimit warning_limit = { .interval_usec = 600 * USEC_PER_SEC, .burst = 6 };
@@ -178,6 +179,7 @@ int outbox_publish(struct outbox *outbox, const struct outbox_message *message)
     entry->put_mono_usec = when_to_put(outbox, stream, now_mono_usec);
     outbox_add(outbox, entry);
     entry_list_append(&stream->fresh, entry);
+    KILL_POINT("accepted");
     outbox_merge(outbox, entry);
     outbox_pump(outbox);
     outbox_feed_store(outbox);
@@ -232,6 +234,7 @@ void outbox_connected(struct outbox *outbox, unsigned max_inflight)
         if (!stream->policy.is_volatile)
             outbox->n_backlog += stream_n_waiting(stream);
     }
+    KILL_POINT("connected");
     outbox->backlog_is_told = outbox->n_backlog == 0;
     outbox->drain_mono_usec = now_mono_usec;
     if (outbox->options.drain_rate > 0 && outbox->n_backlog > 0) {
@@ -270,6 +273,7 @@ void outbox_disconnected(struct outbox *outbox)
             entry = next;
         }
     }
+    KILL_POINT("came-back");
     // What was to be spared the disk is not any more.
     for (struct entry *entry = outbox->put_first; entry; entry = entry->put_next)
         entry->put_mono_usec = 0;
@@ -380,6 +384,7 @@ void outbox_close(struct outbox *outbox)
 void outbox_quiesce(struct outbox *outbox)
 {
     outbox->is_quiescing = true;
+    KILL_POINT("quiesce");
     outbox_pump(outbox);
     outbox_feed_store(outbox);
 }

@@ -9,6 +9,7 @@
 
 #include "io/worker.h"
 #include "util/clock.h"
+#include "util/killpoint.h"
 #include "util/strings.h"
 
 static const uint64_t stuck_usec = 300 * USEC_PER_SEC;
@@ -253,9 +254,11 @@ void spool_free(struct spool *spool)
         return;
     bool is_lent = spool->busy;
     assert(!spool->clients || (is_lent && !spool->clients->next));
+    KILL_POINT("close");
     worker_free(spool->worker);
     if (!is_lent)
         store_free(spool->store);
+    KILL_POINT("closed");
     free(spool);
 }
 

@@ -8,6 +8,7 @@
 
 #include "store/db-mirror.h"
 #include "store/store-internal.h"
+#include "util/killpoint.h"
 
 /* What a job has come to; its own out members are set once it has succeeded. */
 struct run {
@@ -78,6 +79,7 @@ static int add_streams(struct run *run, struct why *why)
         ledger_add(&work->ledger, &stream->delta);
         if (stream->reserve_seq > 0)
             work->reserved_seq = stream->reserve_seq;
+        KILL_POINT("job-stream");
     }
     return 0;
 }
@@ -120,6 +122,7 @@ int db_job_put(struct db *db, struct db_stream *stream, const struct store_messa
     r = db_run(db, DB_PUT, why);
     if (r < 0 || sqlite3_changes(db->handle) == 0)
         return r;
+    KILL_POINT("job-put");
     stream->work.ledger.sampled += message->n_samples;
     stream->work.n_messages++;
     stream->work.n_samples += message->n_samples;
@@ -143,7 +146,10 @@ static int delete_messages(struct run *run, struct db_stream *stream, int64_t fi
     work->n_samples -= what->n_samples;
     work->bytes -= what->n_bytes;
     bind_ids(run, DB_DELETE, first, last);
-    return db_run(run->db, DB_DELETE, why);
+    KILL_POINT("job-delete");
+    int r = db_run(run->db, DB_DELETE, why);
+    KILL_POINT("job-deleted");
+    return r;
 }
 
 static int delete_range(struct run *run, const struct store_range *range, struct why *why)
@@ -321,6 +327,7 @@ static int write_all(struct run *run, struct why *why)
         r = delete_range(run, &job->ranges[i], why);
     for (size_t i = 0; r == 0 && i < job->n_trims; i++)
         r = trim_stream(run, &run->trims[i], why);
+    KILL_POINT("job-counters");
     for (size_t i = 0; r == 0 && i < job->n_records; i++)
         r = db_job_write_record(run->db, &job->records[i], why);
     for (size_t i = 0; r == 0 && i < job->n_streams; i++)
@@ -330,14 +337,18 @@ static int write_all(struct run *run, struct why *why)
 
 static int transact(struct run *run, struct why *why)
 {
+    KILL_POINT("job-begin");
     int r = db_begin(run->db, run->job->n_puts == 0, why);
     if (r < 0)
         return r;
+    KILL_POINT("job-begun");
     r = write_all(run, why);
     if (r == 0)
         r = read_messages(run, why);
+    KILL_POINT("job-commit");
     if (r == 0)
         r = db_run(run->db, DB_COMMIT, why);
+    KILL_POINT("job-committed");
     if (r < 0)
         db_rollback(run->db);
     return r;

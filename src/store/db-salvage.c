@@ -12,6 +12,7 @@
 #include "store/db-job.h"
 #include "store/db-mirror.h"
 #include "store/store-internal.h"
+#include "util/killpoint.h"
 
 enum {
     MAX_GAPS = 4096,          // of a table: how often its inner part is read
@@ -53,6 +54,7 @@ static int commit(struct salvage *salvage)
 
 static int after_copy(struct salvage *salvage)
 {
+    KILL_POINT("salvage-copy");
     if (++salvage->n_uncommitted < COPIES_PER_COMMIT)
         return 0;
     int r = commit(salvage);
@@ -348,8 +350,10 @@ int db_salvage_finish(const struct db_options *options, struct why *why)
         access(new_path, F_OK) < 0)
         return 0;
     int r = move(options, "-wal", ".damaged-wal", why);
+    KILL_POINT("salvage-log-moved");
     if (r == 0 || r == -ENOENT)
         r = move(options, ".new", "", why);
+    KILL_POINT("salvage-moved");
     if (r == 0)
         sync_directory(options);
     return r;
@@ -362,9 +366,12 @@ int db_salvage(const struct db_options *options, uint64_t *ret_n_lost, struct wh
         return why_set(why, ENAMETOOLONG, "%s: %s", options->path, strerror(ENAMETOOLONG));
     remove_new(options);
     uint64_t n_lost = 0;
+    KILL_POINT("salvage");
     int r = make_new(options, new_path, &n_lost, why);
+    KILL_POINT("salvage-copied");
     if (r == 0)
         r = move(options, "", ".damaged", why);
+    KILL_POINT("salvage-set-aside");
     if (r == 0)
         r = db_salvage_finish(options, why);
     if (r < 0) {

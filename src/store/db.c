@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "store/db-mirror.h"
+#include "util/killpoint.h"
 
 enum {
     // What deletes and counters may need beside max_size, so that a full queue can be drained.
@@ -214,10 +215,16 @@ static int migrate(const struct db *db, int64_t version, struct why *why)
     char sql[96];
     snprintf(sql, sizeof(sql), "PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;",
              DB_APPLICATION_ID, db_schema_version);
+    KILL_POINT("migrate");
     int r = db_execute(db, "BEGIN IMMEDIATE", why);
-    for (; r == 0 && version < db_schema_version; version++)
+    for (; r == 0 && version < db_schema_version; version++) {
         r = db_execute(db, db_schema_migrations[version], why);
-    return r < 0 ? r : db_execute(db, sql, why);
+        KILL_POINT("migrate-step");
+    }
+    if (r == 0)
+        r = db_execute(db, sql, why);
+    KILL_POINT("migrated");
+    return r;
 }
 
 static int prepare(struct db *db, struct why *why)
@@ -268,6 +275,7 @@ int db_open(const struct db_options *options, struct db **ret_db, struct why *wh
     db->n_boots = 1;
     db_set_max_size(db, options->max_size);
     int r = make_private_file(options->path, why);
+    KILL_POINT("open");
     if (r == 0)
         r = connect_to(db, options->vfs, false, why);
     if (r == 0)
@@ -353,7 +361,9 @@ int db_sync(struct db *db, struct why *why)
         return 0;
     // The kernel forgets what it could not write, and the next sync says that all is well: after a
     // failure everything is written once more, into the file.
+    KILL_POINT("sync");
     int r = db->has_sync_failed ? db_checkpoint(db, 0, why) : sync_log(db, why);
+    KILL_POINT("synced");
     db->has_sync_failed = r < 0;
     db->is_unsynced = r < 0;
     return r;
@@ -363,8 +373,10 @@ int db_checkpoint(struct db *db, unsigned max_wal_pages, struct why *why)
 {
     if (db->wal_pages <= max_wal_pages)
         return 0;
+    KILL_POINT("checkpoint");
     errno = 0;
     int code = sqlite3_wal_checkpoint_v2(db->handle, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    KILL_POINT("checkpointed");
     if (code != SQLITE_OK)
         return db_error(db, code, why);
     db->wal_pages = 0;
@@ -389,8 +401,10 @@ void db_shrink(struct db *db)
     snprintf(sql, sizeof(sql), "PRAGMA incremental_vacuum(%d)", SHRINK_STEP);
     int r = 0;
     for (int n = 0; r == 0 && n < SHRINK_PAGES; n += SHRINK_STEP)
-        if ((r = db_execute(db, sql, NULL)) == 0)
+        if ((r = db_execute(db, sql, NULL)) == 0) {
+            KILL_POINT("shrink");
             r = db_checkpoint(db, SHRINK_LOG_PAGES, NULL);
+        }
     (void)db_checkpoint(db, 0, NULL); // it is this that makes the file shorter
 }
 

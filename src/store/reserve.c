@@ -10,6 +10,7 @@
 
 #include "util/cleanup.h"
 #include "util/clock.h"
+#include "util/killpoint.h"
 
 #define SIZE       ((off_t)512 * 1024)
 #define RETRY_USEC (10 * USEC_PER_SEC)
@@ -47,6 +48,7 @@ void reserve_make(struct reserve *reserve)
         open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0)
         return;
+    KILL_POINT("reserve");
     reserve->is_there = allocate(fd);
     if (!reserve->is_there)
         unlink(path);
