@@ -132,6 +132,7 @@ static void count(struct outbox *outbox, const struct entry *entry, int sign)
         stream->n_stored_done += is_done ? one : 0;
         return;
     }
+    stream->n_handed_over += entry->storage == ENTRY_HANDED_OVER ? one : 0;
     stream->pending.sampled += one * entry->n_samples;
     stream->unwritten_bytes += one * entry->size;
     stream->n_unwritten += is_done ? 0 : one;
@@ -269,6 +270,11 @@ uint64_t stream_n_unloaded(const struct stream *stream)
 {
     return stream->disk.n_messages > stream->n_stored ? stream->disk.n_messages - stream->n_stored
                                                       : 0;
+}
+
+bool stream_is_on_disk(const struct stream *stream)
+{
+    return stream->disk.n_messages > 0 || stream->n_handed_over > 0;
 }
 
 void stream_rewind(struct stream *stream, uint64_t seq)

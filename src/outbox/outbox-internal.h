@@ -72,6 +72,7 @@ struct stream {
     struct ledger job_delta; // what the job at work has of delta
     uint64_t n_unwritten;    // messages that wait and are not stored
     uint64_t unwritten_bytes;
+    uint64_t n_handed_over; // entries that a job is writing, done ones too
     uint64_t n_stored;      // entries that are stored, done ones too
     uint64_t n_stored_done; // the done ones of them
     uint64_t n_in_flight, n_in_flight_samples;
@@ -185,6 +186,7 @@ uint64_t outbox_random(struct outbox *outbox);           // below 2^31
 uint64_t stream_n_waiting(const struct stream *stream);  // in flight too
 uint64_t stream_n_unloaded(const struct stream *stream); // on disk alone
 void stream_rewind(struct stream *stream, uint64_t seq); // the cursor goes before seq
+bool stream_is_on_disk(const struct stream *stream);     // something of it, or may be soon
 struct ledger stream_ledger(const struct stream *stream);
 
 /* --- outbox.c -------------------------------------------------------------------------------- */

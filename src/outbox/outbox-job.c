@@ -105,6 +105,18 @@ static bool put_is_due(struct outbox *outbox, uint64_t now_mono_usec)
     return false;
 }
 
+/* Whether the latest value waits until the one before is off the disk; see outbox-send.c. */
+static bool latest_waits(const struct outbox *outbox)
+{
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        const struct stream *stream = outbox->streams[i];
+        if (stream->policy.keep == STREAM_KEEP_LATEST && stream->fresh.first &&
+            stream->n_stored_done > 0)
+            return true;
+    }
+    return false;
+}
+
 static bool removal_is_due(struct outbox *outbox, uint64_t now_mono_usec)
 {
     if (outbox->done.n == 0)
@@ -112,7 +124,7 @@ static bool removal_is_due(struct outbox *outbox, uint64_t now_mono_usec)
     if (outbox->flush_mono_usec == 0)
         outbox->flush_mono_usec = now_mono_usec + outbox->options.commit_interval_usec;
     if (outbox->is_quiescing || outbox->done.n >= FLUSH_DONE ||
-        now_mono_usec >= outbox->flush_mono_usec)
+        now_mono_usec >= outbox->flush_mono_usec || latest_waits(outbox))
         return true;
     outbox_arm(outbox, outbox->flush_mono_usec);
     return false;

@@ -16,6 +16,8 @@
 
 // An older message says its time in its JSON too, and goes on the backlog's topic.
 static const uint64_t late_usec = 2 * USEC_PER_SEC;
+// How long the latest value waits for the disk.
+static const uint64_t latest_patience_usec = 1 * USEC_PER_SEC;
 // How long late messages wait, after connecting, for the clock to be set.
 static const uint64_t clock_patience_usec = 20 * USEC_PER_SEC;
 
@@ -283,6 +285,24 @@ static bool is_behind_another(const struct outbox *outbox, const struct entry *e
     return false;
 }
 
+/*
+ * keep = latest: what is on disk, though it has arrived long since, is sent again after a crash. So
+ * this one must be there as well, or that one gone, before this one is sent; but a disk that hangs
+ * is not waited for.
+ */
+static bool waits_for_disk(struct outbox *outbox, const struct entry *entry, uint64_t now_mono_usec)
+{
+    const struct stream *stream = entry->stream;
+    if (stream->policy.keep != STREAM_KEEP_LATEST || stream->policy.is_volatile ||
+        entry->storage == ENTRY_STORED || !stream_is_on_disk(stream) || outbox->is_failing)
+        return false;
+    uint64_t end_mono_usec = entry->moment.mono_usec + latest_patience_usec;
+    if (now_mono_usec >= end_mono_usec)
+        return false;
+    outbox_arm(outbox, end_mono_usec);
+    return true;
+}
+
 static bool may_go(struct outbox *outbox, const struct entry *entry, uint64_t now_mono_usec)
 {
     const struct stream *stream = entry->stream;
@@ -290,7 +310,7 @@ static bool may_go(struct outbox *outbox, const struct entry *entry, uint64_t no
     if (is_strict && !stream->policy.is_volatile && entry->storage != ENTRY_STORED &&
         !outbox->is_failing)
         return false;
-    if (is_behind_another(outbox, entry))
+    if (is_behind_another(outbox, entry) || waits_for_disk(outbox, entry, now_mono_usec))
         return false;
     uint64_t clock_mono_usec = outbox->connected_mono_usec + clock_patience_usec;
     if (entry->this_boot && !stream->policy.is_volatile && now_mono_usec < clock_mono_usec &&

@@ -432,6 +432,64 @@ static void latest_never_goes_back(void **state)
     assert_int_equal(world.n_sent, 2);
 }
 
+static void assert_latest_never_went_back(void)
+{
+    for (size_t i = 1; i < world.n_sent; i++)
+        assert_true(world_number(&world.sent[i]) >= world_number(&world.sent[i - 1]));
+}
+
+static void latest_does_not_go_back_with_a_crash_before_the_newer_one_was_written(void **state)
+{
+    (void)state;
+    world.policies[0].keep = STREAM_KEEP_LATEST;
+    world_configure(&world);
+    world_connect(&world, 10);
+    world_send_numbers(&world, "telemetry", 1, 1);
+    world_ack_all(&world); // it is still to be removed from the store
+    world_send(&world, "telemetry", "{\"n\": 2}");
+    world_ack(&world, 0);
+    world_crash(&world, false);
+    world_connect(&world, 10);
+    world_ack_all(&world);
+    assert_latest_never_went_back();
+}
+
+static void latest_does_not_go_back_with_a_crash_where_the_newer_one_is_not_written(void **state)
+{
+    (void)state;
+    world.options.durability = STREAM_OUTAGE;
+    world.policies[0].keep = STREAM_KEEP_LATEST;
+    world_configure(&world);
+    world_send_numbers(&world, "telemetry", 1, 1);
+    world_connect(&world, 10);
+    world_ack_all(&world);
+    world_send_numbers(&world, "telemetry", 2, 2);
+    world_ack_all(&world);
+    assert_int_equal(world.n_sent, 2);
+    assert_int_equal(world.n_puts, 1); // the older one's removal is what is waited for
+    world_crash(&world, false);
+    world_connect(&world, 10);
+    world_ack_all(&world);
+    assert_latest_never_went_back();
+}
+
+static void latest_does_not_wait_for_a_disk_that_hangs(void **state)
+{
+    (void)state;
+    world.policies[0].keep = STREAM_KEEP_LATEST;
+    world_configure(&world);
+    world_connect(&world, 10);
+    world_send_numbers(&world, "telemetry", 1, 1);
+    world_ack_all(&world);
+    world_send(&world, "telemetry", "{\"n\": 2}");
+    assert_int_equal(world.n_sent, 1);
+    assert_true(world.armed_mono_usec <= world.mono_usec + 3 * USEC_PER_SEC);
+    world.mono_usec += 3 * USEC_PER_SEC;
+    outbox_tick(world.outbox);
+    assert_int_equal(world.n_sent, 2);
+    assert_non_null(world.job);
+}
+
 static void latest_goes_by_subject(void **state)
 {
     (void)state;
@@ -955,6 +1013,9 @@ int main(void)
         TEST(latest_is_all_that_is_kept),
         TEST(latest_keeps_what_the_newer_one_does_not_say),
         TEST(latest_never_goes_back),
+        TEST(latest_does_not_go_back_with_a_crash_before_the_newer_one_was_written),
+        TEST(latest_does_not_go_back_with_a_crash_where_the_newer_one_is_not_written),
+        TEST(latest_does_not_wait_for_a_disk_that_hangs),
         TEST(latest_goes_by_subject),
         TEST(none_is_kept_where_none_is_to_be),
         TEST(volatile_stream_is_never_written),
