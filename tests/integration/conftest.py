@@ -14,6 +14,7 @@ import os
 import pytest
 
 from support.broker import Broker
+from support.crash import World
 from support.daemon import Daemon, Value, binary
 from support.peer import Peer
 
@@ -93,3 +94,17 @@ def connect():
 def value(tmp_path):
     """value(name, text): a Value in the test's directory; without text there is no file yet."""
     return lambda name, text=None: Value(tmp_path / name, text)
+
+
+@pytest.fixture
+def make_world(make_daemon, start_broker):
+    """make_world(settings of support.crash.config): a World whose daemon is not started yet."""
+    worlds = []
+
+    def make(*args, **kwargs):
+        worlds.append(World(make_daemon, start_broker, *args, **kwargs))
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        world.close()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A device that is killed and cut off, all around it, and the account of what it owes."""
+
+import time
+
+from support import configs
+from support.proxy import Proxy
+from support.stored import Account
+from support.witness import LOSSLESS, Witness
+
+STREAMS = """
+[queue]
+durability = {durability}
+commit_interval = 100ms
+
+[stream ordered]
+topic = {{id}}/ordered
+order = in-order
+
+[stream live]
+topic = {{id}}/live
+
+[stream latest]
+topic = {{id}}/latest
+keep = latest
+"""
+
+# Nine digits of noise: no two samples are the same, so a number that is used twice shows.
+SENSOR = """
+[sensor {name}]
+driver = sim
+wave = noise
+min = 0
+max = 1
+decimals = 9
+interval = {interval}
+stream = {stream}
+"""
+
+
+def config(port, durability="batched", interval="40ms"):
+    # Properties tell the numbers; a broker killed while it answers looks like one that knows no 5.
+    base = configs.base(port, "device", broker="protocol = 5").replace("[daemon]", "[daemon]\nlog_level = notice")
+    sensors = [
+        SENSOR.format(name=f"{stream}1", stream=stream, interval=interval)
+        for stream in ("ordered", "live", "latest")
+    ]
+    return base + STREAMS.format(durability=durability) + "".join(sensors)
+
+
+class World:
+    """A device, the network, a broker, a witness of what arrived, and the account of it."""
+
+    def __init__(self, make_daemon, start_broker, **settings):
+        self.broker = start_broker(LOSSLESS)
+        self.proxy = Proxy(self.broker.port)
+        self.witness = Witness(self.broker.port, "lamp1/#")
+        self._started = None  # where the log began
+        self.daemon = make_daemon("lamp1", config(self.proxy.port, **settings))
+        self.account = Account(
+            self.witness, "lamp1", every=("ordered", "live"), ordered=("ordered",), latest=("latest",)
+        )
+
+    def close(self):
+        self.proxy.close()
+        self.witness.close()
+
+    def start_daemon(self):
+        self._started = self.daemon.mark() if self._started is not None else 0
+        self.daemon.start()
+
+    def wait_up(self):
+        self.daemon.wait_log("is up", self._started)
+
+    def stop_daemon(self):
+        self.wait_up()  # else it has no handler for the signal yet
+        self.daemon.stop()
+
+    def kill_daemon(self):
+        self.daemon.kill()
+        self.account.kills += 1
+        self.account.look(self.daemon.state_directory)
+        self.start_daemon()
+
+    def kill_broker(self):
+        """Nobody may publish before the witness listens again."""
+        mark = self.witness.mark()
+        self.proxy.refuse = True
+        self.broker.kill()
+        self.proxy.cut(refuse=True)
+        self.broker.start()
+        self.witness.wait_subscribed(mark)
+        self.proxy.mend()
+
+    def settle(self):
+        """All is well again: what is owed arrives, and a clean stop leaves true books."""
+        self.proxy.mend()
+        for stream in ("ordered", "live", "latest"):
+            self.witness.wait(f"lamp1/{stream}", since=len(self.witness.arrivals))
+        self.account.wait_paid()
+        self.stop_daemon()
+        time.sleep(0.1)  # the witness reads the last of it
+        self.account.check()
+        self.account.check_ledger(self.daemon.state_directory)

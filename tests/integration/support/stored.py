@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is in a daemon's queue.db, looked at in a copy; and what follows from it."""
+
+import json
+import pathlib
+import shutil
+import sqlite3
+import tempfile
+import time
+
+from support.wait import DEADLINE, wait_until
+
+SEQ_BITS = 42
+ENDS = ("filtered", "merged", "expired", "dropped", "rejected", "acked")
+
+
+class Stored:
+    """A copy of queue.db with its log, which must be sound and its counters true."""
+
+    def __init__(self, directory, checks=True):
+        self.streams = {}  # name: its row
+        self.messages = {}  # (stream's name, seq): payload
+        with tempfile.TemporaryDirectory() as copy:
+            for name in ("queue.db", "queue.db-wal"):
+                if (directory / name).exists():
+                    shutil.copy(directory / name, copy)
+            path = pathlib.Path(copy) / "queue.db"
+            if path.exists() and path.stat().st_size:
+                self._read(path, checks)
+
+    def _read(self, path, checks):
+        database = sqlite3.connect(path)
+        database.row_factory = sqlite3.Row
+        try:
+            if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'message'").fetchone():
+                return
+            if checks:
+                assert [row[0] for row in database.execute("PRAGMA integrity_check")] == ["ok"]
+            names = {}
+            for row in database.execute("SELECT * FROM stream"):
+                names[row["id"]] = row["name"]
+                self.streams[row["name"]] = dict(row)
+            counts = {name: [0, 0] for name in self.streams}
+            for row in database.execute("SELECT id, n_samples, payload FROM message"):
+                name, seq = names[row["id"] >> SEQ_BITS], row["id"] & ((1 << SEQ_BITS) - 1)
+                self.messages[name, seq] = row["payload"]
+                counts[name][0] += 1
+                counts[name][1] += row["n_samples"]
+        finally:
+            database.close()
+        if checks:
+            self._check(counts)
+
+    def _check(self, counts):
+        for name, row in self.streams.items():
+            assert [row["n_messages"], row["n_samples"]] == counts[name], (name, row, counts)
+            assert row["sampled"] - sum(row[end] for end in ENDS) == row["n_samples"], (name, row)
+
+    def seqs(self, stream):
+        return sorted(seq for name, seq in self.messages if name == stream)
+
+
+def fill(directory, stream, count, payload):
+    """Puts so many messages more behind what a stream has; the payload says which with %d."""
+    database = sqlite3.connect(directory / "queue.db")
+    with database:
+        number, first = database.execute(
+            "SELECT id, max(reserved_seq, 1) FROM stream WHERE name = ?", [stream]
+        ).fetchone()
+        boot, begin = database.execute("SELECT id, begin_wall_usec FROM boot ORDER BY id DESC").fetchone()
+        mono = int(time.time() * 1e6) - begin - count
+        rows = (
+            (number << SEQ_BITS | first + n, boot, mono + n, 1, None, (payload % n).encode())
+            for n in range(count)
+        )
+        database.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
+        database.execute(
+            "UPDATE stream SET reserved_seq = ?1 + ?2, sampled = sampled + ?2, n_messages = n_messages + ?2,"
+            " n_samples = n_samples + ?2, bytes = bytes + (SELECT sum(length(payload) + 48) FROM message"
+            " WHERE id BETWEEN ?3 << 42 | ?1 AND ?3 << 42 | ?1 + ?2) WHERE id = ?3",
+            [first, count, number],
+        )
+    database.close()
+
+
+def damage(directory, table):
+    """Overwrites the root page of a table."""
+    database = sqlite3.connect(directory / "queue.db")
+    page = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", [table]).fetchone()[0]
+    size = database.execute("PRAGMA page_size").fetchone()[0]
+    database.close()
+    with open(directory / "queue.db", "r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xee" * size)
+
+
+def make_older(directory):
+    """As the first version of the tables was: without records."""
+    database = sqlite3.connect(directory / "queue.db")
+    database.executescript("DROP TABLE record; PRAGMA user_version = 1;")
+    database.close()
+
+
+def without_time(payload):
+    value = json.loads(payload)
+    value.pop("time", None)
+    return value
+
+
+class Account:
+    """
+    What one device's streams owe and have paid, over all its lives. Each stream's topic is
+    ID/STREAM. every: the streams that lose nothing; ordered: those of them that keep their order;
+    latest: those that only go forward.
+    """
+
+    def __init__(self, witness, device, every=(), ordered=(), latest=()):
+        self.witness, self.device = witness, device
+        self.every, self.ordered, self.latest = every, ordered, latest
+        self.committed = {}
+        self.kills = 0
+
+    def look(self, directory):
+        """After each death of the daemon; all that is found committed is owed."""
+        stored = Stored(directory)
+        for key, payload in stored.messages.items():
+            known = self.committed.setdefault(key, payload)
+            assert known == payload, f"{key} was {known}, and is {payload}"
+        return stored
+
+    def arrivals(self, stream):
+        return [each for each in self.witness.of(f"{self.device}/{stream}") if not each.retain]
+
+    def missing(self):
+        arrived = {stream: {each.seq for each in self.arrivals(stream)} for stream in self.every}
+        return sorted(
+            (name, seq) for name, seq in self.committed if name in arrived and seq not in arrived[name]
+        )
+
+    def wait_paid(self, timeout=2 * DEADLINE):
+        wait_until(lambda: not self.missing(), lambda: f"what was committed: {self.missing()[:20]}", timeout)
+
+    def check(self):
+        for stream in self.every + self.latest:
+            self._check_numbers(stream)
+        for stream in self.ordered:
+            self._check_order(stream)
+        for stream in self.latest:
+            arrivals = self.arrivals(stream)
+            for n, (one, other) in enumerate(zip(arrivals, arrivals[1:])):
+                assert one.seq <= other.seq, f"{stream} went back: {arrivals[max(0, n - 5) : n + 5]}"
+
+    def _check_numbers(self, stream):
+        """A number is one payload, and there is no gap but where a crash took what was not committed."""
+        payloads = {}
+        for each in self.arrivals(stream):
+            value = payloads.setdefault(each.seq, without_time(each.payload))
+            assert value == without_time(each.payload), f"{stream} {each.seq}: {value} and {each}"
+            stored = self.committed.get((stream, each.seq))
+            assert stored is None or json.loads(stored) == value, f"{stream} {each.seq}: {stored}, {each}"
+        if stream in self.every:
+            seqs = sorted(payloads)
+            gaps = [pair for pair in zip(seqs, seqs[1:]) if pair[0] + 1 != pair[1]]
+            assert len(gaps) <= self.kills, f"{stream}: {gaps} with {self.kills} kills"
+
+    def _check_order(self, stream):
+        seen, last = set(), 0
+        for each in self.arrivals(stream):
+            assert each.seq in seen or each.seq > last, f"{stream}: {each.seq} for the first time after {last}"
+            seen.add(each.seq)
+            last = max(last, each.seq)
+
+    def check_ledger(self, directory):
+        """After a clean stop: what the status said last balances, and the disk agrees."""
+        stored = self.look(directory)
+        status = self.witness.objects(f"{self.device}/status")[-1]
+        assert status["status"] == "offline" and "streams" in status, status
+        for stream in self.every + self.latest:
+            said, row = status["streams"][stream], stored.streams[stream]
+            waiting = said["queued"] + said["in_flight"]
+            assert said["sampled"] == sum(said[end] for end in ENDS) + waiting, (stream, said)
+            # Samples are taken, and acknowledgements come, until the very end.
+            assert all(row[name] >= said[name] for name in ("sampled", *ENDS)), (stream, said, row)
+            assert row["sampled"] - said["sampled"] < 100, (stream, said, row)
+            for name in ("filtered", "expired", "dropped", "rejected"):
+                assert row[name] == said[name] == 0, (stream, name, said, row)
+            if stream in self.every:
+                assert row["acked"] <= len(self.arrivals(stream)), (stream, row)
+        return stored
