@@ -13,6 +13,8 @@
 #include <limits.h>
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -279,6 +281,26 @@ static void watch_write(struct mqtt *mqtt)
 }
 
 /*
+ * What was published from within callbacks waits for this, and the library writes packet by packet:
+ * corked, they leave in as few segments as they fit in, and wake the broker once. Without TCP there
+ * is no cork, and nothing to save.
+ */
+static int write_packets(struct mqtt *mqtt)
+{
+    struct mosquitto *mosq = mqtt->connection->mosq;
+    const int on = 1, off = 0;
+    bool corks = mosquitto_want_write(mosq);
+    if (corks)
+        (void)setsockopt(mosquitto_socket(mosq), IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+    int rc = mosquitto_loop_write(mosq, 1);
+    int error = errno;
+    if (corks && mosquitto_socket(mosq) >= 0)
+        (void)setsockopt(mosquitto_socket(mosq), IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
+    errno = error;
+    return rc;
+}
+
+/*
  * Reads until a call brings nothing, not until EAGAIN: the library calls a read finished by an
  * errno that may come from elsewhere (its wake-up pair, which nobody empties here), and what
  * OpenSSL has decrypted by then wakes no epoll.
@@ -303,7 +325,7 @@ static void serve(struct mqtt *mqtt)
         }
     }
     if (rc == MOSQ_ERR_SUCCESS && is_open(mqtt)) {
-        rc = mosquitto_loop_write(connection->mosq, 1);
+        rc = write_packets(mqtt);
         error = errno;
     }
     if (mqtt->state != STATE_GREETING && mqtt->state != STATE_CONNECTED)
