@@ -46,10 +46,15 @@ static char *add_time(const char *payload, const char *time)
     return text;
 }
 
+/* Not by printf(): with each message, that was a quarter of what a drain cost us. */
 static const char *format_boot(const uint8_t boot[STORE_BOOT_SIZE], char out[33])
 {
-    for (size_t i = 0; i < STORE_BOOT_SIZE; i++)
-        snprintf(out + 2 * i, 3, "%02x", boot[i]);
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < STORE_BOOT_SIZE; i++) {
+        out[2 * i] = digits[boot[i] >> 4];
+        out[2 * i + 1] = digits[boot[i] & 15];
+    }
+    out[2 * (size_t)STORE_BOOT_SIZE] = '\0';
     return out;
 }
 
