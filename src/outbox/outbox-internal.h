@@ -78,6 +78,7 @@ struct stream {
     uint64_t n_in_flight, n_in_flight_samples;
     struct entry_list fresh, loaded;
     uint64_t cursor;                    // what is stored up to here is in memory
+    bool is_unsynced;                   // keep = latest: a power cut may bring back what is gone
     bool is_exhausted;                  // nothing is stored beyond the cursor that is not in memory
     uint64_t trim_messages, trim_bytes; // to be given up on disk by the next job
     uint64_t expire_mono_usec;          // when to look for what has expired on disk

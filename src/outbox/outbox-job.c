@@ -75,6 +75,14 @@ static struct stream *expiring(struct outbox *outbox, uint64_t now_mono_usec)
     return NULL;
 }
 
+static bool latest_is_unsynced(const struct outbox *outbox)
+{
+    bool is_unsynced = false;
+    for (size_t i = 0; i < outbox->n_streams; i++)
+        is_unsynced |= outbox->streams[i]->is_unsynced;
+    return is_unsynced && outbox->is_connected;
+}
+
 /* Whether what was written and not synced is still of worth. */
 static bool sync_is_due(struct outbox *outbox, uint64_t now_mono_usec)
 {
@@ -83,10 +91,11 @@ static bool sync_is_due(struct outbox *outbox, uint64_t now_mono_usec)
         return false;
     for (size_t i = 0; i < outbox->n_streams; i++)
         n_waiting += is_durable(outbox->streams[i]) ? stream_n_waiting(outbox->streams[i]) : 0;
-    if (n_waiting == 0 && !outbox->has_unsynced_records && !outbox->is_quiescing)
+    if (n_waiting == 0 && !outbox->has_unsynced_records && !outbox->is_quiescing &&
+        !latest_is_unsynced(outbox))
         return false;
     uint64_t due_mono_usec = outbox->unsynced_mono_usec + outbox->options.commit_interval_usec;
-    if (outbox->is_quiescing || now_mono_usec >= due_mono_usec)
+    if (outbox->is_quiescing || latest_is_unsynced(outbox) || now_mono_usec >= due_mono_usec)
         return true;
     outbox_arm(outbox, due_mono_usec);
     return false;
@@ -186,6 +195,16 @@ static int add_streams(struct outbox *outbox, struct outbox_job *job)
     return 0;
 }
 
+/*
+ * keep = latest: connected, what is written and removed must hold through a power cut, or an older
+ * value would be found on disk, and sent, after a newer one. Cut off, it is made up for at once
+ * when there is a connection: see sync_is_due().
+ */
+static bool must_not_come_back(const struct outbox *outbox, const struct entry *entry)
+{
+    return entry->stream->policy.keep == STREAM_KEEP_LATEST && outbox->is_connected;
+}
+
 /* Taken out of the list only once nothing can fail any more: see take_over(). */
 static int add_puts(struct outbox *outbox, struct outbox_job *job, uint64_t now_mono_usec)
 {
@@ -216,8 +235,9 @@ static int add_puts(struct outbox *outbox, struct outbox_job *job, uint64_t now_
             .payload = entry->payload,
             .payload_size = strlen(entry->payload),
         };
-        job->store.sync |=
-            entry->stream->policy.is_strict || outbox->options.durability == STREAM_STRICT;
+        job->store.sync |= entry->stream->policy.is_strict ||
+                           outbox->options.durability == STREAM_STRICT ||
+                           must_not_come_back(outbox, entry);
     }
     // Cut off, what is written stays: the sync that would follow comes along.
     if (job->store.n_puts > 0 && !outbox->is_connected &&
@@ -240,6 +260,7 @@ static int add_ranges(struct outbox *outbox, struct outbox_job *job)
         struct store_range *last =
             job->store.n_ranges > 0 ? &ranges[job->store.n_ranges - 1] : NULL;
         job->n_done++;
+        job->store.sync |= must_not_come_back(outbox, entry);
         if (last && last->stream == i && last->end == (enum ledger_end)entry->end &&
             last->last_seq + 1 == entry->seq)
             last->last_seq = entry->seq;

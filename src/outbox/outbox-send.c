@@ -299,9 +299,15 @@ static bool waits_for_disk(struct outbox *outbox, const struct entry *entry, uin
 {
     const struct stream *stream = entry->stream;
     if (stream->policy.keep != STREAM_KEEP_LATEST || stream->policy.is_volatile ||
-        entry->storage == ENTRY_STORED || !stream_is_on_disk(stream) || outbox->is_failing)
+        outbox->is_failing)
         return false;
-    uint64_t end_mono_usec = entry->moment.mono_usec + latest_patience_usec;
+    bool is_safe = entry->storage == ENTRY_STORED || !stream_is_on_disk(stream);
+    if (is_safe && !stream->is_unsynced)
+        return false;
+    uint64_t begin_mono_usec = outbox->connected_mono_usec;
+    if (entry->this_boot && entry->moment.mono_usec > begin_mono_usec)
+        begin_mono_usec = entry->moment.mono_usec;
+    uint64_t end_mono_usec = begin_mono_usec + latest_patience_usec;
     if (now_mono_usec >= end_mono_usec)
         return false;
     outbox_arm(outbox, end_mono_usec);

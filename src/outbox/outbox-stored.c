@@ -146,7 +146,14 @@ static void note_sync(struct outbox *outbox, const struct outbox_job *job)
     if (job->store.sync && job->store.is_synced) {
         outbox->synced_mono_usec = now_mono_usec;
         outbox->needs_sync = outbox->has_unsynced_records = false;
+        for (size_t i = 0; i < outbox->n_streams; i++)
+            outbox->streams[i]->is_unsynced = false;
         return;
+    }
+    for (size_t i = 0; i < job->store.n_ranges; i++) {
+        struct stream *stream = job->streams[job->store.ranges[i].stream];
+        stream->is_unsynced |= stream->policy.keep == STREAM_KEEP_LATEST;
+        wrote |= stream->is_unsynced;
     }
     if (job->store.sync || (wrote && !outbox->needs_sync))
         outbox->unsynced_mono_usec = now_mono_usec; // it failed: again after the interval

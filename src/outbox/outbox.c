@@ -150,8 +150,11 @@ static int drop(struct outbox *outbox, struct stream *stream, uint32_t n_samples
 static uint64_t when_to_put(const struct outbox *outbox, const struct stream *stream,
                             uint64_t now_mono_usec)
 {
-    bool waits = outbox->options.durability == STREAM_OUTAGE && outbox->is_connected &&
-                 !stream->policy.is_strict;
+    // The latest value is out of date soon: while all goes well it need not be written at all.
+    bool may_wait =
+        outbox->options.durability == STREAM_OUTAGE ||
+        (outbox->options.durability == STREAM_BATCHED && stream->policy.keep == STREAM_KEEP_LATEST);
+    bool waits = may_wait && outbox->is_connected && !stream->policy.is_strict;
     return waits ? now_mono_usec + outbox->options.commit_interval_usec : 0;
 }
 

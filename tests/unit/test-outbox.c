@@ -443,8 +443,8 @@ static void latest_does_not_go_back_with_a_crash_before_the_newer_one_was_writte
     (void)state;
     world.policies[0].keep = STREAM_KEEP_LATEST;
     world_configure(&world);
-    world_connect(&world, 10);
     world_send_numbers(&world, "telemetry", 1, 1);
+    world_connect(&world, 10);
     world_ack_all(&world); // it is still to be removed from the store
     world_send(&world, "telemetry", "{\"n\": 2}");
     world_ack(&world, 0);
@@ -473,13 +473,47 @@ static void latest_does_not_go_back_with_a_crash_where_the_newer_one_is_not_writ
     assert_latest_never_went_back();
 }
 
+/* What was not synced when the plug is pulled comes back: the removal of an older value, too. */
+static void latest_does_not_go_back_with_a_power_cut(void **state)
+{
+    (void)state;
+    world.policies[0].keep = STREAM_KEEP_LATEST;
+    world_configure(&world);
+    world_send_numbers(&world, "telemetry", 1, 1);
+    world_pass(&world, 2 * USEC_PER_SEC); // 1 is safe
+    world_send_numbers(&world, "telemetry", 2, 2);
+    world_send_numbers(&world, "telemetry", 3, 3);
+    unsigned n_syncs = world.n_syncs;
+    outbox_connected(world.outbox, 10);
+    assert_int_equal(world.n_sent, 0);
+    world_settle(&world);
+    assert_true(world.n_syncs > n_syncs);
+    assert_int_equal(world.n_sent, 1);
+    assert_int_equal(world_number(&world.sent[0]), 3);
+    n_syncs = world.n_syncs;
+    world_ack(&world, 0);
+    world_send(&world, "telemetry", "{\"n\": 4}"); // 3 may be on disk for good
+    assert_int_equal(world.n_sent, 1);
+    world_settle(&world);
+    assert_int_equal(world.n_syncs, n_syncs + 1);
+    assert_int_equal(world.n_sent, 2);
+    n_syncs = world.n_syncs;
+    for (unsigned n = 5; n < 100; n++) { // all goes well: the disk is left alone
+        world_ack(&world, 0);
+        world_send_numbers(&world, "telemetry", n, n);
+    }
+    world_ack_all(&world);
+    assert_int_equal(world.n_sent, 97);
+    assert_int_equal(world.n_syncs, n_syncs);
+}
+
 static void latest_does_not_wait_for_a_disk_that_hangs(void **state)
 {
     (void)state;
     world.policies[0].keep = STREAM_KEEP_LATEST;
     world_configure(&world);
-    world_connect(&world, 10);
     world_send_numbers(&world, "telemetry", 1, 1);
+    world_connect(&world, 10);
     world_ack_all(&world);
     world_send(&world, "telemetry", "{\"n\": 2}");
     assert_int_equal(world.n_sent, 1);
@@ -1015,6 +1049,7 @@ int main(void)
         TEST(latest_never_goes_back),
         TEST(latest_does_not_go_back_with_a_crash_before_the_newer_one_was_written),
         TEST(latest_does_not_go_back_with_a_crash_where_the_newer_one_is_not_written),
+        TEST(latest_does_not_go_back_with_a_power_cut),
         TEST(latest_does_not_wait_for_a_disk_that_hangs),
         TEST(latest_goes_by_subject),
         TEST(none_is_kept_where_none_is_to_be),
