@@ -73,8 +73,9 @@ static int forget_sound_file(void **state)
 static void count_record(void *userdata, const char *key, const char *value)
 {
     (void)key;
-    assert_string_equal(value, "value");
-    ++*(unsigned *)userdata;
+    assert_non_null(value);
+    if (strcmp(value, "value") == 0) // damage may change a text and leave the page sound
+        ++*(unsigned *)userdata;
 }
 
 /* What is left of a file that was damaged. */
