@@ -84,6 +84,7 @@ struct stream {
     uint64_t expire_mono_usec;          // when to look for what has expired on disk
     uint64_t hold_mono_usec;            // the broker refuses what we send: nothing before
     uint64_t hold_usec;                 // the last such pause
+    uint64_t wait_mono_usec;            // keep = latest: since when it waits for the disk; 0: not
 };
 
 struct outbox_record {

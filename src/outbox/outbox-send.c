@@ -297,17 +297,19 @@ static bool is_behind_another(const struct outbox *outbox, const struct entry *e
  */
 static bool waits_for_disk(struct outbox *outbox, const struct entry *entry, uint64_t now_mono_usec)
 {
-    const struct stream *stream = entry->stream;
+    struct stream *stream = entry->stream;
     if (stream->policy.keep != STREAM_KEEP_LATEST || stream->policy.is_volatile ||
         outbox->is_failing)
         return false;
     bool is_safe = entry->storage == ENTRY_STORED || !stream_is_on_disk(stream);
-    if (is_safe && !stream->is_unsynced)
+    if (is_safe && !stream->is_unsynced) {
+        stream->wait_mono_usec = 0;
         return false;
-    uint64_t begin_mono_usec = outbox->connected_mono_usec;
-    if (entry->this_boot && entry->moment.mono_usec > begin_mono_usec)
-        begin_mono_usec = entry->moment.mono_usec;
-    uint64_t end_mono_usec = begin_mono_usec + latest_patience_usec;
+    }
+    // Counted for the stream: each newer value begins anew, and would wait for ever.
+    if (stream->wait_mono_usec == 0)
+        stream->wait_mono_usec = now_mono_usec;
+    uint64_t end_mono_usec = stream->wait_mono_usec + latest_patience_usec;
     if (now_mono_usec >= end_mono_usec)
         return false;
     outbox_arm(outbox, end_mono_usec);

@@ -233,7 +233,7 @@ void outbox_connected(struct outbox *outbox, unsigned max_inflight)
     outbox->n_backlog = outbox->n_backlog_sent = 0;
     for (size_t i = 0; i < outbox->n_streams; i++) {
         struct stream *stream = outbox->streams[i];
-        stream->hold_mono_usec = stream->hold_usec = 0;
+        stream->hold_mono_usec = stream->hold_usec = stream->wait_mono_usec = 0;
         if (!stream->policy.is_volatile)
             outbox->n_backlog += stream_n_waiting(stream);
     }
