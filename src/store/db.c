@@ -14,11 +14,6 @@
 enum {
     // What deletes and counters may need beside max_size, so that a full queue can be drained.
     HEADROOM_PAGES = 256,
-    // Pages that one job gives back, so that it does not take long, and in one transaction: if they
-    // did not fit into the cache, each would be written to the log before it is thrown away.
-    SHRINK_PAGES = 4096,
-    SHRINK_STEP = 64,
-    SHRINK_LOG_PAGES = 1024,
     // Fewer free pages than these are kept for what comes next.
     KEPT_PAGES = 1024 * 1024 / DB_PAGE_SIZE,
     // The log keeps its place on the disk up to this, so that it is there when the disk is full.
@@ -197,8 +192,9 @@ static int identify(const struct db *db, int64_t *ret_version, struct why *why)
 static int use_log(const struct db *db, int64_t version, struct why *why)
 {
     int r = 0;
+    // Without auto_vacuum: its map of pages would be written with every commit that adds one.
     if (version == 0)
-        r = db_execute(db, "PRAGMA page_size = 1024; PRAGMA auto_vacuum = INCREMENTAL;", why);
+        r = db_execute(db, "PRAGMA page_size = 1024; PRAGMA auto_vacuum = NONE;", why);
     if (r == 0)
         r = db_execute(db, "PRAGMA journal_mode = WAL", why);
     if (r < 0)
@@ -397,15 +393,10 @@ void db_shrink(struct db *db)
 {
     if (!db_mirror_is_empty(db) || count_free_pages(db) <= KEPT_PAGES)
         return;
-    char sql[64];
-    snprintf(sql, sizeof(sql), "PRAGMA incremental_vacuum(%d)", SHRINK_STEP);
-    int r = 0;
-    for (int n = 0; r == 0 && n < SHRINK_PAGES; n += SHRINK_STEP)
-        if ((r = db_execute(db, sql, NULL)) == 0) {
-            KILL_POINT("shrink");
-            r = db_checkpoint(db, SHRINK_LOG_PAGES, NULL);
-        }
-    (void)db_checkpoint(db, 0, NULL); // it is this that makes the file shorter
+    // What is left are counters and records: they are copied, however large the file was.
+    KILL_POINT("shrink");
+    if (db_execute(db, "VACUUM", NULL) == 0)
+        (void)db_checkpoint(db, 0, NULL); // it is this that makes the file shorter
 }
 
 bool db_has_moved(const struct db *db)
