@@ -201,13 +201,17 @@ static void acknowledge_in_groups(struct bench *bench, size_t n)
 /* Of the device, once nothing waits to be written; -1: not known. */
 static int64_t bytes_written(int directory, const char *stat)
 {
-    uint64_t sectors;
+    enum { WRITTEN_SECTORS = 6, SECTOR_SIZE = 512 }; // Documentation/block/stat.rst
+    char line[512];
     if (syncfs(directory) < 0)
         fail("syncfs", -errno, NULL);
     _cleanup_(fclosep) FILE *file = strcmp(stat, "-") == 0 ? NULL : fopen(stat, "re");
-    if (!file || fscanf(file, "%*s %*s %*s %*s %*s %*s %" SCNu64, &sectors) != 1)
+    if (!file || !fgets(line, sizeof(line), file))
         return -1;
-    return (int64_t)sectors * 512;
+    char *at = line;
+    for (int i = 0; i < WRITTEN_SECTORS; i++)
+        (void)strtoull(at, &at, 10);
+    return (int64_t)strtoull(at, NULL, 10) * SECTOR_SIZE;
 }
 
 static double now(void)
