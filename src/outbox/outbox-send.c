@@ -29,24 +29,30 @@ static bool is_late(const struct entry *entry, uint64_t now_mono_usec)
 
 /* --- the message ----------------------------------------------------------------------------- */
 
-/* {"light": 250} with its time: {"light": 250, "time": "..."} in a new string; NULL. */
+/*
+ * {"light": 250} with its time: {"light": 250, "time": "..."} in a new string; NULL. Here and below
+ * not by printf(): with each message of a drain, that was a third of its instructions.
+ */
 static char *add_time(const char *payload, const char *time)
 {
     size_t length = strlen(payload);
-    char *text = NULL;
     while (length > 0 && payload[length - 1] != '}')
         length--;
     if (length == 0)
         return NULL; // no object; not ours to mend
     length--;
-    bool is_empty = strspn(payload, "{ \t\n") >= length;
-    if (asprintf(&text, "%.*s%s\"time\": \"%s\"}", (int)length, payload, is_empty ? "" : ", ",
-                 time) < 0)
+    char *text = malloc(length + sizeof(", \"time\": \"\"}") + strlen(time));
+    if (!text)
         return NULL;
+    bool is_empty = strspn(payload, "{ \t\n") >= length;
+    char *end = mempcpy(text, payload, length);
+    end = stpcpy(end, is_empty ? "" : ", ");
+    end = stpcpy(end, "\"time\": \"");
+    end = stpcpy(end, time);
+    stpcpy(end, "\"}");
     return text;
 }
 
-/* Not by printf(): with each message, that was a quarter of what a drain cost us. */
 static const char *format_boot(const uint8_t boot[STORE_BOOT_SIZE], char out[33])
 {
     static const char digits[] = "0123456789abcdef";
