@@ -12,7 +12,7 @@
 #include "util/strings.h"
 
 static const int64_t max_seq = (int64_t)1 << 53; // that every JSON parser keeps whole
-static const uint64_t max_lease_usec = 365 * 86400 * USEC_PER_SEC;
+static const uint64_t max_lease_usec = 365ULL * 86400 * USEC_PER_SEC;
 
 /* A short text of at least one byte. */
 static int take_text(const char *key, struct json_object *member, char out[ENVELOPE_MAX_ID + 1],

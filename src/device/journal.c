@@ -177,14 +177,15 @@ static int compare(const void *a, const void *b)
 void journal_recalled(struct journal *journal)
 {
     size_t n = 0;
-    _cleanup_(freep) struct entry **entries = calloc(journal->n_entries + 1, sizeof(*entries));
+    _cleanup_(freep) struct entry **entries =
+        calloc(journal->n_entries + 1, sizeof(struct entry *));
     if (!entries)
         return; // in a strange order, which only decides who goes first
     while (journal->oldest) {
         entries[n++] = take_oldest(journal);
         entries[n - 1]->next = NULL;
     }
-    qsort(entries, n, sizeof(*entries), compare);
+    qsort(entries, n, sizeof(struct entry *), compare);
     for (size_t i = 0; i < n; i++)
         append(journal, entries[i]);
 }

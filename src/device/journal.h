@@ -20,7 +20,7 @@ enum {
     JOURNAL_MAX_ENTRIES = 10000,
     JOURNAL_MAX_BYTES = 4 << 20, // of ids and replies
 };
-#define JOURNAL_MAX_AGE_USEC (7 * 86400 * 1000000ULL)
+#define JOURNAL_MAX_AGE_USEC (7ULL * 86400 * 1000000)
 
 struct journal;
 
