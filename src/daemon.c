@@ -188,7 +188,18 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
 
 /* --- roles ----------------------------------------------------------------------------------- */
 
-static const struct device_handlers device_handlers = { on_role_changed, on_role_stopped };
+static void start_reload(struct daemon *daemon);
+
+static void on_reload_wanted(void *userdata)
+{
+    start_reload(userdata);
+}
+
+static const struct device_handlers device_handlers = {
+    .changed = on_role_changed,
+    .stopped = on_role_stopped,
+    .reload = on_reload_wanted,
+};
 static const struct server_handlers server_handlers = { on_role_changed, on_role_stopped };
 
 static bool has_device(const struct config *config)
@@ -244,8 +255,6 @@ struct reload {
     struct config_errors errors;
 };
 
-static void start_reload(struct daemon *daemon);
-
 void daemon_log_errors(const struct config_errors *errors, const char *consequence)
 {
     for (size_t i = 0; i < errors->n_lines; i++)
@@ -268,6 +277,13 @@ static void run_reload(struct worker_job *base)
     reload->result = config_load(reload->sources, &reload->config, &reload->errors);
 }
 
+static void end_reload(struct daemon *daemon, const char *failure)
+{
+    tell_reloaded(daemon);
+    if (daemon->device)
+        device_reloaded(daemon->device, failure);
+}
+
 static void finish_reload(struct worker_job *base)
 {
     struct reload *reload = (struct reload *)base;
@@ -277,18 +293,21 @@ static void finish_reload(struct worker_job *base)
         free_reload(base);
         return;
     }
+    const char *failure = NULL;
     if (r < 0 && reload->errors.n_lines > 0) {
+        failure = reload->errors.lines[0];
         daemon_log_errors(&reload->errors, "it is not reloaded, the old one stays in force");
     } else {
         if (r >= 0)
             r = configure(daemon, reload->config);
-        if (r < 0)
-            log_err(NULL, "cannot reload the configuration: %s", strerror(-r));
+        failure = r < 0 ? strerror(-r) : NULL;
+        if (failure)
+            log_err(NULL, "cannot reload the configuration: %s", failure);
         else
             log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONFIG_RELOADED)), "configuration reloaded");
     }
+    end_reload(daemon, failure);
     free_reload(base);
-    tell_reloaded(daemon);
     if (daemon->reload_again)
         start_reload(daemon);
 }
@@ -301,6 +320,7 @@ static void start_reload(struct daemon *daemon)
     struct reload *reload = calloc(1, sizeof(*reload));
     if (!reload) {
         log_err(NULL, "cannot reload the configuration: %s", strerror(ENOMEM));
+        end_reload(daemon, strerror(ENOMEM));
         return;
     }
     *reload = (struct reload){
@@ -313,7 +333,7 @@ static void start_reload(struct daemon *daemon)
     if (r < 0) {
         log_err(NULL, "cannot reload the configuration: %s", strerror(-r));
         free_reload(&reload->base);
-        tell_reloaded(daemon);
+        end_reload(daemon, strerror(-r));
     }
 }
 

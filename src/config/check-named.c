@@ -183,6 +183,21 @@ void check_actuator(struct check *check, const struct config_section *section)
     check_safe(check, section);
 }
 
+void check_action(struct check *check, const struct config_section *section)
+{
+    static const char *const built_in[] = { "sample", "identify", "reload" };
+    bool is_reboot = strcmp(section->name, "reboot") == 0;
+    for (size_t i = 0; i < ELEMENTS(built_in); i++) {
+        if (strcmp(section->name, built_in[i]) == 0)
+            check_complain(check, section, NULL,
+                           "every device has that action; expected another name");
+    }
+    if (is_reboot && check_is_set(section, "unit"))
+        check_complain(check, section, "unit", "does not go with reboot; expected no such line");
+    else if (!is_reboot && !check_is_set(section, "unit"))
+        check_complain(check, section, "unit", "the key is missing; expected a unit");
+}
+
 static void check_names(struct check *check, const struct config_section *section, const char *key,
                         const struct expr *expr)
 {

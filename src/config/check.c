@@ -235,6 +235,7 @@ static void check_topics(struct check *check, const struct config_section *secti
     check_topic(check, section, "telemetry", CHECK_READINGS);
     check_topic(check, section, "commands", CHECK_COMMANDS);
     check_topic(check, section, "group_commands", CHECK_GROUP);
+    check_topic(check, section, "replies", CHECK_STATE);
     check_topic(check, section, "state", CHECK_STATE);
     check_topic(check, section, "status", CHECK_STATE);
     if (check_is_set(section, "backlog"))
@@ -327,7 +328,7 @@ void check_all(struct check *check)
     } checks[] = {
         { "daemon", check_daemon },     { "broker", check_broker }, { "topics", check_topics },
         { "server", check_server },     { "stream", check_stream }, { "sensor", check_sensor },
-        { "actuator", check_actuator }, { "rule", check_rule },
+        { "actuator", check_actuator }, { "action", check_action }, { "rule", check_rule },
     };
     const struct config *config = check->config;
     for (size_t i = 0; i < config->n_sections; i++) {

@@ -24,6 +24,7 @@ void check_all(struct check *check);
 void check_stream(struct check *check, const struct config_section *section);
 void check_sensor(struct check *check, const struct config_section *section);
 void check_actuator(struct check *check, const struct config_section *section);
+void check_action(struct check *check, const struct config_section *section);
 void check_rule(struct check *check, const struct config_section *section);
 
 /* Parts that several sections share. */

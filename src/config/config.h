@@ -48,7 +48,7 @@ struct broker_config {
 
 /* [topics]: checked templates, still as text. */
 struct topics_config {
-    char *telemetry, *commands, *group_commands, *state, *status;
+    char *telemetry, *commands, *group_commands, *replies, *state, *status;
     char *backlog; // NULL: late telemetry goes where fresh telemetry goes
 };
 
@@ -110,6 +110,11 @@ struct actuator_config {
     struct value initial, safe; // made from these; VALUE_NONE when unset
     int on_exit, on_disconnect;
     uint64_t disconnect_after_usec;
+};
+
+/* [action NAME] */
+struct action_config {
+    char *unit; // NULL for `reboot` alone
 };
 
 /* [rule NAME] */
@@ -227,6 +232,10 @@ static inline const struct sensor_config *config_sensor(const struct config_sect
     return section->data;
 }
 static inline const struct actuator_config *config_actuator(const struct config_section *section)
+{
+    return section->data;
+}
+static inline const struct action_config *config_action(const struct config_section *section)
 {
     return section->data;
 }

@@ -81,6 +81,22 @@ static int check_share(const char *text, struct why *why)
                    text);
 }
 
+/* As systemd.unit(5) has names, of what can be started and comes to an end. */
+static int check_unit(const char *text, struct why *why)
+{
+    static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                     "0123456789:_.\\@-";
+    static const char *const suffixes[] = { ".service", ".target", ".timer" };
+    size_t length = strlen(text);
+    for (size_t i = 0; i < ELEMENTS(suffixes) && text[strspn(text, characters)] == '\0'; i++) {
+        size_t suffix = strlen(suffixes[i]);
+        if (length > suffix && strcmp(text + length - suffix, suffixes[i]) == 0)
+            return 0;
+    }
+    return why_set(why, EINVAL,
+                   "'%.60s' is no unit to start; expected a name such as backup.service", text);
+}
+
 #define DAEMON(member)   .offset = offsetof(struct daemon_config, member)
 #define BROKER(member)   .offset = offsetof(struct broker_config, member)
 #define TOPICS(member)   .offset = offsetof(struct topics_config, member)
@@ -90,6 +106,7 @@ static int check_share(const char *text, struct why *why)
 #define STREAM(member)   .offset = offsetof(struct stream_config, member)
 #define SENSOR(member)   .offset = offsetof(struct sensor_config, member)
 #define ACTUATOR(member) .offset = offsetof(struct actuator_config, member)
+#define ACTION(member)   .offset = offsetof(struct action_config, member)
 #define RULE(member)     .offset = offsetof(struct rule_config, member)
 
 static const struct schema_option daemon_options[] = {
@@ -160,6 +177,8 @@ static const struct schema_option topics_options[] = {
       .help = "Where a device takes commands. {id} and {group}." },
     { "group_commands", OPTION_STRING, TOPICS(group_commands), .def = "groups/{group}/commands",
       .help = "Where all devices of a group take commands. {group} alone." },
+    { "replies", OPTION_STRING, TOPICS(replies), .def = "{id}/replies",
+      .help = "Where a device says what became of a command that has an $id. {id} and {group}." },
     { "state", OPTION_STRING, TOPICS(state), .def = "{id}/state",
       .help = "Where a device says, retained, how its actuators are set. {id} and {group}." },
     { "status", OPTION_STRING, TOPICS(status), .def = "{id}/status",
@@ -301,6 +320,12 @@ static const struct schema_option actuator_options[] = {
               "rules with where = offline begin to decide." },
 };
 
+static const struct schema_option action_options[] = {
+    { "unit", OPTION_STRING, ACTION(unit), .min = 1, .max = 255, .check = check_unit,
+      .help = "The systemd unit that the action starts: a service, a target or a timer. The reply "
+              "comes when its job has ended." },
+};
+
 static const struct schema_option rule_options[] = {
     { "where", OPTION_ENUM, RULE(where), .def = "server", .choices = wheres,
       .help =
@@ -357,12 +382,16 @@ static const struct schema_section sections[] = {
             "A stream of readings. The stream telemetry is always there; the name is {stream}."),
     SECTION(sensor, true, "A sensor; its name is the key of its readings."),
     SECTION(actuator, true, "An actuator; its name is the key in commands."),
+    SECTION(action, true,
+            "Something that a command may start, by {\"$action\": \"NAME\"}, and nothing else can "
+            "be started from outside. [action reboot], without unit, lets a command reboot the "
+            "machine."),
     SECTION(rule, true, "A rule: a condition over readings, and the commands that follow from it."),
 };
 
 const struct schema_section *const schema_sections[] = {
-    &sections[0], &sections[1], &sections[2], &sections[3], &sections[4], &sections[5],
-    &sections[6], &sections[7], &sections[8], &sections[9], NULL,
+    &sections[0], &sections[1], &sections[2], &sections[3], &sections[4],  &sections[5],
+    &sections[6], &sections[7], &sections[8], &sections[9], &sections[10], NULL,
 };
 
 const struct schema_section *schema_find_section(const char *name)

@@ -217,6 +217,16 @@ uint64_t actuator_set(struct actuator *actuator, const struct value *value)
     return ticket;
 }
 
+void actuator_drop(struct actuator *actuator, uint64_t ticket)
+{
+    if (ticket != actuator->wish_ticket)
+        return;
+    bool waits = actuator->wish_waits;
+    actuator->wish_waits = false;
+    actuator->wish = waits ? actuator->job->value : (struct value){ .type = VALUE_NONE };
+    actuator->wish_ticket++; // nobody's
+}
+
 enum actuator_outcome actuator_outcome(const struct actuator *actuator, uint64_t ticket)
 {
     if (ticket == actuator->job_ticket) {

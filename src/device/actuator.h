@@ -68,6 +68,12 @@ bool actuator_is_moving(const struct actuator *actuator);
  */
 uint64_t actuator_set(struct actuator *actuator, const struct value *value);
 
+/*
+ * Within settled(): a value that waits is not set, and one that has failed is not tried again; the
+ * driver stays at what it was at.
+ */
+void actuator_drop(struct actuator *actuator, uint64_t ticket);
+
 /* Once it is not pending, an outcome is only known until the next settled(). */
 enum actuator_outcome actuator_outcome(const struct actuator *actuator, uint64_t ticket);
 

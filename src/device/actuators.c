@@ -86,7 +86,7 @@ static char *format_record(const struct entry *entry)
 
 static void save(struct actuators *actuators, struct entry *entry)
 {
-    _cleanup_(freep) char *record = actuators->handlers->save ? format_record(entry) : NULL;
+    _cleanup_(freep) char *record = format_record(entry);
     if (!record || (entry->saved && strcmp(entry->saved, record) == 0))
         return;
     free(entry->saved);
@@ -228,8 +228,7 @@ static void on_rested(void *userdata, struct actuator *actuator)
 static void on_settled(void *userdata, struct actuator *actuator)
 {
     struct actuators *actuators = userdata;
-    if (actuators->handlers->settled)
-        actuators->handlers->settled(actuators->userdata, actuator);
+    actuators->handlers->settled(actuators->userdata, actuator);
 }
 
 static const struct actuator_handlers actuator_handlers = { on_rested, on_settled };
@@ -264,6 +263,12 @@ uint64_t actuators_set(struct actuators *actuators, struct actuator *actuator,
         sd_event_source_set_enabled(actuators->timer, SD_EVENT_ONESHOT);
     }
     return ticket;
+}
+
+void actuators_drop(struct actuators *actuators, struct actuator *actuator, uint64_t ticket)
+{
+    actuator_drop(actuator, ticket);
+    save(actuators, find_entry(actuators, actuator_name(actuator)));
 }
 
 uint64_t actuators_seq(const struct actuators *actuators, const struct actuator *actuator)

@@ -23,9 +23,8 @@ struct actuators_plan;
 
 struct actuators_handlers {
     void (*rested)(void *userdata); // none is moving: what they are may have changed
-    void (*settled)(void *userdata, struct actuator *actuator); // see actuator.h; may be NULL
-    // To be written down; record is a line of text, for actuators_recall() in a later run. May be
-    // NULL.
+    void (*settled)(void *userdata, struct actuator *actuator); // see actuator.h
+    // To be written down; record is a line of text, for actuators_recall() in a later run.
     void (*save)(void *userdata, const char *name, const char *record);
     // The device has been cut off for too long: whether a rule of its own has a word to say here.
     bool (*is_decided)(void *userdata, const char *name);
@@ -59,6 +58,10 @@ void actuators_start(struct actuators *actuators);
  */
 uint64_t actuators_set(struct actuators *actuators, struct actuator *actuator,
                        const struct value *value, uint64_t span_usec, uint64_t seq);
+
+/* What a ticket stands for is not to be carried out any more, if it waits or is to be tried again.
+ */
+void actuators_drop(struct actuators *actuators, struct actuator *actuator, uint64_t ticket);
 
 /* Several are set together: rested() is called once, after the last. */
 void actuators_begin(struct actuators *actuators);

@@ -7,10 +7,13 @@
 #include <string.h>
 
 #include "core/command.h"
-#include "core/json.h"
 #include "core/topic.h"
+#include "device/actions.h"
 #include "device/actuators.h"
+#include "device/commander.h"
+#include "device/journal.h"
 #include "device/localrules.h"
+#include "device/streams.h"
 #include "device/telemetry.h"
 #include "outbox/uplink.h"
 #include "util/clock.h"
@@ -18,7 +21,7 @@
 #include "util/ratelimit.h"
 
 struct topics {
-    char *commands, *group_commands, *state;
+    char *commands, *group_commands, *replies, *state;
 };
 
 struct device {
@@ -32,14 +35,20 @@ struct device {
     struct telemetry *telemetry;
     struct localrules *rules;
     struct actuators *actuators;
+    struct journal *journal;
+    struct commander *commander;
+    struct actions *actions;
     uint64_t lost_mono_usec; // the connection; 0 while there is one
+    bool has_recalled;       // what an earlier run wrote down
     bool stopping;
     sd_event_source *goodbye_timer; // until it is said, stopping
     struct ratelimit story;         // info lines
     struct ratelimit refusals;      // warnings
 };
 
-static const char state_stream[] = "$state";
+// Spaces of records.
+static const char actuators_space[] = "actuator";
+static const char journal_space[] = "command";
 
 // How long a stop waits for actuators that are set to `safe`; daemon.c has a limit for all of it.
 static const uint64_t safe_limit_usec = 400 * USEC_PER_MSEC;
@@ -54,7 +63,7 @@ static void publish_state(struct device *device)
         return;
     _cleanup_(freep) char *payload = actuators_state(device->actuators);
     if (payload)
-        uplink_publish(device->uplink, &(struct outbox_message){ .stream = state_stream,
+        uplink_publish(device->uplink, &(struct outbox_message){ .stream = streams_state,
                                                                  .subject = device->topics.state,
                                                                  .payload = payload,
                                                                  .qos = -1 });
@@ -82,6 +91,24 @@ static void on_rested(void *userdata)
         say_goodbye(device);
 }
 
+static void on_settled(void *userdata, struct actuator *actuator)
+{
+    struct device *device = userdata;
+    commander_settled(device->commander, actuator);
+}
+
+static void put_record(const struct device *device, const char *space, const char *key,
+                       const char *value)
+{
+    if (outbox_put_record(uplink_outbox(device->uplink), space, key, value) < 0)
+        log_err(NULL, "cannot keep the record of %s '%s': %s", space, key, strerror(ENOMEM));
+}
+
+static void on_save(void *userdata, const char *name, const char *record)
+{
+    put_record(userdata, actuators_space, name, record);
+}
+
 static bool is_decided(void *userdata, const char *name)
 {
     struct device *device = userdata;
@@ -90,27 +117,114 @@ static bool is_decided(void *userdata, const char *name)
 
 static const struct actuators_handlers actuators_handlers = {
     .rested = on_rested,
+    .settled = on_settled,
+    .save = on_save,
     .is_decided = is_decided,
 };
 
 /* --- commands -------------------------------------------------------------------------------- */
 
-/* Every key is checked before the first actuator moves. */
-static int check_command(const struct device *device, const struct command *command,
-                         struct why *why)
+static void on_accepted(void *userdata, const struct mqtt_message *message, const char *id)
 {
-    for (size_t i = 0; i < command->n_items; i++) {
-        const struct command_item *item = &command->items[i];
-        const struct actuator *actuator = actuators_find(device->actuators, item->key);
-        if (!actuator)
-            return why_set(why, ENOENT, "there is no actuator '%s'", item->key);
-        int r = command_check_item(item, &config_actuator(actuator_section(actuator))->limits, why);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    struct device *device = userdata;
+    if (ratelimit_pass(&device->story, clock_mono_usec(), NULL))
+        log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "TOPIC", message->topic },
+                            { "COMMAND", id[0] ? id : NULL }),
+                 "command %.*s", (int)message->payload_size, message->payload);
 }
 
+static void on_rejected(void *userdata, const struct mqtt_message *message, const char *id,
+                        const char *reason)
+{
+    struct device *device = userdata;
+    unsigned n_suppressed;
+    uplink_count_rejected(device->uplink);
+    if (ratelimit_pass(&device->refusals, clock_mono_usec(), &n_suppressed))
+        log_warning(LOG_FIELDS(LOG_ID(LOG_ID_COMMAND_REJECTED), { "TOPIC", message->topic },
+                               { "COMMAND", id[0] ? id : NULL }),
+                    "command on %s rejected, nothing is changed: %s%s", message->topic, reason,
+                    n_suppressed ? " (and others before it)" : "");
+}
+
+/* What a stream with subject_is_topic takes: the topic, and the correlation data in hexadecimal. */
+static char *format_subject(const char *topic, const struct commander_address *to)
+{
+    static const char digits[] = "0123456789abcdef";
+    const unsigned char *correlation = to->correlation;
+    size_t length = strlen(topic);
+    char *subject = malloc(length + 2 + 2 * to->correlation_size);
+    if (!subject)
+        return NULL;
+    memcpy(subject, topic, length + 1);
+    if (to->correlation_size == 0)
+        return subject;
+    subject[length++] = '\n';
+    for (size_t i = 0; i < to->correlation_size; i++) {
+        subject[length++] = digits[correlation[i] >> 4];
+        subject[length++] = digits[correlation[i] & 0xf];
+    }
+    subject[length] = '\0';
+    return subject;
+}
+
+static void on_reply(void *userdata, const struct commander_address *to, const char *payload,
+                     bool is_final)
+{
+    struct device *device = userdata;
+    _cleanup_(freep) char *subject =
+        format_subject(to->topic ? to->topic : device->topics.replies, to);
+    if (subject)
+        uplink_publish(device->uplink, &(struct outbox_message){
+                                           .stream = is_final ? streams_replies : streams_refusals,
+                                           .subject = subject,
+                                           .payload = payload,
+                                           .qos = -1 });
+}
+
+static int on_act(void *userdata, const struct envelope *envelope, uint64_t token, struct why *why)
+{
+    struct device *device = userdata;
+    return actions_begin(device->actions, device->config, envelope, token, why);
+}
+
+static const struct commander_handlers commander_handlers = {
+    .reply = on_reply,
+    .act = on_act,
+    .accepted = on_accepted,
+    .rejected = on_rejected,
+};
+
+static void on_acted(void *userdata, uint64_t token, enum reply_status status, const char *reason,
+                     const char *readings)
+{
+    struct device *device = userdata;
+    commander_acted(device->commander, token, status, reason, readings);
+}
+
+static void on_sample(void *userdata)
+{
+    struct device *device = userdata;
+    telemetry_publish_now(device->telemetry);
+}
+
+static void on_reload(void *userdata)
+{
+    struct device *device = userdata;
+    device->handlers->reload(device->userdata);
+}
+
+static const struct actions_handlers actions_handlers = {
+    .acted = on_acted,
+    .sample = on_sample,
+    .reload = on_reload,
+};
+
+static void on_journal(void *userdata, const char *key, const char *value)
+{
+    put_record(userdata, journal_space, key, value);
+}
+
+/* A rule's decision. */
 static void apply_command(struct device *device, const struct command *command)
 {
     actuators_begin(device->actuators);
@@ -120,28 +234,6 @@ static void apply_command(struct device *device, const struct command *command)
         actuators_set(device->actuators, actuator, &item->value, 0, 0);
     }
     actuators_end(device->actuators);
-}
-
-static void take_command(struct device *device, const struct mqtt_message *message)
-{
-    _cleanup_(command_freep) struct command *command = NULL;
-    struct why why = { "" };
-    unsigned n_suppressed;
-    int r = command_parse(message->payload, message->payload_size, &command, &why);
-    if (r >= 0)
-        r = check_command(device, command, &why);
-    if (r < 0) {
-        uplink_count_rejected(device->uplink);
-        if (ratelimit_pass(&device->refusals, clock_mono_usec(), &n_suppressed))
-            log_warning(LOG_FIELDS(LOG_ID(LOG_ID_COMMAND_REJECTED), { "TOPIC", message->topic }),
-                        "command on %s rejected, nothing is changed: %s%s", message->topic,
-                        why.text, n_suppressed ? " (and others before it)" : "");
-        return;
-    }
-    if (ratelimit_pass(&device->story, clock_mono_usec(), NULL))
-        log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "TOPIC", message->topic }),
-                 "command %s", command->json);
-    apply_command(device, command);
 }
 
 static void on_rule(void *userdata, const char *rule, const struct command *command)
@@ -159,6 +251,7 @@ static void on_reading(void *userdata, size_t i, double value, uint64_t mono_use
 {
     struct device *device = userdata;
     localrules_reading(device->rules, i, value, mono_usec);
+    actions_reading(device->actions, config_nth(device->config, "sensor", i)->name, value);
 }
 
 static void on_publish(void *userdata, const char *stream, const char *sensor, const char *payload,
@@ -221,7 +314,8 @@ static void on_connected(void *userdata)
 
 static void on_message(void *userdata, const struct mqtt_message *message)
 {
-    take_command(userdata, message); // nothing else is subscribed to
+    struct device *device = userdata;
+    commander_take(device->commander, message); // nothing else is subscribed to
 }
 
 static void on_changed(void *userdata, bool news)
@@ -253,53 +347,13 @@ static const struct uplink_handlers uplink_handlers = {
     .stopped = on_stopped,
 };
 
-/* A policy for each stream of the configuration, and those for what the device itself says. */
-static struct stream_policy *make_policies(const struct config *config, size_t *ret_n)
-{
-    const struct config_section *section;
-    size_t n = 0;
-    while (config_nth(config, "stream", n))
-        n++;
-    struct stream_policy *policies = calloc(n + 1, sizeof(*policies));
-    if (!policies)
-        return NULL;
-    for (size_t i = 0; (section = config_nth(config, "stream", i)); i++) {
-        const struct stream_config *stream = config_stream(section);
-        policies[i] = (struct stream_policy){
-            .name = section->name,
-            .keep = (enum stream_keep)stream->keep,
-            .when_full = (enum stream_full)stream->when_full,
-            .order = (enum stream_order)stream->order,
-            .time = (enum stream_time)stream->time,
-            .qos = (int)stream->qos,
-            .retain = stream->retain,
-            .priority = stream->priority,
-            .max_age_usec = stream->max_age_usec,
-            .max_messages = stream->max_messages > 0 ? (uint64_t)stream->max_messages : UINT64_MAX,
-        };
-    }
-    policies[n] = (struct stream_policy){
-        .name = state_stream,
-        .keep = STREAM_KEEP_LATEST,
-        .time = STREAM_TIME_NEVER,
-        .is_volatile = true, // it is told anew with each connection
-        .subject_is_topic = true,
-        .qos = 1,
-        .retain = true,
-        .priority = INT64_MAX,
-        .max_age_usec = USEC_INFINITY,
-        .max_messages = UINT64_MAX,
-    };
-    *ret_n = n + 1;
-    return policies;
-}
-
 /* --- configuration --------------------------------------------------------------------------- */
 
 static void topics_done(struct topics *topics)
 {
     free(topics->commands);
     free(topics->group_commands);
+    free(topics->replies);
     free(topics->state);
     *topics = (struct topics){ 0 };
 }
@@ -323,6 +377,8 @@ static int make_topics(const struct config *config, struct topics *ret_topics)
     int r = expand(config, config->topics->commands, &topics.commands);
     if (r >= 0)
         r = expand(config, config->topics->group_commands, &topics.group_commands);
+    if (r >= 0)
+        r = expand(config, config->topics->replies, &topics.replies);
     if (r >= 0)
         r = expand(config, config->topics->state, &topics.state);
     if (r < 0) {
@@ -350,7 +406,7 @@ static void plan_done(struct plan *plan)
 static int configure_uplink(struct device *device, struct config *config)
 {
     size_t n_policies;
-    _cleanup_(freep) struct stream_policy *policies = make_policies(config, &n_policies);
+    _cleanup_(freep) struct stream_policy *policies = streams_make(config, &n_policies);
     if (!policies)
         return -ENOMEM;
     const struct uplink_options options = {
@@ -383,6 +439,35 @@ static int make_plan(struct device *device, struct config *config, struct plan *
     return telemetry_configure(device->telemetry, config); // fails whole
 }
 
+static void recall_actuator(void *userdata, const char *key, const char *value)
+{
+    struct device *device = userdata;
+    actuators_recall(device->actuators, key, value);
+}
+
+static void recall_command(void *userdata, const char *key, const char *value)
+{
+    struct device *device = userdata;
+    journal_recall(device->journal, key, value);
+}
+
+/* What an earlier run has written down, before the first actuator is opened. */
+static void recall(struct device *device)
+{
+    if (device->has_recalled)
+        return;
+    device->has_recalled = true;
+    int r = spool_records(device->spool, actuators_space, recall_actuator, device);
+    if (r >= 0)
+        r = spool_records(device->spool, journal_space, recall_command, device);
+    journal_recalled(device->journal);
+    if (r < 0)
+        log_warning(NULL,
+                    "what the actuators were last, and which commands were carried out, is not "
+                    "known: %s",
+                    strerror(-r));
+}
+
 int device_reload(struct device *device, struct config *config)
 {
     _cleanup_(plan_done) struct plan plan = { 0 };
@@ -395,6 +480,7 @@ int device_reload(struct device *device, struct config *config)
     localrules_free(device->rules);
     device->rules = TAKE_PTR(plan.rules);
     actuators_take(device->actuators, config, TAKE_PTR(plan.actuators));
+    recall(device);
     config_unref(device->config);
     device->config = config_ref(config);
     actuators_start(device->actuators);
@@ -420,6 +506,13 @@ int device_new(sd_event *event, struct spool *spool, struct config *config,
     if (r >= 0)
         r = actuators_new(event, &actuators_handlers, device, &device->actuators);
     if (r >= 0)
+        r = journal_new(on_journal, device, &device->journal);
+    if (r >= 0)
+        r = commander_new(device->actuators, device->journal, &commander_handlers, device,
+                          &device->commander);
+    if (r >= 0)
+        r = actions_new(event, &actions_handlers, device, &device->actions);
+    if (r >= 0)
         r = device_reload(device, config);
     if (r >= 0)
         r = uplink_start(device->uplink);
@@ -437,12 +530,20 @@ void device_free(struct device *device)
     sd_event_source_disable_unref(device->goodbye_timer);
     telemetry_free(device->telemetry);
     localrules_free(device->rules);
+    commander_free(device->commander);
+    actions_free(device->actions);
+    journal_free(device->journal);
     actuators_free(device->actuators);
     uplink_free(device->uplink);
     topics_done(&device->topics);
     config_unref(device->config);
     sd_event_unref(device->event);
     free(device);
+}
+
+void device_reloaded(struct device *device, const char *failure)
+{
+    actions_reloaded(device->actions, failure);
 }
 
 void device_stop(struct device *device)

@@ -18,6 +18,7 @@ struct device_handlers {
     // What device_describe() says has changed; news: more than a counter.
     void (*changed)(void *userdata, bool news);
     void (*stopped)(void *userdata); // after device_stop()
+    void (*reload)(void *userdata);  // a command wants it; ends with device_reloaded()
 };
 
 int device_new(sd_event *event, struct spool *spool, struct config *config,
@@ -30,6 +31,9 @@ DEFINE_CLEANUP(struct device *, device_free)
  * unless it is concerned. 0, or -errno and nothing has changed.
  */
 int device_reload(struct device *device, struct config *config);
+
+/* A reload has ended, whoever wanted it; failure is one line, NULL if it is in force. */
+void device_reloaded(struct device *device, const char *failure);
 
 /* Says goodbye to the broker, for 1 s at the most, then calls handlers.stopped(). */
 void device_stop(struct device *device);

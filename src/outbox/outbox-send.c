@@ -64,6 +64,33 @@ static const char *format_boot(const uint8_t boot[STORE_BOOT_SIZE], char out[33]
     return out;
 }
 
+static unsigned digit_of(char character)
+{
+    return (unsigned)(character <= '9' ? character - '0' : character - 'a' + 10) & 0xf;
+}
+
+/* A subject that is "TOPIC\nHEX": the topic and the correlation data, both in *ret_buffer. */
+static int address(struct mqtt_publication *publication, const char *subject, char **ret_buffer)
+{
+    const char *feed = strchr(subject, '\n');
+    publication->topic = subject;
+    if (!feed)
+        return 0;
+    char *buffer = strdup(subject);
+    if (!buffer)
+        return -ENOMEM;
+    const char *digits = feed + 1;
+    char *bytes = buffer + (digits - subject);
+    bytes[-1] = '\0';
+    for (; digits[0] && digits[1]; digits += 2)
+        bytes[publication->correlation_size++] =
+            (char)(digit_of(digits[0]) << 4 | digit_of(digits[1]));
+    publication->topic = buffer;
+    publication->correlation = bytes;
+    *ret_buffer = buffer;
+    return 0;
+}
+
 static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mono_usec)
 {
     const struct stream_policy *policy = &entry->stream->policy;
@@ -73,7 +100,6 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
     bool late = is_late(entry, now_mono_usec);
     uint64_t wall_usec = entry_wall(outbox, entry);
     struct mqtt_publication publication = {
-        .topic = entry->subject,
         .payload = entry->payload,
         .qos = entry->qos,
         .retain = policy->retain,
@@ -81,13 +107,13 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
     };
     if (wall_usec > 0)
         clock_format_rfc3339(wall_usec, time);
-    if (!policy->subject_is_topic) {
-        int r =
-            outbox->ports->topic(outbox->userdata, policy->name, entry->subject, late, &expanded);
-        if (r < 0)
-            return r;
+    int r = policy->subject_is_topic ? address(&publication, entry->subject, &expanded)
+                                     : outbox->ports->topic(outbox->userdata, policy->name,
+                                                            entry->subject, late, &expanded);
+    if (r < 0)
+        return r;
+    if (!policy->subject_is_topic)
         publication.topic = expanded;
-    }
     if (wall_usec > 0 &&
         (policy->time == STREAM_TIME_ALWAYS || (policy->time == STREAM_TIME_LATE && late)))
         timed = add_time(entry->payload, time);

@@ -52,7 +52,7 @@ BAD = {
     "one good and one of wrong type": b'{"led_on": true, "speed": "fast"}',
     "one good and one out of range": b'{"speed": 5, "led_on": true, "text": "x", "fan": 7}',
     "an action": b'{"$action": "reboot"}',
-    "an envelope": b'{"$id": "1", "led_on": true}',
+    "an unknown envelope": b'{"$ttl": 5, "led_on": true}',
     "invalid UTF-8": b'{"text": "\xff\xfe"}',
     "overlong UTF-8": b'{"text": "\xc0\xaf"}',
     "a mebibyte": b'{"text": "' + b"x" * MEBI + b'"}',

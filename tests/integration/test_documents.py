@@ -48,6 +48,7 @@ def test_every_setting_of_the_sample_works_once_uncommented(tmp_path):
     text = text.replace("type = bool", "type = number").replace("driver = gpio", "driver = log")
     text = re.sub(r"^(initial|safe) = no$", r"\1 = 0", text, flags=re.M)
     text = re.sub(r"^(chip|line) = .*\n", "", text, flags=re.M)
+    text = re.sub(r"^(initial|safe) = no$", r"\1 = 0", text, flags=re.M)
     check(text, tmp_path)
 
 

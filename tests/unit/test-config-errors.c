@@ -46,10 +46,10 @@ static void bad_headers_are_refused(void **state)
           "unknown section 'sensro' (did you mean 'sensor'?)" },
         { "[metrics]\nfile = /x\n", 1,
           "unknown section 'metrics'; expected one of daemon, broker, topics, queue, server, group, "
-          "stream, sensor, actuator, rule" },
+          "stream, sensor, actuator, action, rule" },
         { "[homeassistant]\n", 1,
           "unknown section 'homeassistant'; expected one of daemon, broker, topics, queue, server, group, "
-          "stream, sensor, actuator, rule" },
+          "stream, sensor, actuator, action, rule" },
         { "[sensor]\ndriver = sim\n", 1, "[sensor] has no name; expected [sensor NAME]" },
         { "[broker home]\n", 1, "[broker] takes no name, but has 'home'; expected [broker]" },
         { "[actuator a/b]\n", 1,
@@ -114,7 +114,7 @@ static void unknown_keys_name_the_nearest(void **state)
           "then, else, hold, stale_after, min_devices, send, qos" },
         { "[metrics]\n", 1,
           "unknown section 'metrics'; expected one of daemon, broker, topics, queue, server, group, "
-          "stream, sensor, actuator, rule" },
+          "stream, sensor, actuator, action, rule" },
     };
     expect_each(cases, ELEMENTS(cases));
 }
@@ -252,6 +252,17 @@ static void ranges_are_held_against_each_other(void **state)
           "actuator s.max: is not greater than min; expected it to be" },
         { "[actuator s]\ndriver = log\nmax = 2\n", 3,
           "actuator s.max: is for numbers; expected type = number too" },
+        { "[action backup]\n", 1, "action backup.unit: the key is missing; expected a unit" },
+        { "[action backup]\nunit = backup\n", 2,
+          "action backup.unit: 'backup' is no unit to start; expected a name such as "
+          "backup.service" },
+        { "[action backup]\nunit = a b.service\n", 2,
+          "action backup.unit: 'a b.service' is no unit to start; expected a name such as "
+          "backup.service" },
+        { "[action reboot]\nunit = reboot.target\n", 2,
+          "action reboot.unit: does not go with reboot; expected no such line" },
+        { "[action sample]\nunit = sample.service\n", 1,
+          "action sample: every device has that action; expected another name" },
         { "[actuator s]\ndriver = log\nsafe = maybe\n", 3,
           "actuator s.safe: 'maybe' is no boolean; expected yes or no" },
         { "[actuator s]\ndriver = log\ntype = number\ninitial = off\n", 4,

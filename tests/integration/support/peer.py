@@ -10,7 +10,7 @@ import paho.mqtt.client as mqtt
 
 from support.wait import DEADLINE
 
-Message = namedtuple("Message", "topic payload qos retain received")
+Message = namedtuple("Message", "topic payload qos retain received properties")
 
 
 def new_client(client_id="", protocol=mqtt.MQTTv311):
@@ -54,7 +54,7 @@ class Peer:
     def _on_message(self, _client, _userdata, message):
         with self._changed:
             self.messages.append(
-                Message(message.topic, message.payload, message.qos, message.retain, time.monotonic())
+                Message(message.topic, message.payload, message.qos, message.retain, time.monotonic(), getattr(message, "properties", None))
             )
             self._changed.notify_all()
 

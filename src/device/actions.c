@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// Owns the actions that have been begun, and the connection to systemd.
+#include "device/actions.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "core/value.h"
+#include "io/systemd.h"
+#include "util/clock.h"
+#include "util/log.h"
+#include "util/strings.h"
+
+// Sensors that do not answer are not waited for any longer.
+static const uint64_t sample_limit_usec = 5 * USEC_PER_SEC;
+// Between the reply and the reboot: the reply has to reach the broker, and what was done the disk,
+// or the same command would come again and reboot again.
+static const uint64_t reboot_delay_usec = 3 * USEC_PER_SEC;
+
+struct wanted { // of a sample
+    const struct config_section *sensor;
+    double value; // NAN: not there yet
+};
+
+struct task {
+    struct actions *actions;
+    struct task *next;
+    uint64_t token;
+    bool is_reload;
+    struct why why; // why it has failed already; "": it has not
+    sd_event_source *timer;
+    struct config *config; // keeps the sensors alive
+    size_t n_wanted;       // 0: no sample
+    struct wanted wanted[];
+};
+
+struct actions {
+    sd_event *event;
+    const struct actions_handlers *handlers;
+    void *userdata;
+    struct systemd *systemd;
+    sd_event_source *reboot_timer;
+    struct task *tasks;
+};
+
+static void task_free(struct task *task)
+{
+    sd_event_source_disable_unref(task->timer);
+    config_unref(task->config);
+    free(task);
+}
+DEFINE_CLEANUP(struct task *, task_free)
+
+static struct task *new_task(struct actions *actions, struct config *config, uint64_t token,
+                             size_t n_wanted)
+{
+    struct task *task = calloc(1, sizeof(*task) + n_wanted * sizeof(task->wanted[0]));
+    if (!task)
+        return NULL;
+    task->actions = actions;
+    task->config = config_ref(config);
+    task->token = token;
+    task->n_wanted = n_wanted;
+    return task;
+}
+
+static void add_task(struct task *task)
+{
+    task->next = task->actions->tasks;
+    task->actions->tasks = task;
+}
+
+/* Ends a task that was added. */
+static void finish(struct task *task, enum reply_status status, const char *reason,
+                   const char *readings)
+{
+    struct actions *actions = task->actions;
+    struct task **place = &actions->tasks;
+    while (*place != task)
+        place = &(*place)->next;
+    *place = task->next;
+    actions->handlers->acted(actions->userdata, task->token, status, reason, readings);
+    task_free(task);
+}
+
+/* --- sample ---------------------------------------------------------------------------------- */
+
+static char *format_readings(const struct task *task)
+{
+    char *text = NULL, key[512], number[352];
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        return NULL;
+    fputc('{', out);
+    for (size_t i = 0; i < task->n_wanted; i++) {
+        const struct wanted *wanted = &task->wanted[i];
+        int decimals = config_sensor(wanted->sensor)->sampling.decimals;
+        fprintf(out, "%s%s: %s", i > 0 ? ", " : "",
+                json_quote(wanted->sensor->name, key, sizeof(key)),
+                isnan(wanted->value)
+                    ? "null"
+                    : value_format_number(wanted->value, decimals, number, sizeof(number)));
+    }
+    fputc('}', out);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+static const struct wanted *missing(const struct task *task)
+{
+    for (size_t i = 0; i < task->n_wanted; i++) {
+        if (isnan(task->wanted[i].value))
+            return &task->wanted[i];
+    }
+    return NULL;
+}
+
+static int on_sampled(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    struct task *task = userdata;
+    _cleanup_(freep) char *readings = format_readings(task);
+    const struct wanted *late = missing(task);
+    char reason[256] = "";
+    if (late)
+        snprintf(reason, sizeof(reason), "sensor '%.80s' has no fresh reading", late->sensor->name);
+    finish(task, late ? REPLY_FAILED : REPLY_DONE, reason, readings);
+    return 0;
+}
+
+void actions_reading(struct actions *actions, const char *sensor, double value)
+{
+    for (struct task *task = actions->tasks; task; task = task->next) {
+        for (size_t i = 0; i < task->n_wanted; i++) {
+            if (strcmp(task->wanted[i].sensor->name, sensor) == 0)
+                task->wanted[i].value = value;
+        }
+        if (task->n_wanted > 0 && !missing(task))
+            sd_event_source_set_time(task->timer, 0);
+    }
+}
+
+static int want(struct task *task, const char *name, size_t i, struct why *why)
+{
+    const struct config_section *sensor = config_find(task->config, "sensor", name);
+    if (!sensor)
+        return why_set(why, ENOENT, "there is no sensor '%.80s'", name);
+    task->wanted[i] = (struct wanted){ .sensor = sensor, .value = NAN };
+    return 0;
+}
+
+static int begin_sample(struct actions *actions, struct config *config,
+                        const struct envelope *envelope, uint64_t token, struct why *why)
+{
+    size_t n = strings_count(envelope->sensors);
+    while (!envelope->sensors && config_nth(config, "sensor", n))
+        n++;
+    if (n == 0)
+        return why_set(why, ENOENT, "there are no sensors");
+    _cleanup_(task_freep) struct task *task = new_task(actions, config, token, n);
+    if (!task)
+        return why_set(why, ENOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        const char *name =
+            envelope->sensors ? envelope->sensors[i] : config_nth(config, "sensor", i)->name;
+        int r = want(task, name, i, why);
+        if (r < 0)
+            return r;
+    }
+    int r = sd_event_add_time_relative(actions->event, &task->timer, CLOCK_BOOTTIME,
+                                       sample_limit_usec, 0, on_sampled, task);
+    if (r < 0)
+        return why_set(why, -r, "%s", strerror(-r));
+    add_task(TAKE_PTR(task));
+    actions->handlers->sample(actions->userdata);
+    return 0;
+}
+
+/* --- the others ------------------------------------------------------------------------------ */
+
+static int on_ended(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    struct task *task = userdata;
+    finish(task, task->why.text[0] ? REPLY_FAILED : REPLY_DONE, task->why.text, NULL);
+    return 0;
+}
+
+/* Adds a task that has come to its end already: acted() is not for actions_begin() to call. */
+static int end_soon(struct task *task, struct why *why)
+{
+    int r =
+        sd_event_add_time(task->actions->event, &task->timer, CLOCK_BOOTTIME, 0, 0, on_ended, task);
+    if (r < 0) {
+        task_free(task);
+        return why_set(why, -r, "%s", strerror(-r));
+    }
+    add_task(task);
+    return 0;
+}
+
+/* A device has no light of its own that it could blink: it makes itself seen in the journal. */
+static int begin_identify(struct actions *actions, struct config *config, uint64_t token,
+                          struct why *why)
+{
+    struct task *task = new_task(actions, config, token, 0);
+    if (!task)
+        return why_set(why, ENOMEM, "out of memory");
+    log_notice(LOG_FIELDS(LOG_ID(LOG_ID_IDENTIFY), { "DEVICE", config->daemon->id }),
+               "identify: here I am, device %s of group %s", config->daemon->id,
+               config->daemon->group);
+    return end_soon(task, why);
+}
+
+static int begin_reload(struct actions *actions, struct config *config, uint64_t token,
+                        struct why *why)
+{
+    struct task *task = new_task(actions, config, token, 0);
+    if (!task)
+        return why_set(why, ENOMEM, "out of memory");
+    task->is_reload = true;
+    add_task(task);
+    actions->handlers->reload(actions->userdata);
+    return 0;
+}
+
+void actions_reloaded(struct actions *actions, const char *failure)
+{
+    for (struct task *task = actions->tasks, *next; task; task = next) {
+        next = task->next;
+        if (task->is_reload)
+            finish(task, failure ? REPLY_FAILED : REPLY_DONE, failure ? failure : "", NULL);
+    }
+}
+
+static void on_rebooting(void *userdata, const char *failure)
+{
+    (void)userdata;
+    if (failure)
+        log_err(NULL, "cannot reboot: %s", failure);
+}
+
+static int on_reboot_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    struct actions *actions = userdata;
+    int r = systemd_reboot(actions->systemd, true, on_rebooting, actions);
+    if (r < 0)
+        on_rebooting(actions, strerror(-r));
+    return 0;
+}
+
+static void on_can_reboot(void *userdata, const char *failure)
+{
+    struct task *task = userdata;
+    struct actions *actions = task->actions;
+    int r = 0;
+    if (!failure && !actions->reboot_timer)
+        r = sd_event_add_time_relative(actions->event, &actions->reboot_timer, CLOCK_BOOTTIME,
+                                       reboot_delay_usec, 0, on_reboot_timer, actions);
+    if (r < 0)
+        failure = strerror(-r);
+    if (!failure)
+        log_notice(LOG_FIELDS({ "DEVICE", task->config->daemon->id }),
+                   "rebooting, as a command wants it");
+    finish(task, failure ? REPLY_FAILED : REPLY_DONE, failure ? failure : "rebooting", NULL);
+}
+
+static void on_unit_done(void *userdata, const char *failure)
+{
+    finish(userdata, failure ? REPLY_FAILED : REPLY_DONE, failure ? failure : "", NULL);
+}
+
+/* Something that systemd does for us. */
+static int begin_job(struct actions *actions, struct config *config,
+                     const struct config_section *section, uint64_t token, struct why *why)
+{
+    const char *unit = config_action(section)->unit;
+    struct task *task = new_task(actions, config, token, 0);
+    if (!task)
+        return why_set(why, ENOMEM, "out of memory");
+    int r = unit ? systemd_start_unit(actions->systemd, unit, on_unit_done, task)
+                 : systemd_reboot(actions->systemd, false, on_can_reboot, task);
+    if (r < 0) {
+        why_set(&task->why, -r, "cannot reach the system bus: %s", strerror(-r));
+        return end_soon(task, why);
+    }
+    add_task(task);
+    log_info(LOG_FIELDS({ "DEVICE", config->daemon->id }, { "UNIT", unit }), "action %s begins",
+             section->name);
+    return 0;
+}
+
+int actions_begin(struct actions *actions, struct config *config, const struct envelope *envelope,
+                  uint64_t token, struct why *why)
+{
+    const char *action = envelope->action;
+    const struct config_section *section = config_find(config, "action", action);
+    if (envelope->sensors && strcmp(action, "sample") != 0)
+        return why_set(why, EINVAL, "'sensors' goes with sample alone");
+    if (strcmp(action, "sample") == 0)
+        return begin_sample(actions, config, envelope, token, why);
+    if (strcmp(action, "identify") == 0)
+        return begin_identify(actions, config, token, why);
+    if (strcmp(action, "reload") == 0)
+        return begin_reload(actions, config, token, why);
+    if (section)
+        return begin_job(actions, config, section, token, why);
+    if (strcmp(action, "reboot") == 0)
+        return why_set(why, EACCES, "reboot is not allowed here: there is no [action reboot]");
+    return why_set(why, ENOENT, "there is no action '%s'", action);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+int actions_new(sd_event *event, const struct actions_handlers *handlers, void *userdata,
+                struct actions **ret_actions)
+{
+    _cleanup_(actions_freep) struct actions *actions = calloc(1, sizeof(*actions));
+    if (!actions)
+        return -ENOMEM;
+    actions->event = sd_event_ref(event);
+    actions->handlers = handlers;
+    actions->userdata = userdata;
+    int r = systemd_new(event, &actions->systemd);
+    if (r < 0)
+        return r;
+    *ret_actions = TAKE_PTR(actions);
+    return 0;
+}
+
+void actions_free(struct actions *actions)
+{
+    if (!actions)
+        return;
+    systemd_free(actions->systemd);
+    sd_event_source_disable_unref(actions->reboot_timer);
+    while (actions->tasks) {
+        struct task *task = actions->tasks;
+        actions->tasks = task->next;
+        task_free(task);
+    }
+    sd_event_unref(actions->event);
+    free(actions);
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * What {"$action": NAME} does: sample, identify, reload; reboot and the units that the
+ * configuration names. Each comes to its end by handlers.acted(), from the main loop.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+#include "core/envelope.h"
+#include "util/cleanup.h"
+#include "util/why.h"
+
+struct actions;
+
+struct actions_handlers {
+    // readings: a JSON object of fresh readings, or NULL.
+    void (*acted)(void *userdata, uint64_t token, enum reply_status status, const char *reason,
+                  const char *readings);
+    void (*sample)(void *userdata); // every sensor, at once; readings come by actions_reading()
+    void (*reload)(void *userdata); // the configuration; ends with actions_reloaded()
+};
+
+int actions_new(sd_event *event, const struct actions_handlers *handlers, void *userdata,
+                struct actions **ret_actions);
+void actions_free(struct actions *actions);
+DEFINE_CLEANUP(struct actions *, actions_free)
+
+/*
+ * Begins an action; token is given back by acted(), which is not called from here. -ENOENT (there
+ * is no such action or sensor), -EACCES (not allowed), -ENOMEM or what the system bus says, each
+ * with why.
+ */
+int actions_begin(struct actions *actions, struct config *config, const struct envelope *envelope,
+                  uint64_t token, struct why *why);
+
+/* A sensor of that name has a reading. */
+void actions_reading(struct actions *actions, const char *sensor, double value);
+
+/* The configuration has been loaded again; failure is one line, NULL if it is in force. */
+void actions_reloaded(struct actions *actions, const char *failure);
