@@ -105,7 +105,8 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
         .retain = policy->retain,
         .properties = properties,
     };
-    if (wall_usec > 0)
+    bool tells_time = wall_usec > 0 && (!policy->is_volatile || policy->time != STREAM_TIME_NEVER);
+    if (tells_time) // a server's commands do not, and they are many
         clock_format_rfc3339(wall_usec, time);
     int r = policy->subject_is_topic ? address(&publication, entry->subject, &expanded)
                                      : outbox->ports->topic(outbox->userdata, policy->name,

@@ -50,6 +50,11 @@ static struct ruleset_now now(void)
     return (struct ruleset_now){ clock_mono_usec(), clock_wall_usec() };
 }
 
+static bool tells_story(struct server *server)
+{
+    return log_enabled(LOG_INFO) && ratelimit_pass(&server->story, clock_mono_usec(), NULL);
+}
+
 /* --- commands -------------------------------------------------------------------------------- */
 
 static int send_command(struct server *server, const struct fleet_device *device,
@@ -64,7 +69,7 @@ static int send_command(struct server *server, const struct fleet_device *device
                                                                      .payload = command->json,
                                                                      .qos = (int)rule->config->qos,
                                                                      .tag = device->hash });
-    if (r == 0 && ratelimit_pass(&server->story, clock_mono_usec(), NULL))
+    if (r == 0 && tells_story(server))
         log_info(LOG_FIELDS({ "DEVICE", device->id }, { "RULE", rule->section->name },
                             { "TOPIC", topic }),
                  "rule %s: command %s to %s", rule->section->name, command->json, device->id);
@@ -84,7 +89,7 @@ static int send_group_command(struct server *server, const struct ruleset_target
                                                                      .payload = command->json,
                                                                      .qos = (int)rule->config->qos,
                                                                      .tag = engine_tag(target) });
-    if (r == 0 && ratelimit_pass(&server->story, clock_mono_usec(), NULL))
+    if (r == 0 && tells_story(server))
         log_info(
             LOG_FIELDS({ "GROUP", group }, { "RULE", rule->section->name }, { "TOPIC", topic }),
             "rule %s: command %s to group %s", rule->section->name, command->json, group);
@@ -161,7 +166,7 @@ static void tell_telemetry(struct server *server, const struct mqtt_message *mes
                            struct topic_slice id)
 {
     char text[1024], name[65];
-    if (!ratelimit_pass(&server->story, clock_mono_usec(), NULL))
+    if (!tells_story(server))
         return;
     snprintf(name, sizeof(name), "%.*s", (int)id.length, id.bytes);
     strings_printable(message->payload, message->payload_size, text, sizeof(text));
