@@ -66,6 +66,8 @@ struct server_config {
     char **groups;              // likewise, of groups
     char *share;                // NULL: none
     uint64_t forget_after_usec; // USEC_INFINITY: never
+    char *record;               // NULL: none
+    uint64_t record_max_size, record_max_age_usec;
 };
 
 /* [group NAME] */

@@ -71,6 +71,14 @@ static int check_patterns(const char *text, struct why *why)
     return 0;
 }
 
+static int check_absolute(const char *text, struct why *why)
+{
+    if (*text == '/')
+        return 0;
+    return why_set(why, EINVAL, "'%.60s' is no absolute path; expected one that begins with /",
+                   text);
+}
+
 /* MQTT 5.0, section 4.8.2, and no more than other names have. */
 static int check_share(const char *text, struct why *why)
 {
@@ -223,6 +231,13 @@ static const struct schema_option server_options[] = {
     { "share", OPTION_STRING, SERVER(share), .min = 1, .max = 64, .check = check_share,
       .help = "The name under which several servers share the telemetry, each message going to one "
               "of them (MQTT 5 shared subscriptions). For rules with scope = device." },
+    { "record", OPTION_STRING, SERVER(record), .check = check_absolute,
+      .help = "The file that telemetry and status messages are recorded to, a JSON object a line, "
+              "for nightlightctl rules test. The one before it is kept as FILE.1." },
+    { "record_max_size", OPTION_SIZE, SERVER(record_max_size), .min = 65536, .max = 1099511627776.0,
+      .def = "64M", .help = "How large the recording may become, both files together." },
+    { "record_max_age", OPTION_DURATION, SERVER(record_max_age_usec), .min = SECOND(60),
+      .max = DAY(3650), .def = "7d", .help = "How old what is recorded may become." },
     { "forget_after", OPTION_DURATION, SERVER(forget_after_usec), .min = SECOND(1),
       .max = DAY(3650),
       .help = "A device that has not been heard of for so long is forgotten, until it is heard of "

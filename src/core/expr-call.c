@@ -179,21 +179,40 @@ static int check_argument(const struct expr_parser *parser, const struct expr *a
     return 0;
 }
 
-static int parse_aggregate(struct expr_parser *parser, enum aggregate function)
+/* Keeps the text of the whole call, from its function's name to the ')'. */
+static int keep_text(const struct expr_parser *parser, const char *call, bool is_window)
+{
+    const struct expr *expr = parser->expr;
+    if (!expr_token_is(&parser->token, ")"))
+        return expr_unexpected(parser, "')' after the argument");
+    char *text = strndup(call, (size_t)(parser->token.start + 1 - call));
+    if (!text)
+        return -ENOMEM;
+    if (is_window)
+        expr->windows[expr->n_windows - 1].text = text;
+    else
+        expr->aggregates[expr->n_aggregates - 1].text = text;
+    return 0;
+}
+
+static int parse_aggregate(struct expr_parser *parser, enum aggregate function, const char *call)
 {
     const char *start = parser->token.start;
     _cleanup_(expr_freep) struct expr *argument = NULL;
     int r = parse_argument(parser, function, &argument);
     if (r < 0)
         return r;
-    if (expr_token_is(&parser->token, ",")) {
+    bool is_window = expr_token_is(&parser->token, ",");
+    if (is_window) {
         r = parse_window(parser, function, start, argument);
     } else {
         r = check_argument(parser, argument, start, function);
         if (r == 0)
             r = add_aggregate(parser, function, start, &argument);
     }
-    return r < 0 ? r : expr_expect(parser, ")", "')' after the argument");
+    if (r == 0)
+        r = keep_text(parser, call, is_window);
+    return r < 0 ? r : expr_next(parser);
 }
 
 int expr_parse_call(struct expr_parser *parser, const struct expr_token *function)
@@ -208,7 +227,7 @@ int expr_parse_call(struct expr_parser *parser, const struct expr_token *functio
     if (r < 0)
         return r;
     if (i < FUNCTION_AGE)
-        return parse_aggregate(parser, (enum aggregate)i);
+        return parse_aggregate(parser, (enum aggregate)i, function->start);
     if (i == FUNCTION_AGE)
         return parse_age(parser);
     enum expr_op op = i == FUNCTION_TIME ? EXPR_TIME : EXPR_HOUR;

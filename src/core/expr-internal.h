@@ -50,6 +50,7 @@ struct expr_name {
 /* Over the devices of a group: argument is run for each, by whoever keeps the tally. */
 struct expr_aggregate {
     enum aggregate function;
+    char *text; // "median(light)", as it was written
     struct expr *argument;
     size_t slot;
 };
@@ -57,6 +58,7 @@ struct expr_aggregate {
 /* Over the last span of a name's readings. */
 struct expr_window {
     enum aggregate function;
+    char *text; // "mean(light, 10min)", as it was written
     char *name;
     uint64_t span_usec;
     size_t slot;

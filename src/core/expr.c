@@ -20,11 +20,15 @@ void expr_free(struct expr *expr)
     for (size_t i = 0; i < expr->n_names; i++)
         free(expr->names[i].text);
     free(expr->names);
-    for (size_t i = 0; i < expr->n_aggregates; i++)
+    for (size_t i = 0; i < expr->n_aggregates; i++) {
+        free(expr->aggregates[i].text);
         expr_free(expr->aggregates[i].argument);
+    }
     free(expr->aggregates);
-    for (size_t i = 0; i < expr->n_windows; i++)
+    for (size_t i = 0; i < expr->n_windows; i++) {
+        free(expr->windows[i].text);
         free(expr->windows[i].name);
+    }
     free(expr->windows);
     free(expr->steps);
     free(expr);

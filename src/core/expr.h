@@ -113,3 +113,10 @@ int expr_condition(const struct expr *expr, const struct expr_context *context);
 
 /* Either, as a tally takes it: a condition as 1 or 0; NAN if it is unknown. */
 double expr_value(const struct expr *expr, const struct expr_context *context);
+
+/*
+ * What it looks at, for a person: "light = 250 (3 s old), median(light) = 275 (5 devices)". What
+ * does not fit in size (>= 8) is cut and marked "...". Returns out.
+ */
+const char *expr_explain(const struct expr *expr, const struct expr_context *context, char *out,
+                         size_t size);

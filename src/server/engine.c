@@ -229,6 +229,7 @@ bool engine_presence(struct engine *engine, struct topic_slice id, bool online, 
                      const struct ruleset_now *now)
 {
     struct fleet_device *device = fleet_find(engine->fleet, id);
+    engine->now = *now;
     if (!device) {
         if (online && is_news)
             engine->newcomers[engine->next_newcomer++ % ENGINE_MAX_NEWCOMERS] =
@@ -331,6 +332,13 @@ void engine_unheard(struct engine *engine, uint64_t tag)
     for (size_t i = ruleset_n_device_rules(engine->rules);
          group && i < ruleset_n_rules(engine->rules); i++)
         ruleset_state(engine->rules, i, &target)->sent_epoch = 0;
+}
+
+const char *engine_explain(const struct engine *engine, const struct ruleset_target *target,
+                           const struct server_rule *rule, char *out, size_t size)
+{
+    size_t i = (size_t)(rule - ruleset_rule(engine->rules, 0));
+    return ruleset_explain(engine->rules, i, target, &engine->now, out, size);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */

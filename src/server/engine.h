@@ -18,6 +18,7 @@ struct engine;
 
 struct engine_handlers {
     // Sends a rule's command to target. 0, or -errno: it is handed out again with the next reading.
+    // May call engine_explain().
     int (*send)(void *userdata, const struct ruleset_target *target, const struct server_rule *rule,
                 const struct command *command);
 };
@@ -68,3 +69,7 @@ void engine_unheard(struct engine *engine, uint64_t tag);
  */
 void engine_run(struct engine *engine, const struct ruleset_now *now);
 uint64_t engine_next_mono_usec(const struct engine *engine);
+
+/* What a rule looks at, for target, at the work at hand. Returns out. */
+const char *engine_explain(const struct engine *engine, const struct ruleset_target *target,
+                           const struct server_rule *rule, char *out, size_t size);

@@ -197,16 +197,13 @@ size_t ruleset_report_idle(struct ruleset *rules, uint64_t now_mono_usec)
     return n_idle;
 }
 
-void ruleset_evaluate(struct ruleset *rules, size_t i, const struct ruleset_target *target,
-                      const struct ruleset_now *now, struct ruleset_result *ret_result)
+static struct expr_context context_of(const struct server_rule *rule,
+                                      const struct ruleset_target *target,
+                                      const struct ruleset_now *now)
 {
-    struct server_rule *rule = &rules->rules[i];
-    struct fleet_rule *state = ruleset_state(rules, i, target);
-    rule->evaluated = true;
-    const struct rule_spec spec = config_rule_spec(rule->config);
     struct expr_context context = {
         .now_mono_usec = now->mono_usec,
-        .stale_after_usec = spec.stale_after_usec,
+        .stale_after_usec = rule->config->stale_after_usec,
         .min_devices = (size_t)rule->config->min_devices,
     };
     if (target->device) {
@@ -220,6 +217,28 @@ void ruleset_evaluate(struct ruleset *rules, size_t i, const struct ruleset_targ
         context.now_wall_usec = now->wall_usec;
         context.local_hour = clock_local_hour(now->wall_usec);
     }
+    return context;
+}
+
+const char *ruleset_explain(const struct ruleset *rules, size_t i,
+                            const struct ruleset_target *target, const struct ruleset_now *now,
+                            char *out, size_t size)
+{
+    const struct server_rule *rule = &rules->rules[i];
+    const struct expr_context context = context_of(rule, target, now);
+    const struct fleet_rule *state = ruleset_state(rules, i, target);
+    bool ended = rule->config->until && state->state.outcome == RULE_ELSE;
+    return expr_explain(ended ? rule->config->until : rule->config->when, &context, out, size);
+}
+
+void ruleset_evaluate(struct ruleset *rules, size_t i, const struct ruleset_target *target,
+                      const struct ruleset_now *now, struct ruleset_result *ret_result)
+{
+    struct server_rule *rule = &rules->rules[i];
+    struct fleet_rule *state = ruleset_state(rules, i, target);
+    rule->evaluated = true;
+    const struct rule_spec spec = config_rule_spec(rule->config);
+    const struct expr_context context = context_of(rule, target, now);
     struct rule_decision decision;
     rule_evaluate(&spec, &state->state, &context, &decision);
     if (decision.unknown && !state->unknown_logged)

@@ -115,6 +115,11 @@ struct ruleset_result {
 void ruleset_evaluate(struct ruleset *rules, size_t i, const struct ruleset_target *target,
                       const struct ruleset_now *now, struct ruleset_result *ret_result);
 
+/* What the i-th rule looks at now, as expr_explain(). */
+const char *ruleset_explain(const struct ruleset *rules, size_t i,
+                            const struct ruleset_target *target, const struct ruleset_now *now,
+                            char *out, size_t size);
+
 /*
  * Names, once, the rules that no device has sent a reading for within a minute of ruleset_new(), as
  * when a sensor's name is misspelt, or `devices` fits none. Does nothing earlier. To be called

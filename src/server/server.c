@@ -10,6 +10,8 @@
 #include "outbox/uplink.h"
 #include "server/engine.h"
 #include "server/intake.h"
+#include "server/recorder.h"
+#include "server/recording.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/parse.h"
@@ -31,6 +33,7 @@ struct server {
     struct uplink *uplink;
     struct intake *intake;
     struct engine *engine;
+    struct recorder *recorder;   // NULL: none
     sd_event_source *time_timer; // for what the engine does with time alone
     uint64_t timer_mono_usec;    // when it fires
     bool stopping;
@@ -174,6 +177,16 @@ static void tell_telemetry(struct server *server, const struct mqtt_message *mes
              name, text);
 }
 
+/* Only what is a JSON object: as it is, it goes into the recording's line. */
+static void record(struct server *server, const struct mqtt_message *message,
+                   uint64_t taken_wall_usec)
+{
+    if (server->recorder)
+        recorder_add(server->recorder,
+                     recording_format(clock_wall_usec(), taken_wall_usec, message->topic,
+                                      message->payload, message->payload_size));
+}
+
 static void take_telemetry(struct server *server, const struct mqtt_message *message,
                            struct topic_slice id, struct topic_slice group)
 {
@@ -183,7 +196,9 @@ static void take_telemetry(struct server *server, const struct mqtt_message *mes
     if (r >= 0) {
         const struct ruleset_now at = now();
         tell_telemetry(server, message, id);
-        r = engine_take(server->engine, id, group, object, time_of(message, object), &at);
+        uint64_t taken_wall_usec = time_of(message, object);
+        record(server, message, taken_wall_usec);
+        r = engine_take(server->engine, id, group, object, taken_wall_usec, &at);
         arm_timer(server);
     }
     if (r < 0)
@@ -206,6 +221,8 @@ static void take_status(struct server *server, const struct mqtt_message *messag
         return;
     }
     bool online = strcmp(json_object_get_string(status), "online") == 0;
+    if (!message->retain)
+        record(server, message, 0);
     const struct ruleset_now at = now();
     if (!engine_presence(server->engine, id, online, !message->retain, &at) || message->retain)
         return;
@@ -303,12 +320,14 @@ static const struct uplink_handlers uplink_handlers = {
 struct plan {
     struct intake *intake;
     struct engine *engine; // NULL: as it is, with all that it knows
+    struct recorder *recorder;
 };
 
 static void plan_done(struct plan *plan)
 {
     intake_free(plan->intake);
     engine_free(plan->engine);
+    recorder_free(plan->recorder);
 }
 
 static bool same_sections(const struct config *a, const struct config *b, const char *kind)
@@ -360,7 +379,11 @@ static int make_plan(struct server *server, struct config *config, struct plan *
     if (!server->config || !same_sections(server->config, config, "rule") ||
         !same_sections(server->config, config, "group") ||
         !same_sections(server->config, config, "server")) {
+        const struct server_config *section = config->server;
         r = engine_new(config, &engine_handlers, server, &plan->engine);
+        if (r >= 0 && section->record)
+            r = recorder_new(server->event, section->record, section->record_max_size,
+                             section->record_max_age_usec, &plan->recorder);
         if (r < 0)
             return r;
     }
@@ -375,6 +398,8 @@ static void carry_out(struct server *server, struct plan *plan)
     if (plan->engine) {
         engine_free(server->engine);
         server->engine = TAKE_PTR(plan->engine);
+        recorder_free(server->recorder);
+        server->recorder = TAKE_PTR(plan->recorder);
     }
     arm_timer(server);
 }
@@ -426,6 +451,7 @@ void server_free(struct server *server)
     uplink_free(server->uplink);
     intake_free(server->intake);
     engine_free(server->engine);
+    recorder_free(server->recorder);
     config_unref(server->config);
     sd_event_unref(server->event);
     free(server);

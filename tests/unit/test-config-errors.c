@@ -98,8 +98,10 @@ static void unknown_keys_name_the_nearest(void **state)
     static const struct bad cases[] = {
         { "[broker]\nprot = 1\n", 2, "broker.prot: unknown key (did you mean 'port'?)" },
         { "[server]\nrecord = yes\n", 2,
-          "server.record: unknown key; expected one of devices, groups, share, "
-          "forget_after" },
+          "server.record: 'yes' is no absolute path; expected one that begins with /" },
+        { "[server]\nfilter = yes\n", 2,
+          "server.filter: unknown key; expected one of devices, groups, share, record, record_max_size, "
+          "record_max_age, forget_after" },
         { "[sensor light]\nintervall = 5s\ndriver = sim\n", 2,
           "sensor light.intervall: unknown key (did you mean 'interval'?)" },
         { "[sensor light]\ndriver = sim\nwaev = sine\n", 3,

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// nightlightctl: finds the command that is meant; see ctl.h.
+#include "ctl/ctl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "util/cleanup.h"
+#include "util/strings.h"
+
+static const struct ctl_command *const commands[] = {
+    &ctl_command_rules,
+};
+
+static void print_help(void)
+{
+    fputs("Usage: nightlightctl COMMAND ...\n"
+          "Looks at nightlightd and its configuration.\n"
+          "\n",
+          stdout);
+    for (size_t i = 0; i < ELEMENTS(commands); i++)
+        fputs(commands[i]->help, stdout);
+    fputs("\n"
+          "  -V, --version       print the version\n"
+          "  -h, --help          print this\n"
+          "\n"
+          "See nightlightctl(1).\n",
+          stdout);
+}
+
+static int refuse(const char *word)
+{
+    const char *names[ELEMENTS(commands)];
+    for (size_t i = 0; i < ELEMENTS(commands); i++)
+        names[i] = commands[i]->name;
+    const char *nearest = strings_nearest(word, names, ELEMENTS(names));
+    fprintf(stderr, "nightlightctl: there is no command '%s'", word);
+    if (nearest)
+        fprintf(stderr, ", did you mean '%s'?", nearest);
+    fputs("\nTry 'nightlightctl --help'.\n", stderr);
+    return CTL_FAILED;
+}
+
+int ctl_run(int argc, char **argv)
+{
+    const char *word = argc > 1 ? argv[1] : "--help";
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
+        puts("nightlightctl " NIGHTLIGHT_VERSION);
+        return CTL_OK;
+    }
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+        print_help();
+        return argc > 1 ? CTL_OK : CTL_FAILED;
+    }
+    for (size_t i = 0; i < ELEMENTS(commands); i++) {
+        if (strcmp(commands[i]->name, word) == 0)
+            return commands[i]->run(argc - 1, argv + 1);
+    }
+    return refuse(word);
+}
