@@ -29,6 +29,8 @@ struct engine {
     uint64_t forget_after_usec;
     struct heap held;
     struct heap due;               // of devices, by when one of their readings may have gone stale
+    struct heap unkept;            // devices whose series have changed, by when to keep them
+    uint64_t keep_mono_usec;       // when the next portion of them is due
     bool any_time, any_group_time; // some device rule changes with time alone; some group rule
     bool is_sweeping;
     size_t sweep_cursor;
@@ -60,5 +62,19 @@ void engine_watch(struct engine *engine, struct fleet_device *device, uint64_t n
 /* Says, once until its next reading, that device does not count any more. */
 void engine_log_silence(struct engine *engine, struct fleet_device *device, const char *what,
                         uint64_t now_mono_usec);
+
+/* Sees to it that the series of device are kept. */
+void engine_mark_unkept(struct engine *engine, struct fleet_device *device);
+
+/* Keeps what is due; when the next is. */
+void engine_run_keep(struct engine *engine);
+uint64_t engine_keep_mono_usec(const struct engine *engine);
+
+/* That device's are not needed any more. */
+void engine_discard_kept(struct engine *engine, struct fleet_device *device);
+
+/* The device with that id, a new one if need be, that has been heard of now. */
+int engine_hear(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
+                struct fleet_device **ret_device);
 
 void engine_free_held(struct engine *engine);

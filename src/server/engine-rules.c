@@ -216,6 +216,7 @@ void engine_run(struct engine *engine, const struct ruleset_now *now)
     run_stale(engine, now);
     run_sweep(engine, now);
     run_forget(engine, now);
+    engine_run_keep(engine);
 }
 
 static uint64_t earlier(uint64_t mono_usec, const struct heap *heap)
@@ -229,6 +230,8 @@ uint64_t engine_next_mono_usec(const struct engine *engine)
     uint64_t next_mono_usec = groups_next_mono_usec(engine->groups);
     if ((engine->any_time || engine->any_group_time) && engine->sweep_mono_usec < next_mono_usec)
         next_mono_usec = engine->sweep_mono_usec;
+    if (engine_keep_mono_usec(engine) < next_mono_usec)
+        next_mono_usec = engine_keep_mono_usec(engine);
     if (forget_mono_usec(engine) < next_mono_usec)
         next_mono_usec = forget_mono_usec(engine);
     return earlier(earlier(next_mono_usec, &engine->held), &engine->due);

@@ -27,6 +27,8 @@ static void take_series(struct engine *engine, struct fleet_device *device, size
             continue;
         series_add(*series, value, taken_wall_usec, now_wall_usec);
     }
+    if (list->n > 0)
+        engine_mark_unkept(engine, device);
 }
 
 /* Numbers that some rule reads become readings; all else, of whatever type, is not ours to judge.
@@ -154,7 +156,7 @@ void engine_watch(struct engine *engine, struct fleet_device *device, uint64_t n
         heap_put(&engine->due, &device->due, next_mono_usec);
 }
 
-static int hear(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
+int engine_hear(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
                 struct fleet_device **ret_device)
 {
     struct fleet_device *device;
@@ -177,7 +179,7 @@ int engine_take(struct engine *engine, struct topic_slice id, struct topic_slice
                 const struct ruleset_now *now)
 {
     struct fleet_device *device;
-    int r = hear(engine, id, now, &device);
+    int r = engine_hear(engine, id, now, &device);
     if (r < 0)
         return r;
     join_group(engine, device, group, now);
@@ -290,7 +292,7 @@ void engine_observe(struct engine *engine, struct topic_slice id, struct json_ob
                     const struct ruleset_now *now)
 {
     struct fleet_device *device;
-    if (hear(engine, id, now, &device) < 0)
+    if (engine_hear(engine, id, now, &device) < 0)
         return;
     for (size_t i = 0; i < ruleset_n_device_rules(engine->rules); i++) {
         const struct rule_config *rule = ruleset_rule(engine->rules, i)->config;
@@ -349,6 +351,7 @@ static void on_forget(void *userdata, struct fleet_device *device)
     struct group *group = device->group;
     bool was_last = group && group->n_devices == 1; // then it is gone
     heap_remove(&engine->due, &device->due);
+    engine_discard_kept(engine, device);
     groups_leave(engine->groups, device);
     if (group && !was_last)
         engine_evaluate_group(engine, group, &engine->now);
@@ -393,6 +396,7 @@ void engine_free(struct engine *engine)
         return;
     engine_free_held(engine);
     heap_done(&engine->due);
+    heap_done(&engine->unkept);
     fleet_free(engine->fleet);
     groups_free(engine->groups);
     ruleset_free(engine->rules);

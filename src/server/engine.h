@@ -21,6 +21,10 @@ struct engine_handlers {
     // May call engine_explain().
     int (*send)(void *userdata, const struct ruleset_target *target, const struct server_rule *rule,
                 const struct command *command);
+    // Keeps what a device's series of a name and a span is made of, over a restart, for
+    // engine_restore(); bytes NULL: forgets it. Some minutes after a change. NULL: nothing is kept.
+    void (*keep)(void *userdata, const char *id, uint64_t span_usec, const char *name,
+                 const unsigned char *bytes, size_t n_bytes);
 };
 
 /* A reading that came so long after its time is none to act on but by a rule's stale_after. */
@@ -69,6 +73,20 @@ void engine_unheard(struct engine *engine, uint64_t tag);
  */
 void engine_run(struct engine *engine, const struct ruleset_now *now);
 uint64_t engine_next_mono_usec(const struct engine *engine);
+
+/*
+ * Takes back what handlers.keep() was given. -ENOENT: no rule looks at such a series any more;
+ * -EBADMSG: it is damaged; -ENOMEM.
+ */
+int engine_restore(struct engine *engine, struct topic_slice id, uint64_t span_usec,
+                   const char *name, const unsigned char *bytes, size_t n_bytes,
+                   const struct ruleset_now *now);
+
+/* Hands out to handlers.keep() what has changed since it was last kept, of up to max_devices. */
+void engine_flush(struct engine *engine, size_t max_devices);
+
+/* The series of an engine that is about to be replaced; what no rule looks at any more stays. */
+void engine_inherit(struct engine *engine, struct engine *old, const struct ruleset_now *now);
 
 /* What a rule looks at, for target, at the work at hand. Returns out. */
 const char *engine_explain(const struct engine *engine, const struct ruleset_target *target,

@@ -56,6 +56,7 @@ struct fleet_device {
     struct series **series;        // n_series, each NULL until it is needed
     struct group *group;           // NULL: none
     struct heap_entry due;         // when one of its readings may have gone stale for a rule
+    struct heap_entry unkept;      // its series have changed since they were kept
     uint64_t heard_mono_usec;
     uint64_t online_mono_usec; // when it came online; 0: not since it is known
     uint8_t n_unheard;         // commands in a row that nobody was there for

@@ -10,6 +10,7 @@
 #include "outbox/uplink.h"
 #include "server/engine.h"
 #include "server/intake.h"
+#include "server/keeper.h"
 #include "server/recorder.h"
 #include "server/recording.h"
 #include "util/clock.h"
@@ -22,6 +23,7 @@ enum {
     // A burst of messages for us at QoS 1: with the default of 20 in flight, mosquitto's queue of
     // 1,000 behind them drops more than half of 20,000.
     RECEIVE_MAXIMUM = 65535,
+    MAX_FLUSHED = 2000, // devices whose series are kept at a stop: some megabytes
 };
 
 struct server {
@@ -107,8 +109,16 @@ static int on_send(void *userdata, const struct ruleset_target *target,
                           : send_group_command(server, target, rule, command);
 }
 
+static void on_keep(void *userdata, const char *id, uint64_t span_usec, const char *name,
+                    const unsigned char *bytes, size_t n_bytes)
+{
+    struct server *server = userdata;
+    keeper_keep(uplink_outbox(server->uplink), id, span_usec, name, bytes, n_bytes);
+}
+
 static const struct engine_handlers engine_handlers = {
     .send = on_send,
+    .keep = on_keep,
 };
 
 /* --- what changes with time alone ------------------------------------------------------------ */
@@ -396,6 +406,9 @@ static void carry_out(struct server *server, struct plan *plan)
     intake_free(server->intake);
     server->intake = TAKE_PTR(plan->intake);
     if (plan->engine) {
+        const struct ruleset_now at = now();
+        if (server->engine)
+            engine_inherit(plan->engine, server->engine, &at);
         engine_free(server->engine);
         server->engine = TAKE_PTR(plan->engine);
         recorder_free(server->recorder);
@@ -418,6 +431,15 @@ int server_reload(struct server *server, struct config *config)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
+static void restore_series(struct server *server)
+{
+    const struct ruleset_now at = now();
+    int r = keeper_restore(server->spool, uplink_outbox(server->uplink), server->engine,
+                           server->config->server->devices, &at);
+    if (r < 0 && r != -ENOTCONN) // that the store is not open is logged by the outbox
+        log_warning(NULL, "what rules look at over time begins anew: %s", strerror(-r));
+}
+
 int server_new(sd_event *event, struct spool *spool, struct config *config,
                const struct server_handlers *handlers, void *userdata, struct server **ret_server)
 {
@@ -435,6 +457,8 @@ int server_new(sd_event *event, struct spool *spool, struct config *config,
                               10 * USEC_PER_MSEC, on_time_timer, server);
     if (r >= 0)
         r = server_reload(server, config);
+    if (r >= 0)
+        restore_series(server);
     if (r >= 0)
         r = uplink_start(server->uplink);
     if (r < 0)
@@ -460,6 +484,7 @@ void server_free(struct server *server)
 void server_stop(struct server *server)
 {
     server->stopping = true;
+    engine_flush(server->engine, MAX_FLUSHED);
     uplink_stop(server->uplink);
 }
 

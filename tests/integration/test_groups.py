@@ -177,3 +177,26 @@ def test_the_shipped_stadium(broker, make_daemon, connect):
     peer.wait("groups/stadium/commands", {"led_on": True}, timeout=20)
     for name in ("lamp2", "lamp3", "lamp4"):
         peer.wait(f"{name}/state", {"led_on": True})
+
+
+WINDOW = """
+[rule worn]
+when = max(vibration, 1h) > 5
+then = {"alarm": true}
+else = {"alarm": false}
+"""
+
+
+def test_what_a_rule_has_seen_over_time_outlives_a_restart(broker, start_daemon, connect):
+    peer = connect(broker, "#")
+    server = start_daemon("server1", configs.server(broker.port, rule=WINDOW))
+    broker.wait_log(r"server1 1 .*telemetry")
+    peer.publish("press/telemetry", {"vibration": 9})
+    peer.wait("press/commands", {"alarm": True})
+    server.stop()
+    mark = peer.mark()
+    server.start()
+    broker.wait_log(r"server1 1 .*telemetry", count=2)
+    peer.publish("press/telemetry", {"vibration": 1})
+    peer.wait("press/commands", {"alarm": True}, since=mark)
+    assert {"alarm": False} not in peer.objects("press/commands", mark)

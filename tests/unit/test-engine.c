@@ -364,6 +364,108 @@ static void a_window_of_a_silent_device_does_not_count(void **state)
     world_done(&world);
 }
 
+struct kept {
+    size_t n_kept, n_forgotten;
+    char id[80], name[80];
+    uint64_t span_usec;
+    unsigned char bytes[SERIES_MAX_SAVED];
+    size_t n_bytes;
+};
+static struct kept kept;
+
+static void on_keep(void *userdata, const char *id, uint64_t span_usec, const char *name,
+                    const unsigned char *bytes, size_t n_bytes)
+{
+    (void)userdata;
+    *(bytes ? &kept.n_kept : &kept.n_forgotten) += 1;
+    snprintf(kept.id, sizeof(kept.id), "%s", id);
+    snprintf(kept.name, sizeof(kept.name), "%s", name);
+    kept.span_usec = span_usec;
+    kept.n_bytes = n_bytes;
+    if (bytes)
+        memcpy(kept.bytes, bytes, n_bytes);
+}
+
+static const struct engine_handlers keeping = { .send = on_send, .keep = on_keep };
+
+#define WINDOW_RULE "[rule r]\nwhen = max(light, 1h) > 500\n" THEN ELSE
+
+static void keep_world(struct world *world, const char *text)
+{
+    world_init(world, text);
+    struct config *config = load_main(text);
+    engine_free(world->engine);
+    assert_int_equal(engine_new(config, &keeping, world, &world->engine), 0);
+    config_unref(config);
+    kept = (struct kept){ 0 };
+}
+
+static void a_series_outlives_a_restart(void **state)
+{
+    (void)state;
+    static struct world world;
+    keep_world(&world, WINDOW_RULE);
+    say(&world, "a", NULL, "{\"light\": 900}");
+    say(&world, "a", NULL, "{\"light\": 100}");
+    assert_int_equal(kept.n_kept, 0);
+    pass(&world, 301 * USEC_PER_SEC); // not with each reading
+    assert_int_equal(kept.n_kept, 1);
+    engine_flush(world.engine, 10);
+    assert_int_equal(kept.n_kept, 1); // nothing has changed
+    const struct kept before = kept;
+    world_done(&world);
+
+    keep_world(&world, WINDOW_RULE);
+    assert_int_equal(engine_restore(world.engine, slice(before.id), before.span_usec, before.name,
+                                    before.bytes, before.n_bytes, &world.now),
+                     0);
+    assert_int_equal(engine_restore(world.engine, slice(before.id), before.span_usec + 1,
+                                    before.name, before.bytes, before.n_bytes, &world.now),
+                     -ENOENT);
+    assert_int_equal(engine_restore(world.engine, slice(before.id), before.span_usec, "dark",
+                                    before.bytes, before.n_bytes, &world.now),
+                     -ENOENT);
+    assert_int_equal(engine_restore(world.engine, slice(before.id), before.span_usec, before.name,
+                                    before.bytes, before.n_bytes - 1, &world.now),
+                     -EBADMSG);
+    say(&world, "a", NULL, "{\"light\": 100}");
+    expect_sent(&world, 1, "a", true);
+    world_done(&world);
+}
+
+static void a_series_outlives_a_change_of_the_rules(void **state)
+{
+    (void)state;
+    static struct world world;
+    keep_world(&world, WINDOW_RULE);
+    say(&world, "a", NULL, "{\"light\": 900}");
+    struct engine *old = world.engine;
+    struct config *config =
+        load_main("[rule s]\nwhen = heat > max(light, 1h)\n" THEN ELSE "[rule t]\nwhen = "
+                  "mean(light, 1min) < 3\n" THEN);
+    assert_int_equal(engine_new(config, &keeping, &world, &world.engine), 0);
+    config_unref(config);
+    engine_inherit(world.engine, old, &world.now);
+    engine_free(old);
+    world.n_sent = 0;
+    say(&world, "a", NULL, "{\"heat\": 901}");
+    expect_sent(&world, 1, "a", true);
+    world_done(&world);
+}
+
+static void what_is_forgotten_is_not_kept(void **state)
+{
+    (void)state;
+    static struct world world;
+    keep_world(&world, "[server]\nforget_after = 1h\n" WINDOW_RULE);
+    say(&world, "a", NULL, "{\"light\": 900}");
+    pass(&world, 3600 * USEC_PER_SEC);
+    assert_int_equal(kept.n_forgotten, 1);
+    assert_string_equal(kept.id, "a");
+    assert_string_equal(kept.name, "light");
+    world_done(&world);
+}
+
 /* --- the fleet ------------------------------------------------------------------------------- */
 
 static void who_is_silent_for_long_is_forgotten(void **state)
@@ -531,6 +633,9 @@ int main(void)
         in_directory(a_window_sees_late_readings_and_lets_old_ones_go),
         in_directory(a_group_can_look_at_windows),
         in_directory(a_window_of_a_silent_device_does_not_count),
+        in_directory(a_series_outlives_a_restart),
+        in_directory(a_series_outlives_a_change_of_the_rules),
+        in_directory(what_is_forgotten_is_not_kept),
         in_directory(who_is_silent_for_long_is_forgotten),
         in_directory(what_another_server_has_decided_is_not_said_again),
         in_directory(groups_agree_with_a_naive_computation),
