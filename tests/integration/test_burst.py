@@ -25,10 +25,10 @@ def packet(kind, body):
             return bytes([kind]) + length + body
 
 
-def burst(port, payloads):
+def burst(port, payloads, n_devices=1):
     """Publishes at QoS 1 as fast as the socket takes it, and waits for each acknowledgement."""
     data = b"".join(
-        packet(0x32, string("lamp1/telemetry") + struct.pack(">H", i + 1) + payload)
+        packet(0x32, string(f"lamp{1 + i % n_devices}/telemetry") + struct.pack(">H", i + 1) + payload)
         for i, payload in enumerate(payloads)
     )
     with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -57,13 +57,14 @@ def burst(port, payloads):
 
 
 @pytest.mark.slow
-def test_every_message_of_a_burst_is_received(start_broker, start_daemon, connect):
+@pytest.mark.parametrize("n_devices", [1, 5000], ids=["one device's backlog", "a fleet at once"])
+def test_every_message_of_a_burst_is_received(start_broker, start_daemon, connect, n_devices):
     broker = start_broker("")
     rule = '[rule r]\nwhen = light < 0\nthen = {"led_on": true}\nelse = {"led_on": false}\n'
     server = start_daemon("server1", configs.server(broker.port, rule=rule))
     peer = connect(broker, "server1/status", "lamp1/commands")
     peer.wait("server1/status", lambda status: status["status"] == "online")
-    burst(broker.port, [b'{"light": %d}' % i for i in range(COUNT)])
+    burst(broker.port, [b'{"light": %d}' % i for i in range(COUNT)], n_devices)
     peer.publish("lamp1/telemetry", {"light": -1})  # behind all of them
     peer.wait("lamp1/commands", {"led_on": True}, timeout=60)
     assert not broker.grep("Outgoing messages are being dropped")
