@@ -3,6 +3,7 @@
  * Calls: age(), time(), hour(), the aggregates over the devices of a group, which bring a program
  * of their own that is run for each device, and those over time.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "core/expr-internal.h"
@@ -202,6 +203,7 @@ static int parse_aggregate(struct expr_parser *parser, enum aggregate function, 
     int r = parse_argument(parser, function, &argument);
     if (r < 0)
         return r;
+    assert(argument);
     bool is_window = expr_token_is(&parser->token, ",");
     if (is_window) {
         r = parse_window(parser, function, start, argument);

@@ -179,7 +179,7 @@ static double median(const struct series *series, size_t first, double n)
     size_t n_parts = 0;
     for (size_t i = first; i < series->n_parts; i++)
         parts[n_parts++] = &series->parts[i].sums;
-    qsort(parts, n_parts, sizeof(parts[0]), by_value);
+    qsort(parts, n_parts, sizeof(const struct sums *), by_value);
     double seen = 0;
     for (size_t i = 0; i + 1 < n_parts; i++) {
         seen += parts[i]->n;

@@ -31,6 +31,7 @@ struct engine {
     struct heap due;               // of devices, by when one of their readings may have gone stale
     struct heap unkept;            // devices whose series have changed, by when to keep them
     uint64_t keep_mono_usec;       // when the next portion of them is due
+    bool any_stale;                // some device rule has a stale_after
     bool any_time, any_group_time; // some device rule changes with time alone; some group rule
     bool is_sweeping;
     size_t sweep_cursor;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The engine's series over a restart and a reload: says what is to be kept, and takes it back.
 // Paced, so that a large fleet's series cost the disk a steady little.
-#include "server/engine-internal.h"
-
+#include <assert.h>
 #include <string.h>
+
+#include "server/engine-internal.h"
 
 #include "util/clock.h"
 
@@ -95,7 +96,7 @@ int engine_restore(struct engine *engine, struct topic_slice id, uint64_t span_u
                    const struct ruleset_now *now)
 {
     _cleanup_(series_freep) struct series *series = NULL;
-    struct fleet_device *device;
+    struct fleet_device *device = NULL;
     size_t i = find_series(engine, span_usec, name);
     if (i == SIZE_MAX)
         return -ENOENT;
@@ -104,6 +105,7 @@ int engine_restore(struct engine *engine, struct topic_slice id, uint64_t span_u
         r = engine_hear(engine, id, now, &device);
     if (r < 0)
         return r;
+    assert(device);
     series_free(device->series[i]);
     device->series[i] = TAKE_PTR(series);
     return 0;

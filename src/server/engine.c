@@ -149,7 +149,8 @@ static void join_group(struct engine *engine, struct fleet_device *device, struc
 
 void engine_watch(struct engine *engine, struct fleet_device *device, uint64_t now_mono_usec)
 {
-    if (device->due.place > 0) // looked at then, however fresh it is by now
+    if (!engine->any_stale ||
+        device->due.place > 0) // else looked at then, however fresh it is by now
         return;
     uint64_t next_mono_usec = ruleset_next_stale(engine->rules, device, now_mono_usec);
     if (next_mono_usec != USEC_INFINITY)
@@ -383,7 +384,9 @@ int engine_new(struct config *config, const struct engine_handlers *handlers, vo
     if (!engine->visited || !engine->touched)
         return -ENOMEM;
     for (size_t i = 0; i < ruleset_n_rules(engine->rules); i++) {
-        if (ruleset_rule(engine->rules, i)->uses_time)
+        const struct server_rule *rule = ruleset_rule(engine->rules, i);
+        engine->any_stale |= i < shape.n_rules && rule->config->stale_after_usec != USEC_INFINITY;
+        if (rule->uses_time)
             *(i < shape.n_rules ? &engine->any_time : &engine->any_group_time) = true;
     }
     *ret_engine = TAKE_PTR(engine);

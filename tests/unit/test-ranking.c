@@ -31,7 +31,7 @@ static void assert_near(double value, double expected, double scale)
 
 static void check(const struct ranking *ranking, const double *values, const bool *in)
 {
-    double sorted[N], sum = 0, sum_of_sizes = 0, deviation = 0;
+    double sorted[N] = { 0 }, sum = 0, sum_of_sizes = 0, deviation = 0;
     size_t n = 0;
     for (size_t i = 0; i < N; i++) {
         if (!in[i])
@@ -59,7 +59,7 @@ static void order_and_sums_agree_with_a_naive_computation(void **state)
     (void)state;
     struct ranking ranking = { 0 };
     struct ranking_node nodes[N];
-    double values[N];
+    double values[N] = { 0 };
     bool in[N] = { false };
     random_begin();
     for (size_t step = 0; step < 5000; step++) {
@@ -104,7 +104,7 @@ static void it_stays_shallow(void **state)
     assert_true(depth_of(ranking.root) <= 24);
     ranking = (struct ranking){ 0 };
     for (size_t i = 0; i < MANY; i++) // from both ends to the middle
-        ranking_add(&ranking, &nodes[i], i % 2 ? (double)(2 * MANY - i) : (double)i);
+        ranking_add(&ranking, &nodes[i], i % 2 ? (double)(2 * (size_t)MANY - i) : (double)i);
     assert_true(depth_of(ranking.root) <= 41);
 }
 
