@@ -14,7 +14,7 @@ import os
 import pytest
 
 from support.broker import Broker
-from support.crash import World
+from support.crash import Line, World
 from support.daemon import Daemon, Value, binary
 from support.peer import Peer
 
@@ -108,3 +108,11 @@ def make_world(make_daemon, start_broker):
     yield make
     for world in worlds:
         world.close()
+
+
+@pytest.fixture
+def line(start_broker):
+    """A Line, with a broker of its own."""
+    line = Line(start_broker)
+    yield line
+    line.close()

@@ -2,15 +2,12 @@
 """Lines that the kernel of this machine does not have: tests/gpioshim answers in its place."""
 
 import ctypes
-import pathlib
 import statistics
-import subprocess
 import time
 
 import pytest
 
-from support import configs
-from support.daemon import binary
+from support import configs, preload
 from support.notify import Manager
 from support.process import free_port
 from support.wait import wait_until
@@ -47,27 +44,14 @@ else = {"lamp": false}
 """
 
 
-def shim_path():
-    return pathlib.Path(binary()).parent / "libgpioshim.so"
-
-
-def preload():
-    """libasan has to come before all others, where the daemon has it."""
-    needed = subprocess.run(["ldd", binary()], capture_output=True, text=True).stdout
-    sanitizer = [word for word in needed.split() if word.startswith("/") and "libasan" in word]
-    return " ".join([*sanitizer, str(shim_path())])
-
-
 @pytest.fixture
 def lines(tmp_path):
     """The chip, and the environment in which a daemon finds it."""
-    if not shim_path().exists():
-        pytest.skip(f"{shim_path()} is not built")
-    shim = ctypes.CDLL(str(shim_path()))
+    shim = ctypes.CDLL(str(preload.path("gpioshim")))
     world = str(tmp_path / "gpio")
     assert shim.gpioshim_create(world.encode()) == 0
     shim.chip = shim.gpioshim_add_chip(b"bank", b"BUTTON LAMP PUMP")
-    shim.env = {"LD_PRELOAD": preload(), "GPIOSHIM": world}
+    shim.env = {"LD_PRELOAD": preload.value("gpioshim"), "GPIOSHIM": world}
     return shim
 
 

@@ -94,19 +94,6 @@ def test_a_change_during_the_outage_takes_effect_afterwards(pair, broker):
     pair.led.wait("0\n")
 
 
-def test_telemetry_of_an_outage_is_dropped_and_counted(pair, broker):
-    broker.stop()
-    pair.device.wait_log(r"^(warning|notice) .*(connect|broker)")
-    pair.light.write(555)
-    holds_for(pair.device.alive, 1, "the device goes on")  # some ten readings
-    pair.light.write(556)
-    holds_for(pair.device.alive, 0.3, "the device goes on")
-    broker.start()
-    telemetry_is(pair.peer, 556)
-    assert {"light": 555} not in pair.peer.objects("lamp1/telemetry")
-    pair.peer.wait("lamp1/status", lambda status: status.get("dropped", 0) >= 5)
-
-
 def test_conversation_survives_kill_9_of_either_side(pair):
     for victim in (pair.device, pair.server, pair.device):
         victim.kill()

@@ -38,32 +38,47 @@ stream = {stream}
 """
 
 
+def base(port):
+    """
+    A device that says the numbers of its messages: MQTT 5, come what may. Where it may choose, what
+    hangs up before it answers is taken for a broker that knows no 5.
+    """
+    return configs.base(port, "device", broker="protocol = 5")
+
+
 def config(port, durability="batched", interval="40ms"):
-    # Properties tell the numbers; a broker killed while it answers looks like one that knows no 5.
-    base = configs.base(port, "device", broker="protocol = 5").replace("[daemon]", "[daemon]\nlog_level = notice")
+    quiet = base(port).replace("[daemon]", "[daemon]\nlog_level = notice")
     sensors = [
         SENSOR.format(name=f"{stream}1", stream=stream, interval=interval)
         for stream in ("ordered", "live", "latest")
     ]
-    return base + STREAMS.format(durability=durability) + "".join(sensors)
+    return quiet + STREAMS.format(durability=durability) + "".join(sensors)
 
 
-class World:
-    """A device, the network, a broker, a witness of what arrived, and the account of it."""
+class Line:
+    """A broker, a witness of what arrives there, and the network in between; port is its near end."""
 
-    def __init__(self, make_daemon, start_broker, **settings):
+    def __init__(self, start_broker, device="lamp1"):
         self.broker = start_broker(LOSSLESS)
         self.proxy = Proxy(self.broker.port)
-        self.witness = Witness(self.broker.port, "lamp1/#")
-        self._started = None  # where the log began
-        self.daemon = make_daemon("lamp1", config(self.proxy.port, **settings))
-        self.account = Account(
-            self.witness, "lamp1", every=("ordered", "live"), ordered=("ordered",), latest=("latest",)
-        )
+        self.witness = Witness(self.broker.port, f"{device}/#")
+        self.port = self.proxy.port
 
     def close(self):
         self.proxy.close()
         self.witness.close()
+
+
+class World(Line):
+    """A Line with such a device, and the account of it."""
+
+    def __init__(self, make_daemon, start_broker, **settings):
+        super().__init__(start_broker)
+        self._started = None  # where the log began
+        self.daemon = make_daemon("lamp1", config(self.port, **settings))
+        self.account = Account(
+            self.witness, "lamp1", every=("ordered", "live"), ordered=("ordered",), latest=("latest",)
+        )
 
     def start_daemon(self):
         self._started = self.daemon.mark() if self._started is not None else 0

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
+import uuid
 
 from support.wait import DEADLINE, wait_until
 
@@ -67,10 +68,14 @@ def fill(directory, stream, count, payload):
         number, first = database.execute(
             "SELECT id, max(reserved_seq, 1) FROM stream WHERE name = ?", [stream]
         ).fetchone()
-        boot, begin = database.execute("SELECT id, begin_wall_usec FROM boot ORDER BY id DESC").fetchone()
-        mono = int(time.time() * 1e6) - begin - count
+        mono = int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1e6)
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot_id:
+            boot = uuid.UUID(boot_id.read().strip()).bytes
+        begin = int(time.time() * 1e6) - mono
+        database.execute("INSERT OR IGNORE INTO boot VALUES (NULL, ?, ?)", [boot, begin])
+        boot = database.execute("SELECT id FROM boot WHERE uuid = ?", [boot]).fetchone()[0]
         rows = (
-            (number << SEQ_BITS | first + n, boot, mono + n, 1, None, (payload % n).encode())
+            (number << SEQ_BITS | first + n, boot, mono - count + n, 1, None, (payload % n).encode())
             for n in range(count)
         )
         database.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The queue on a disk that is full, read-only, damaged, of another time, in use, or that hangs."""
+
+import json
+import re
+import signal
+import sqlite3
+import time
+
+import pytest
+
+from support import configs, crash, mounts, preload
+from support.notify import Manager
+from support.stored import ENDS, Stored, fill
+from support.wait import DEADLINE, holds_for, wait_until
+
+TELEMETRY = "lamp1/telemetry"
+
+needs_mounts = pytest.mark.skipif(not mounts.can_be_had(), reason="needs root and mount namespaces")
+
+
+@pytest.fixture
+def manager(tmp_path):
+    manager = Manager(tmp_path)
+    yield manager
+    manager.close()
+
+
+def config(port, light, more="", interval="50ms"):
+    return crash.base(port) + configs.sensor("light", light, interval) + more
+
+
+def cut(line, daemon):
+    mark = daemon.mark()
+    line.proxy.cut(refuse=True)
+    daemon.wait_log("connection to the broker lost", mark)
+
+
+def wait_light(line, number, since=0):
+    line.witness.wait(TELEMETRY, lambda message: message["light"] == number, since)
+
+
+def has_no_gap(line):
+    seqs = sorted({each.seq for each in line.witness.of(TELEMETRY)})
+    return seqs[-1] - seqs[0] + 1 == len(seqs)
+
+
+# --- full, read-only ---------------------------------------------------------------------------------
+
+
+@needs_mounts
+def test_a_read_only_disk_is_told_and_comes_back_by_itself(manager, line, make_daemon, value):
+    light = value("light", 1)
+    daemon = make_daemon("lamp1", config(line.port, light), env=manager.env)
+    state = daemon.state_directory
+    read_only = f"mount --bind {state} {state} && mount -o remount,bind,ro {state}"
+    daemon.argv = [*mounts.prefix(read_only), *daemon.argv]
+    daemon.start()
+    manager.wait("READY", "1")
+    assert re.search("NOT ON DISK: .*queue.db: Read-only file system", manager.wait("STATUS", "NOT ON DISK"))
+    daemon.wait_log("the queue on disk cannot be written: .*; messages are kept in memory, up to 10000")
+    line.witness.wait("lamp1/status", lambda status: "Read-only" in status.get("error", ""))
+    wait_light(line, 1)
+    cut(line, daemon)
+    light.write(2)
+    daemon.wait_log('"light": 2}')
+
+    mark = manager.mark()
+    mounts.within(daemon, "mount", "-o", "remount,bind,rw", state)
+    daemon.wait_log("the queue on disk works again", timeout=40)
+    wait_until(
+        lambda: [each for each in manager.values("STATUS", mark) if "NOT ON DISK" not in each],
+        "a status that all is well",
+    )
+    wait_until(lambda: b'{"light": 2}' in Stored(state).messages.values(), "what was in memory to be on disk")
+    line.proxy.mend()
+    wait_light(line, 2)
+    wait_until(lambda: has_no_gap(line), "everything")
+
+
+@needs_mounts
+def test_a_full_disk_is_told_and_comes_back_by_itself(manager, line, make_daemon, value):
+    light = value("light", 1)
+    daemon = make_daemon("lamp1", config(line.port, light), env=manager.env)
+    state = daemon.state_directory
+    daemon.argv = [*mounts.prefix(f"mount -t tmpfs -o size=6M none {state}"), *daemon.argv]
+    daemon.start()
+    wait_light(line, 1)
+    inside = mounts.seen_by(daemon, state)
+    with open(inside / "filler", "wb", buffering=0) as filler:
+        with pytest.raises(OSError):
+            while True:
+                filler.write(bytes(4096))
+    cut(line, daemon)
+    light.write(2)
+    # The log has its place on the disk already, and takes what there is until it is full.
+    manager.wait("STATUS", "NOT ON DISK", timeout=60)
+    daemon.wait_log("the queue on disk cannot be written: .*No space left")
+    light.write(3)
+    daemon.wait_log('"light": 3}')
+
+    (inside / "filler").unlink()
+    daemon.wait_log("the queue on disk works again", timeout=60)
+    wait_until(lambda: b'{"light": 3}' in Stored(inside).messages.values(), "what was in memory to be on disk")
+    light.write(4)
+    line.proxy.mend()
+    wait_light(line, 4)
+    wait_until(lambda: has_no_gap(line), "everything")
+    daemon.stop()
+
+
+# --- damaged, newer, in use --------------------------------------------------------------------------
+
+
+def make_queue(line, daemon, count):
+    """Has the daemon make its database, and puts messages into it: {"light": 100000}, ..."""
+    line.proxy.cut(refuse=True)
+    daemon.start()
+    daemon.wait_log("is up")
+    daemon.stop()
+    fill(daemon.state_directory, "telemetry", count, '{"light": 1%06d}')
+    line.proxy.mend()
+
+
+def test_of_a_damaged_queue_all_is_saved_that_can_be_read(line, make_daemon, value):
+    daemon = make_daemon("lamp1", config(line.port, value("light", 1)))
+    make_queue(line, daemon, 3000)
+    path = daemon.state_directory / "queue.db"
+    data = bytearray(path.read_bytes())
+    at = data.index(b'{"light": 1001500}') // 1024 * 1024
+    torn = len(re.findall(rb'"light": 1\d{6}', data[at : at + 1024]))
+    assert torn > 5
+    data[at : at + 1024] = b"\xee" * 1024
+    path.write_bytes(data)
+
+    mark = daemon.mark()
+    daemon.start()
+    said = daemon.wait_log("the queue on disk was damaged", mark)[0]
+    assert f": {torn} messages could not be read and are counted as dropped" in said
+    wait_light(line, 1002999)
+    numbers = {message["light"] for message in line.witness.objects(TELEMETRY)}
+    assert len(numbers & set(range(1000000, 1003000))) == 3000 - torn
+    kept_aside = (daemon.state_directory / "queue.db.damaged").read_bytes()
+    assert kept_aside[at : at + 1024] == b"\xee" * 1024
+    daemon.stop()
+    status = line.witness.wait("lamp1/status", lambda status: status["status"] == "offline" and "streams" in status)
+    stream = json.loads(status.payload)["streams"]["telemetry"]
+    assert stream["dropped"] == torn
+    assert stream["sampled"] == sum(stream[end] for end in ENDS) + stream["queued"] + stream["in_flight"]
+    Stored(daemon.state_directory)
+
+
+def test_a_queue_that_is_no_database_at_all_is_kept_aside(line, make_daemon, value):
+    daemon = make_daemon("lamp1", config(line.port, value("light", 7)))
+    (daemon.state_directory / "queue.db").write_bytes(b"all my notes\n" * 1000)
+    daemon.start()
+    wait_light(line, 7)
+    assert (daemon.state_directory / "queue.db.damaged").read_bytes().startswith(b"all my notes")
+
+
+def test_the_queue_of_a_newer_version_is_refused_and_not_touched(line, make_daemon, value):
+    daemon = make_daemon("lamp1", config(line.port, value("light", 1)))
+    make_queue(line, daemon, 3)
+    path = daemon.state_directory / "queue.db"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    before = path.read_bytes()
+    mark = daemon.mark()
+    daemon.start()
+    assert daemon.wait_exit() == 1
+    assert daemon.grep("^err.*cannot use the queue on disk: .*queue.db is of version 99, by a newer nightlightd", mark)
+    assert path.read_bytes() == before
+
+
+def test_a_second_daemon_leaves_the_first_one_s_queue_alone(manager, line, start_daemon, make_daemon, value):
+    light = value("light", 1)
+    first = start_daemon("lamp1", config(line.port, light))
+    wait_light(line, 1)
+    name = {"STATE_DIRECTORY": str(first.state_directory), **manager.env}
+    second_config = config(line.port, light).replace("id = lamp1", "id = lamp2")
+    second = make_daemon("lamp2", second_config, env=name).start()
+    said = manager.wait("STATUS", "NOT ON DISK")
+    assert "queue.db is in use by another nightlightd" in said
+    first.stop()
+    second.wait_log("the queue on disk works again", timeout=40)
+
+
+# --- a disk that hangs -------------------------------------------------------------------------------
+
+
+class Disk:
+    """hangs() until works(), for a daemon with this env."""
+
+    def __init__(self, directory):
+        self._path = directory / "stall"
+        self.env = {"LD_PRELOAD": preload.value("diskshim"), "DISKSHIM_STALL": str(self._path)}
+
+    def hangs(self):
+        self._path.touch()
+
+    def works(self):
+        self._path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    disk = Disk(tmp_path)
+    yield disk
+    disk.works()  # before the daemons are stopped
+
+
+LOCAL_RULE = """
+[rule local]
+where = device
+when = light > 500
+then = {"led_on": true}
+else = {"led_on": false}
+"""
+
+
+def test_a_disk_that_hangs_delays_no_sample_no_local_rule_and_no_stop(line, make_daemon, value, disk):
+    light, led = value("light", 1), value("led")
+    more = configs.actuator("led_on", led) + LOCAL_RULE
+    daemon = make_daemon("lamp1", config(line.port, light, more), env=disk.env).start()
+    wait_light(line, 1)
+    led.wait("0\n")
+    disk.hangs()
+    holds_for(daemon.alive, 1.2, "the store gets stuck")
+    for number, lamp in ((900, "1\n"), (100, "0\n"), (901, "1\n")):
+        begin = time.monotonic()
+        light.write(number)
+        led.wait(lamp, 1)
+        wait_light(line, number)
+        assert time.monotonic() - begin < 1
+    begin = time.monotonic()
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait_exit() == 0
+    assert time.monotonic() - begin < 2
+    disk.works()
+    Stored(daemon.state_directory)
+
+
+def test_strict_publishes_nothing_that_is_not_on_disk(line, make_daemon, value, disk):
+    light = value("light", 1)
+    strict = "[queue]\ndurability = strict\n"
+    daemon = make_daemon("lamp1", config(line.port, light, strict), env=disk.env).start()
+    wait_light(line, 1)
+    disk.hangs()
+    holds_for(daemon.alive, 0.5, "what is on disk already goes")
+    light.write(2)
+    daemon.wait_log('"light": 2}')
+    mark = len(line.witness.of(TELEMETRY))
+    holds_for(lambda: len(line.witness.of(TELEMETRY)) == mark, 1, "nothing arrives")
+    disk.works()
+    wait_light(line, 2)
+    wait_until(lambda: has_no_gap(line), "everything")
+
+
+def test_the_latest_value_waits_for_a_disk_that_hangs_but_not_for_ever(line, make_daemon, value, disk):
+    light = value("light", 1)
+    latest = "[stream telemetry]\nkeep = latest\n"
+    daemon = make_daemon("lamp1", config(line.port, light, latest), env=disk.env).start()
+    wait_light(line, 1)
+    disk.hangs()
+    holds_for(daemon.alive, 0.2, "the store gets stuck")
+    light.write(2)
+    wait_until(lambda: line.witness.objects(TELEMETRY)[-1]["light"] == 2, "the value", DEADLINE)
+    assert daemon.alive()
