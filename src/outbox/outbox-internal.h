@@ -101,6 +101,7 @@ struct outbox_job {
     struct entry_list done;         // of store.ranges
     size_t n_done;
     struct outbox_record *records;
+    uint64_t ticket; // the last one whose records are in it, or were in one before
     struct stream *queried;
 };
 
@@ -138,6 +139,8 @@ struct outbox {
 
     struct outbox_job *job; // at work; NULL: none
     struct outbox_record *records, **records_end;
+    uint64_t last_ticket; // of outbox_sync_records()
+    uint64_t told_ticket; // up to which ports->recorded() was called
     uint64_t generation, n_lost_on_disk; // as the store last said
     uint64_t flush_mono_usec; // when what is done is removed at the latest; 0: nothing is
     uint64_t synced_mono_usec, unsynced_mono_usec; // the last sync, the first write since
@@ -206,6 +209,8 @@ void outbox_take_back(struct outbox *outbox, struct entry *entry); // from fligh
 
 /* Hands the store what there is for it, if it is free and it is time. */
 void outbox_feed_store(struct outbox *outbox);
+/* Whoever waits for the disk goes on: it is there, or it cannot be had while the disk fails. */
+void outbox_tell_recorded(struct outbox *outbox, uint64_t ticket);
 void outbox_job_free(struct outbox_job *job);
 void outbox_record_free(struct outbox_record *record);
 

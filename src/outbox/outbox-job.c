@@ -87,6 +87,8 @@ static bool latest_is_unsynced(const struct outbox *outbox)
 static bool sync_is_due(struct outbox *outbox, uint64_t now_mono_usec)
 {
     uint64_t n_waiting = 0;
+    if (outbox->last_ticket > outbox->told_ticket)
+        return true;
     if (!outbox->needs_sync)
         return false;
     for (size_t i = 0; i < outbox->n_streams; i++)
@@ -357,6 +359,7 @@ static void take_over(struct outbox *outbox, struct outbox_job *job)
         stream->delta = (struct ledger){ 0 };
         stream->trim_messages = stream->trim_bytes = 0;
     }
+    job->ticket = outbox->last_ticket;
     job->records = outbox->records;
     outbox->records = NULL;
     outbox->records_end = &outbox->records;
@@ -438,6 +441,7 @@ void outbox_feed_store(struct outbox *outbox)
         return;
     if (now_mono_usec < outbox->retry_mono_usec) {
         outbox_arm(outbox, outbox->retry_mono_usec);
+        outbox_tell_recorded(outbox, outbox->last_ticket);
         return;
     }
     if (!find_demand(outbox, now_mono_usec, &demand))

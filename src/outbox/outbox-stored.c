@@ -272,9 +272,18 @@ static void note_failure(struct outbox *outbox, const struct outbox_job *job, in
             outbox->options.name, cause, OUTBOX_MAX_MESSAGES);
 }
 
+void outbox_tell_recorded(struct outbox *outbox, uint64_t ticket)
+{
+    if (ticket <= outbox->told_ticket)
+        return;
+    outbox->told_ticket = ticket;
+    outbox->ports->recorded(outbox->userdata, ticket);
+}
+
 void outbox_stored(struct outbox *outbox, int result, const struct why *why)
 {
     struct outbox_job *job = TAKE_PTR(outbox->job);
+    uint64_t ticket = result < 0 || job->store.sync ? job->ticket : 0;
     if (outbox->is_freed) {
         give_back(outbox, job);
         outbox_job_free(job);
@@ -289,6 +298,7 @@ void outbox_stored(struct outbox *outbox, int result, const struct why *why)
     if (result < 0)
         note_failure(outbox, job, result, why);
     outbox_job_free(job);
+    outbox_tell_recorded(outbox, ticket);
     outbox_pump(outbox);
     outbox_feed_store(outbox);
     outbox_tell_drained(outbox);

@@ -215,6 +215,12 @@ int outbox_put_record(struct outbox *outbox, const char *space, const char *key,
     return 0;
 }
 
+uint64_t outbox_sync_records(struct outbox *outbox)
+{
+    outbox_arm(outbox, 0);
+    return ++outbox->last_ticket;
+}
+
 /* --- the connection -------------------------------------------------------------------------- */
 
 static uint64_t n_lost(const struct outbox *outbox)

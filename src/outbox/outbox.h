@@ -49,6 +49,9 @@ struct outbox_ports {
                  char **ret_topic);
     // A message with a tag has been acknowledged.
     void (*acknowledged)(void *userdata, uint64_t tag, int reason_code);
+    // What outbox_sync_records() was called for is on disk, all up to that ticket; or in memory
+    // alone, since the disk fails.
+    void (*recorded)(void *userdata, uint64_t ticket);
 };
 
 struct outbox_message {
@@ -110,6 +113,12 @@ void outbox_count_samples(struct outbox *outbox, const char *stream, const struc
  * in the same turn of the main loop. space, key and value as struct store_record. 0 or -ENOMEM.
  */
 int outbox_put_record(struct outbox *outbox, const char *space, const char *key, const char *value);
+
+/*
+ * The records so far are to be safe from a power cut at once, not after the commit interval.
+ * Returns a ticket, never 0 and growing, that ports->recorded() names when they are.
+ */
+uint64_t outbox_sync_records(struct outbox *outbox);
 
 /* max_inflight: how many may be unacknowledged, 1..65535. */
 void outbox_connected(struct outbox *outbox, unsigned max_inflight);

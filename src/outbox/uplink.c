@@ -393,6 +393,12 @@ static void port_acknowledged(void *userdata, uint64_t tag, int reason_code)
         uplink->handlers->unheard(uplink->userdata, tag);
 }
 
+static void port_recorded(void *userdata, uint64_t ticket)
+{
+    struct uplink *uplink = userdata;
+    uplink->handlers->recorded(uplink->userdata, ticket);
+}
+
 static const struct outbox_ports outbox_ports = {
     .mono_usec = port_mono_usec,
     .wall_usec = port_wall_usec,
@@ -402,6 +408,7 @@ static const struct outbox_ports outbox_ports = {
     .arm = port_arm,
     .topic = port_topic,
     .acknowledged = port_acknowledged,
+    .recorded = port_recorded,
 };
 
 static int on_outbox_timer(sd_event_source *source, uint64_t usec, void *userdata)

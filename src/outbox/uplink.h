@@ -31,6 +31,8 @@ struct uplink_handlers {
                  char **ret_topic);
     // The broker took a message with this tag (not 0) and had nobody to give it to (MQTT 5).
     void (*unheard)(void *userdata, uint64_t tag); // may be NULL
+    // As outbox_ports.recorded(); NULL where outbox_sync_records() is not called.
+    void (*recorded)(void *userdata, uint64_t ticket);
     void (*stopped)(void *userdata);               // after uplink_stop(): free it now
 };
 

@@ -52,6 +52,7 @@ struct world {
     size_t n_sent, n_settled; // all before are acknowledged, or will never be
     struct sent *sent;
     unsigned n_acknowledged;
+    uint64_t recorded_ticket;
 };
 
 static uint64_t world_mono(void *userdata)
@@ -131,6 +132,11 @@ static void world_acknowledged(void *userdata, uint64_t tag, int reason_code)
     ((struct world *)userdata)->n_acknowledged++;
 }
 
+static void world_recorded(void *userdata, uint64_t ticket)
+{
+    ((struct world *)userdata)->recorded_ticket = ticket;
+}
+
 static const struct outbox_ports world_ports = {
     .mono_usec = world_mono,
     .wall_usec = world_wall,
@@ -140,6 +146,7 @@ static const struct outbox_ports world_ports = {
     .arm = world_arm,
     .topic = world_topic,
     .acknowledged = world_acknowledged,
+    .recorded = world_recorded,
 };
 
 /* --- the store ------------------------------------------------------------------------------- */

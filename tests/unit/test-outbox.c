@@ -899,6 +899,42 @@ static void record_goes_with_the_message_of_its_turn(void **state)
     assert_string_equal(text, "");
 }
 
+static void synced_record_is_told_once_it_is_through_a_power_cut(void **state)
+{
+    (void)state;
+    world_configure(&world);
+    world_pass(&world, 5 * USEC_PER_SEC);
+    unsigned n_syncs = world.n_syncs;
+    assert_int_equal(outbox_put_record(world.outbox, "command", "c1", "open"), 0);
+    uint64_t ticket = outbox_sync_records(world.outbox);
+    outbox_tick(world.outbox);
+    assert_non_null(world.job);
+    assert_int_equal(world.recorded_ticket, 0);
+    // What comes while that job is at work is none of it.
+    assert_int_equal(outbox_put_record(world.outbox, "command", "c2", "open"), 0);
+    uint64_t second = outbox_sync_records(world.outbox);
+    assert_true(second > ticket);
+    world_work(&world);
+    assert_int_equal(world.recorded_ticket, ticket);
+    world_settle(&world);
+    assert_int_equal(world.recorded_ticket, second);
+    assert_int_equal(world.n_syncs, n_syncs + 2);
+}
+
+static void failing_disk_holds_no_record_up(void **state)
+{
+    (void)state;
+    world_configure(&world);
+    store_memory_set_error(world.store, EIO);
+    assert_int_equal(outbox_put_record(world.outbox, "command", "c1", "open"), 0);
+    uint64_t ticket = outbox_sync_records(world.outbox);
+    world_pass(&world, 0);
+    assert_int_equal(world.recorded_ticket, ticket);
+    ticket = outbox_sync_records(world.outbox); // and none of those that come meanwhile
+    world_pass(&world, USEC_PER_MSEC);
+    assert_int_equal(world.recorded_ticket, ticket);
+}
+
 static void stream_that_is_no_more_is_still_drained(void **state)
 {
     (void)state;
@@ -1078,6 +1114,8 @@ int main(void)
         TEST(full_disk_is_drained),
         TEST(connection_that_ends_before_it_was_there_closes_nothing),
         TEST(record_goes_with_the_message_of_its_turn),
+        TEST(synced_record_is_told_once_it_is_through_a_power_cut),
+        TEST(failing_disk_holds_no_record_up),
         TEST(stream_that_is_no_more_is_still_drained),
         TEST(whatever_happens_the_ledger_balances_and_all_arrives),
     };
