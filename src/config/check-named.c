@@ -257,11 +257,46 @@ static void check_group_rule(struct check *check, const struct config_section *s
     check_scope(check, section, "until", rule->until);
 }
 
+static bool is_set(uint64_t usec)
+{
+    return usec != USEC_INFINITY;
+}
+
+/* What is asked of a command must go with the way it is delivered. */
+static void check_delivery(struct check *check, const struct config_section *section)
+{
+    const struct rule_config *rule = section->data;
+    const char *key = is_set(rule->lease_usec)     ? "for"
+                      : is_set(rule->expires_usec) ? "expires"
+                      : is_set(rule->refresh_usec) ? "refresh"
+                                                   : NULL;
+    if (rule->where != WHERE_SERVER && key)
+        check_complain(check, section, key,
+                       "is about commands that are sent; expected where = server");
+    if (rule->delivery == DELIVERY_PLAIN &&
+        (is_set(rule->lease_usec) || is_set(rule->expires_usec)))
+        check_complain(check, section, key,
+                       "does not go with delivery = plain; expected auto, latest or ordered");
+    if (rule->delivery == DELIVERY_ORDERED && rule->scope == SCOPE_GROUP)
+        check_complain(check, section, "delivery",
+                       "a queue is one device's; expected scope = device, or delivery = latest");
+    if (rule->delivery == DELIVERY_ORDERED &&
+        (is_set(rule->lease_usec) || is_set(rule->refresh_usec) || rule->send == SEND_ALWAYS))
+        check_complain(check, section, "delivery",
+                       "what is sent in order is sent once; expected no for, no refresh and no "
+                       "send = always beside it, or delivery = latest");
+    if (is_set(rule->lease_usec) && is_set(rule->refresh_usec) &&
+        rule->refresh_usec >= rule->lease_usec)
+        check_complain(check, section, "refresh",
+                       "comes too late for what for grants; expected a shorter time");
+}
+
 /* A server's rules speak of devices that only show themselves later. */
 void check_rule(struct check *check, const struct config_section *section)
 {
     const struct rule_config *rule = section->data;
     check_group_rule(check, section);
+    check_delivery(check, section);
     if (rule->where == WHERE_SERVER || !check_has_device(check))
         return;
     check_names(check, section, "when", rule->when);

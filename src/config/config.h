@@ -123,6 +123,7 @@ struct action_config {
 enum { WHERE_SERVER, WHERE_DEVICE, WHERE_OFFLINE };
 enum { SCOPE_DEVICE, SCOPE_GROUP };
 enum { SEND_CHANGE, SEND_ALWAYS };
+enum { DELIVERY_AUTO, DELIVERY_PLAIN, DELIVERY_LATEST, DELIVERY_ORDERED };
 struct rule_config {
     int where;
     int scope;
@@ -133,7 +134,11 @@ struct rule_config {
     uint64_t stale_after_usec;                   // USEC_INFINITY by default
     int64_t min_devices;                         // at least 1
     int send;
+    uint64_t refresh_usec; // USEC_INFINITY: never
+    int delivery;
     int64_t qos;
+    uint64_t expires_usec; // USEC_INFINITY: never
+    uint64_t lease_usec;   // key `for`; USEC_INFINITY: none
 };
 
 /* One key of one section: what --print-config shows and a reload compares. */

@@ -32,6 +32,7 @@ static const char *const when_fulls[] = { "drop-oldest", "drop-newest", NULL };
 static const char *const orders[] = { "live-first", "in-order", NULL };
 static const char *const times[] = { "late", "always", "never", NULL };
 static const char *const sends[] = { "change", "always", NULL };
+static const char *const deliveries[] = { "auto", "plain", "latest", "ordered", NULL };
 
 _Static_assert(sizeof(enum sampling_aggregate) == sizeof(int), "OPTION_ENUM writes an int");
 
@@ -373,8 +374,25 @@ static const struct schema_option rule_options[] = {
               "unknown, which changes nothing." },
     { "send", OPTION_ENUM, RULE(send), .def = "change", .choices = sends,
       .help = "Whether to send the command only when the decision changes, or with each reading." },
+    { "refresh", OPTION_DURATION, RULE(refresh_usec), .min = SECOND(1), .max = DAY(365),
+      .help = "How long after a command it is sent again, while the decision holds and its "
+              "readings are known. Unset, never; with for, a third of that." },
+    { "delivery", OPTION_ENUM, RULE(delivery), .def = "auto", .choices = deliveries,
+      .help =
+          "How a command is seen through. plain: published once. latest: kept on disk and sent "
+          "again until the device replies, also to one that is offline now; a newer command for "
+          "the same actuators takes its place. ordered: a queue for each device, in which each "
+          "waits for the reply to the one before. auto: latest for a device that has published a "
+          "status message, plain for any other." },
     { "qos", OPTION_INT, RULE(qos), .min = 0, .max = 2, .def = "1",
       .help = "The MQTT quality of service of the commands." },
+    { "expires", OPTION_DURATION, RULE(expires_usec), .min = SECOND(1), .max = DAY(365),
+      .help = "A command that has not been carried out after that long never is. Unset, it does "
+              "not expire." },
+    { "for", OPTION_DURATION, RULE(lease_usec), .min = SECOND(1), .max = DAY(365),
+      .help = "A lease: the device sets the actuators to their safe state when it has not heard "
+              "the command again for that long. It is renewed in time while the decision holds "
+              "and its readings are known." },
 };
 
 #define SECTION(section, is_named, text)                                                           \

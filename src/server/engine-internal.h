@@ -27,7 +27,8 @@ struct engine {
     size_t n_touched, *touched; // slots that the message at work has changed
 
     uint64_t forget_after_usec;
-    struct heap held;
+    struct heap held;              // changes
+    struct heap refreshes;         // commands to be sent again
     struct heap due;               // of devices, by when one of their readings may have gone stale
     struct heap unkept;            // devices whose series have changed, by when to keep them
     uint64_t keep_mono_usec;       // when the next portion of them is due
@@ -77,5 +78,8 @@ void engine_discard_kept(struct engine *engine, struct fleet_device *device);
 /* The device with that id, a new one if need be, that has been heard of now. */
 int engine_hear(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
                 struct fleet_device **ret_device);
+
+/* Whether the command of a rule's present outcome is on its way. */
+bool engine_has_sent(const struct engine *engine, const struct fleet_rule *state);
 
 void engine_free_held(struct engine *engine);

@@ -9,13 +9,14 @@
 
 enum {
     MAX_HELD = 10000, // held changes that wait for their time; more wait for their next reading
-    PORTION = 1000,   // devices looked at in one go
+    MAX_REFRESHES = 250000,
+    PORTION = 1000, // devices looked at in one go
 };
 
 static const uint64_t sweep_usec = 1 * USEC_PER_SEC;
 static const uint64_t portion_usec = 5 * USEC_PER_MSEC; // between two portions
 
-/* A change that a rule holds back: to be evaluated again. */
+/* What a rule is to look at again: a change that it holds back, or a command to be sent again. */
 struct held {
     struct heap_entry due;
     size_t rule;
@@ -25,23 +26,55 @@ struct held {
 
 /* --- rules ----------------------------------------------------------------------------------- */
 
+/* Returns whether it is in heap now. */
+static bool put_held(struct heap *heap, const struct ruleset_target *target, size_t rule,
+                     uint64_t mono_usec)
+{
+    const char *name = ruleset_target_name(target);
+    struct held *held = calloc(1, sizeof(*held) + strlen(name) + 1);
+    if (!held)
+        return false;
+    held->rule = rule;
+    held->of_group = target->group;
+    memcpy(held->name, name, strlen(name) + 1);
+    if (heap_put(heap, &held->due, mono_usec) == 0)
+        return true;
+    free(held);
+    return false;
+}
+
 static void hold(struct engine *engine, const struct ruleset_target *target, size_t rule,
                  uint64_t retry_mono_usec)
 {
     struct fleet_rule *state = ruleset_state(engine->rules, rule, target);
-    const char *name = ruleset_target_name(target);
-    if (state->is_held || engine->held.n_entries >= MAX_HELD)
-        return;
-    struct held *held = calloc(1, sizeof(*held) + strlen(name) + 1);
-    if (!held)
-        return;
-    held->rule = rule;
-    held->of_group = target->group;
-    memcpy(held->name, name, strlen(name) + 1);
-    if (heap_put(&engine->held, &held->due, retry_mono_usec) < 0)
-        free(held);
-    else
-        state->is_held = true;
+    if (!state->is_held && engine->held.n_entries < MAX_HELD)
+        state->is_held = put_held(&engine->held, target, rule, retry_mono_usec);
+}
+
+/* A lease is renewed when two thirds of it are left. */
+static void refresh_later(struct engine *engine, const struct ruleset_target *target, size_t i,
+                          uint64_t now_mono_usec)
+{
+    const struct rule_config *rule = ruleset_rule(engine->rules, i)->config;
+    struct fleet_rule *state = ruleset_state(engine->rules, i, target);
+    uint64_t span_usec = rule->refresh_usec;
+    if (span_usec == USEC_INFINITY && rule->lease_usec != USEC_INFINITY)
+        span_usec = rule->lease_usec / 3;
+    if (span_usec != USEC_INFINITY && !state->is_refreshing &&
+        engine->refreshes.n_entries < MAX_REFRESHES)
+        state->is_refreshing = put_held(&engine->refreshes, target, i, now_mono_usec + span_usec);
+}
+
+bool engine_has_sent(const struct engine *engine, const struct fleet_rule *state)
+{
+    return state->sent_epoch == engine->epoch || state->sent_epoch == FLEET_ASSURED;
+}
+
+static void tell_decision(struct engine *engine, const struct ruleset_target *target,
+                          const struct server_rule *rule, const struct fleet_rule *state)
+{
+    if (rule->config->delivery == DELIVERY_ORDERED && engine->handlers->decided)
+        engine->handlers->decided(engine->userdata, target->device->id, rule, state->state.outcome);
 }
 
 /*
@@ -66,10 +99,16 @@ void engine_evaluate(struct engine *engine, const struct ruleset_target *target,
     if (!has_reading && !result.changed && !rule->uses_time)
         return;
     bool always = rule->config->send == SEND_ALWAYS && has_reading;
-    if (result.unknown || !result.command || (state->sent_epoch == engine->epoch && !always))
+    if (result.changed && !result.command)
+        tell_decision(engine, target, rule, state);
+    if (result.unknown || !result.command || (engine_has_sent(engine, state) && !always))
         return;
-    if (engine->handlers->send(engine->userdata, target, rule, result.command) == 0)
-        state->sent_epoch = engine->epoch;
+    int r = engine->handlers->send(engine->userdata, target, rule, result.command);
+    if (r < 0)
+        return;
+    state->sent_epoch = r > 0 ? FLEET_ASSURED : engine->epoch;
+    tell_decision(engine, target, rule, state);
+    refresh_later(engine, target, i, now->mono_usec);
 }
 
 void engine_evaluate_once(struct engine *engine, const struct ruleset_target *target, size_t i,
@@ -101,24 +140,53 @@ void engine_evaluate_group(struct engine *engine, struct group *group,
 
 /* --- what is due with time alone ------------------------------------------------------------- */
 
+/* The next one that is due, freed; false: none is. Of one that is forgotten both are NULL. */
+static bool take_held(struct engine *engine, struct heap *heap, const struct ruleset_now *now,
+                      struct ruleset_target *ret_target, size_t *ret_rule)
+{
+    struct heap_entry *first = heap_first(heap);
+    if (!first || first->key > now->mono_usec)
+        return false;
+    struct held *held = (struct held *)((char *)first - offsetof(struct held, due));
+    struct ruleset_target target = { 0 };
+    if (held->of_group)
+        target.group = groups_find(engine->groups, held->name);
+    else
+        target.device =
+            fleet_find(engine->fleet, (struct topic_slice){ held->name, strlen(held->name) });
+    *ret_target = target;
+    *ret_rule = held->rule;
+    heap_remove(heap, first);
+    free(held);
+    return true;
+}
+
 static void run_held(struct engine *engine, const struct ruleset_now *now)
 {
-    struct heap_entry *first;
-    while ((first = heap_first(&engine->held)) && first->key <= now->mono_usec) {
-        struct held *held = (struct held *)((char *)first - offsetof(struct held, due));
-        struct ruleset_target target = { 0 };
-        if (held->of_group)
-            target.group = groups_find(engine->groups, held->name);
-        else
-            target.device =
-                fleet_find(engine->fleet, (struct topic_slice){ held->name, strlen(held->name) });
-        size_t rule = held->rule;
-        heap_remove(&engine->held, first);
-        free(held);
+    struct ruleset_target target;
+    size_t i;
+    while (take_held(engine, &engine->held, now, &target, &i)) {
         if (!target.device && !target.group)
-            continue; // forgotten meanwhile
-        ruleset_state(engine->rules, rule, &target)->is_held = false;
-        engine_evaluate(engine, &target, rule, now, false);
+            continue;
+        ruleset_state(engine->rules, i, &target)->is_held = false;
+        engine_evaluate(engine, &target, i, now, false);
+    }
+}
+
+/* While a condition is unknown nothing is repeated: then a lease runs out. */
+static void run_refreshes(struct engine *engine, const struct ruleset_now *now)
+{
+    struct ruleset_target target;
+    size_t i;
+    for (size_t n = 0; n < PORTION; n++) {
+        if (!take_held(engine, &engine->refreshes, now, &target, &i))
+            return;
+        if (!target.device && !target.group)
+            continue;
+        struct fleet_rule *state = ruleset_state(engine->rules, i, &target);
+        state->is_refreshing = false;
+        state->sent_epoch = 0;
+        engine_evaluate(engine, &target, i, now, true);
     }
 }
 
@@ -212,6 +280,7 @@ void engine_run(struct engine *engine, const struct ruleset_now *now)
 {
     engine->now = *now;
     run_held(engine, now);
+    run_refreshes(engine, now);
     run_silent(engine, now);
     run_stale(engine, now);
     run_sweep(engine, now);
@@ -234,15 +303,22 @@ uint64_t engine_next_mono_usec(const struct engine *engine)
         next_mono_usec = engine_keep_mono_usec(engine);
     if (forget_mono_usec(engine) < next_mono_usec)
         next_mono_usec = forget_mono_usec(engine);
+    next_mono_usec = earlier(next_mono_usec, &engine->refreshes);
     return earlier(earlier(next_mono_usec, &engine->held), &engine->due);
+}
+
+static void free_heap(struct heap *heap)
+{
+    struct heap_entry *first;
+    while ((first = heap_first(heap))) {
+        heap_remove(heap, first);
+        free((char *)first - offsetof(struct held, due));
+    }
+    heap_done(heap);
 }
 
 void engine_free_held(struct engine *engine)
 {
-    struct heap_entry *first;
-    while ((first = heap_first(&engine->held))) {
-        heap_remove(&engine->held, first);
-        free((char *)first - offsetof(struct held, due));
-    }
-    heap_done(&engine->held);
+    free_heap(&engine->held);
+    free_heap(&engine->refreshes);
 }

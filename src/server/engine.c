@@ -115,7 +115,7 @@ static void catch_up(struct engine *engine, struct fleet_device *device)
         const struct server_rule *rule = ruleset_rule(engine->rules, i);
         const struct fleet_rule *state = ruleset_state(engine->rules, i, &common);
         const struct command *command = ruleset_command(rule, state);
-        if (command && state->sent_epoch == engine->epoch &&
+        if (command && engine_has_sent(engine, state) &&
             state->state.changed_mono_usec < device->online_mono_usec &&
             engine->handlers->send(engine->userdata, &own, rule, command) < 0)
             device->missed_group = true; // with the next reading
@@ -131,6 +131,19 @@ static void recall(const struct engine *engine, struct fleet_device *device)
             device->online_mono_usec = newcomer->mono_usec;
     }
     device->missed_group = device->online_mono_usec > 0;
+}
+
+/* What is carried out in order is not carried out again since the server has been started anew. */
+static void recall_decisions(const struct engine *engine, struct fleet_device *device)
+{
+    for (size_t i = 0; engine->handlers->recall && i < ruleset_n_device_rules(engine->rules); i++) {
+        const struct server_rule *rule = ruleset_rule(engine->rules, i);
+        struct fleet_rule *state = &device->rules[i];
+        if (!state->applies || rule->config->delivery != DELIVERY_ORDERED)
+            continue;
+        state->state.outcome = engine->handlers->recall(engine->userdata, device->id, rule);
+        state->sent_epoch = FLEET_ASSURED;
+    }
 }
 
 static void join_group(struct engine *engine, struct fleet_device *device, struct topic_slice group,
@@ -170,6 +183,7 @@ int engine_hear(struct engine *engine, struct topic_slice id, const struct rules
     if (is_new) {
         ruleset_welcome(engine->rules, device);
         recall(engine, device);
+        recall_decisions(engine, device);
     }
     *ret_device = device;
     return 0;
@@ -224,8 +238,11 @@ static void drop_out(struct engine *engine, struct fleet_device *device,
 
 static void forget_sent(struct engine *engine, struct fleet_device *device)
 {
-    for (size_t i = 0; i < ruleset_n_device_rules(engine->rules); i++)
-        device->rules[i].sent_epoch = 0;
+    for (size_t i = 0; i < ruleset_n_device_rules(engine->rules); i++) {
+        // What is sent in order is carried out once, and not again for one that comes back.
+        if (ruleset_rule(engine->rules, i)->config->delivery != DELIVERY_ORDERED)
+            device->rules[i].sent_epoch = 0;
+    }
 }
 
 bool engine_presence(struct engine *engine, struct topic_slice id, bool online, bool is_news,

@@ -17,10 +17,17 @@
 struct engine;
 
 struct engine_handlers {
-    // Sends a rule's command to target. 0, or -errno: it is handed out again with the next reading.
-    // May call engine_explain().
+    // Sends a rule's command to target. 0; 1: it will reach it, also when the connection breaks; or
+    // -errno: it is handed out again with the next reading. May call engine_explain().
     int (*send)(void *userdata, const struct ruleset_target *target, const struct server_rule *rule,
                 const struct command *command);
+    // What a rule with delivery = ordered had decided for a device in an earlier run, so that it is
+    // not carried out anew; RULE_UNDECIDED: nothing. May be NULL.
+    enum rule_outcome (*recall)(void *userdata, const char *device, const struct server_rule *rule);
+    // Such a rule has decided, and its command, if there is one, has been sent. May be
+    // NULL.
+    void (*decided)(void *userdata, const char *device, const struct server_rule *rule,
+                    enum rule_outcome outcome);
     // Keeps what a device's series of a name and a span is made of, over a restart, for
     // engine_restore(); bytes NULL: forgets it. Some minutes after a change. NULL: nothing is kept.
     void (*keep)(void *userdata, const char *id, uint64_t span_usec, const char *name,

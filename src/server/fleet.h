@@ -18,6 +18,7 @@
 #include "util/heap.h"
 
 enum { FLEET_MAX_DEVICES = 250000 };
+#define FLEET_ASSURED UINT32_MAX
 
 struct fleet;
 struct group;
@@ -31,10 +32,13 @@ struct fleet_shape {
 /* One rule for one device, or one group. */
 struct fleet_rule {
     struct rule_state state;
-    uint32_t sent_epoch; // the server's epoch when its command was last sent; 0: never
-    bool applies;        // the device is one of the rule's
+    // The server's epoch when its command was last sent; 0: it is to be sent; FLEET_ASSURED: it
+    // will reach the device, whatever becomes of the connection.
+    uint32_t sent_epoch;
+    bool applies; // the device is one of the rule's
     bool unknown_logged;
-    bool is_held; // a change waits for its time
+    bool is_held;       // a change waits for its time
+    bool is_refreshing; // its command is to be sent again
 };
 
 /* What a device says in its group to the argument of an aggregate. */
@@ -55,8 +59,9 @@ struct fleet_device {
     struct fleet_share *shares;    // n_shares
     struct series **series;        // n_series, each NULL until it is needed
     struct group *group;           // NULL: none
-    struct heap_entry due;         // when one of its readings may have gone stale for a rule
-    struct heap_entry unkept;      // its series have changed since they were kept
+    struct fleet_device *next_member, *previous_member; // of the group
+    struct heap_entry due;    // when one of its readings may have gone stale for a rule
+    struct heap_entry unkept; // its series have changed since they were kept
     uint64_t heard_mono_usec;
     uint64_t online_mono_usec; // when it came online; 0: not since it is known
     uint8_t n_unheard;         // commands in a row that nobody was there for

@@ -153,6 +153,10 @@ int groups_join(struct groups *groups, struct fleet_device *device, struct topic
     if (r < 0)
         return r;
     device->group = group;
+    device->next_member = group->first;
+    if (group->first)
+        group->first->previous_member = device;
+    group->first = device;
     group->n_devices++;
     for (size_t i = 0; i < ruleset_n_aggregates(groups->rules); i++)
         groups_update(groups, device, i, now);
@@ -182,6 +186,11 @@ void groups_leave(struct groups *groups, struct fleet_device *device)
     if (!group)
         return;
     groups_drop(groups, device);
+    *(device->previous_member ? &device->previous_member->next_member : &group->first) =
+        device->next_member;
+    if (device->next_member)
+        device->next_member->previous_member = device->previous_member;
+    device->next_member = device->previous_member = NULL;
     device->group = NULL;
     if (--group->n_devices == 0)
         drop_group(groups, group);

@@ -16,8 +16,9 @@ enum { GROUPS_MAX = 10000 };
 struct group {
     struct group *next; // in its bucket
     uint64_t hash;
-    struct fleet_rule *rules; // those with scope = group
-    struct tally *tallies;    // by aggregate
+    struct fleet_rule *rules;   // those with scope = group
+    struct tally *tallies;      // by aggregate
+    struct fleet_device *first; // of its devices
     size_t n_devices;
     bool is_ours;      // this server decides for it
     uint8_t n_unheard; // commands in a row that nobody was there for

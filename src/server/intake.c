@@ -9,7 +9,7 @@
 
 struct intake {
     struct config *config;
-    struct topic_template *status, *commands, *group_commands, *state;
+    struct topic_template *status, *replies, *commands, *group_commands, *state;
     size_t n_telemetry; // the telemetry templates, those of the streams too, each once
     struct topic_template **telemetry;
     bool any_pattern; // a device pattern with a wildcard
@@ -41,6 +41,8 @@ static int parse_all(struct intake *intake)
     if (!intake->telemetry)
         return -ENOMEM;
     int r = topic_parse(topics->status, all_fields, &intake->status, NULL);
+    if (r >= 0)
+        r = topic_parse(topics->replies, all_fields, &intake->replies, NULL);
     if (r >= 0)
         r = topic_parse(topics->commands, all_fields, &intake->commands, NULL);
     if (r >= 0)
@@ -79,6 +81,7 @@ void intake_free(struct intake *intake)
     if (!intake)
         return;
     topic_free(intake->status);
+    topic_free(intake->replies);
     topic_free(intake->commands);
     topic_free(intake->group_commands);
     topic_free(intake->state);
@@ -112,6 +115,7 @@ void intake_filters(const struct intake *intake,
     char *const *ids = intake->any_pattern ? everyone : intake->config->server->devices;
     for (size_t i = 0; i == 0 || ids[i]; i++) {
         subscribe_one(intake->status, ids[i], NULL, subscribe, userdata);
+        subscribe_one(intake->replies, ids[i], NULL, subscribe, userdata);
         if (share)
             subscribe_one(intake->commands, ids[i], NULL, subscribe, userdata);
         for (size_t k = 0; k < intake->n_telemetry; k++)
@@ -146,6 +150,8 @@ enum intake_kind intake_classify(const struct intake *intake, const char *topic,
     enum intake_kind kind = INTAKE_OTHER;
     if (topic_match(intake->status, topic, &match))
         kind = INTAKE_STATUS; // before telemetry: "{id}/{sensor}" would take it as well
+    else if (topic_match(intake->replies, topic, &match))
+        kind = INTAKE_REPLY;
     else if (intake->config->server->share && topic_match(intake->commands, topic, &match))
         kind = INTAKE_COMMAND;
     for (size_t i = 0; kind == INTAKE_OTHER && i < intake->n_telemetry; i++) {

@@ -15,6 +15,7 @@ enum intake_kind {
     INTAKE_OTHER,     // not for the server: a stranger's device, a topic of another form
     INTAKE_TELEMETRY, // of a device
     INTAKE_STATUS,    // of a device
+    INTAKE_REPLY,     // of a device, to a command
     INTAKE_COMMAND,   // to a device; only where the telemetry is shared
 };
 

@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "outbox/uplink.h"
+#include "server/dispatch.h"
 #include "server/engine.h"
 #include "server/intake.h"
 #include "server/keeper.h"
@@ -35,7 +36,8 @@ struct server {
     struct uplink *uplink;
     struct intake *intake;
     struct engine *engine;
-    struct recorder *recorder;   // NULL: none
+    struct recorder *recorder; // NULL: none
+    struct dispatch *dispatch;
     sd_event_source *time_timer; // for what the engine does with time alone
     uint64_t timer_mono_usec;    // when it fires
     bool stopping;
@@ -62,51 +64,25 @@ static bool tells_story(struct server *server)
 
 /* --- commands -------------------------------------------------------------------------------- */
 
-static int send_command(struct server *server, const struct fleet_device *device,
-                        const struct server_rule *rule, const struct command *command)
-{
-    _cleanup_(freep) char *topic = NULL;
-    int r = intake_command_topic(server->intake, device->id,
-                                 device->group ? device->group->name : NULL, &topic);
-    if (r >= 0)
-        r = uplink_publish(server->uplink, &(struct outbox_message){ .stream = command_stream,
-                                                                     .subject = topic,
-                                                                     .payload = command->json,
-                                                                     .qos = (int)rule->config->qos,
-                                                                     .tag = device->hash });
-    if (r == 0 && tells_story(server))
-        log_info(LOG_FIELDS({ "DEVICE", device->id }, { "RULE", rule->section->name },
-                            { "TOPIC", topic }),
-                 "rule %s: command %s to %s", rule->section->name, command->json, device->id);
-    return r;
-}
-
-/* Once for all of its devices. */
-static int send_group_command(struct server *server, const struct ruleset_target *target,
-                              const struct server_rule *rule, const struct command *command)
-{
-    _cleanup_(freep) char *topic = NULL;
-    const char *group = target->group->name;
-    int r = intake_group_topic(server->intake, group, &topic);
-    if (r >= 0)
-        r = uplink_publish(server->uplink, &(struct outbox_message){ .stream = command_stream,
-                                                                     .subject = topic,
-                                                                     .payload = command->json,
-                                                                     .qos = (int)rule->config->qos,
-                                                                     .tag = engine_tag(target) });
-    if (r == 0 && tells_story(server))
-        log_info(
-            LOG_FIELDS({ "GROUP", group }, { "RULE", rule->section->name }, { "TOPIC", topic }),
-            "rule %s: command %s to group %s", rule->section->name, command->json, group);
-    return r;
-}
-
 static int on_send(void *userdata, const struct ruleset_target *target,
                    const struct server_rule *rule, const struct command *command)
 {
     struct server *server = userdata;
-    return target->device ? send_command(server, target->device, rule, command)
-                          : send_group_command(server, target, rule, command);
+    return dispatch_send(server->dispatch, target, rule, command);
+}
+
+static enum rule_outcome on_recall(void *userdata, const char *device,
+                                   const struct server_rule *rule)
+{
+    struct server *server = userdata;
+    return dispatch_recall(server->dispatch, device, rule);
+}
+
+static void on_decided(void *userdata, const char *device, const struct server_rule *rule,
+                       enum rule_outcome outcome)
+{
+    struct server *server = userdata;
+    dispatch_decided(server->dispatch, device, rule, outcome);
 }
 
 static void on_keep(void *userdata, const char *id, uint64_t span_usec, const char *name,
@@ -119,6 +95,8 @@ static void on_keep(void *userdata, const char *id, uint64_t span_usec, const ch
 static const struct engine_handlers engine_handlers = {
     .send = on_send,
     .keep = on_keep,
+    .recall = on_recall,
+    .decided = on_decided,
 };
 
 /* --- what changes with time alone ------------------------------------------------------------ */
@@ -208,6 +186,7 @@ static void take_telemetry(struct server *server, const struct mqtt_message *mes
         tell_telemetry(server, message, id);
         uint64_t taken_wall_usec = time_of(message, object);
         record(server, message, taken_wall_usec);
+        dispatch_heard(server->dispatch, id);
         r = engine_take(server->engine, id, group, object, taken_wall_usec, &at);
         arm_timer(server);
     }
@@ -222,8 +201,10 @@ static void take_status(struct server *server, const struct mqtt_message *messag
     _cleanup_(json_object_putp) struct json_object *object = NULL;
     struct json_object *status;
     struct why why = { "" };
-    if (message->payload_size == 0) // the retained message was cleared
+    if (message->payload_size == 0) { // the retained message was cleared
+        dispatch_withdraw(server->dispatch, id);
         return;
+    }
     if (json_parse_object(message->payload, message->payload_size, &object, &why) < 0 ||
         !json_object_object_get_ex(object, "status", &status) ||
         !json_object_is_type(status, json_type_string)) {
@@ -234,11 +215,23 @@ static void take_status(struct server *server, const struct mqtt_message *messag
     if (!message->retain)
         record(server, message, 0);
     const struct ruleset_now at = now();
+    dispatch_announce(server->dispatch, id, online);
     if (!engine_presence(server->engine, id, online, !message->retain, &at) || message->retain)
         return;
     char name[65];
     snprintf(name, sizeof(name), "%.*s", (int)id.length, id.bytes);
     log_info(LOG_FIELDS({ "DEVICE", name }), "%s is %s", name, online ? "online" : "offline");
+}
+
+static void take_reply(struct server *server, const struct mqtt_message *message,
+                       struct topic_slice id)
+{
+    struct answer answer;
+    struct why why = { "" };
+    if (answer_parse(message->payload, message->payload_size, &answer, &why) < 0)
+        reject(server, message, why.text);
+    else
+        dispatch_reply(server->dispatch, id, &answer);
 }
 
 /* Another server of the share, or this one, has decided for a device. */
@@ -263,6 +256,9 @@ static void on_message(void *userdata, const struct mqtt_message *message)
     case INTAKE_STATUS:
         take_status(server, message, id);
         break;
+    case INTAKE_REPLY:
+        take_reply(server, message, id);
+        break;
     case INTAKE_COMMAND:
         take_command(server, message, id);
         break;
@@ -286,6 +282,7 @@ static void on_connected(void *userdata)
     struct server *server = userdata;
     engine_reconnected(server->engine);
     intake_filters(server->intake, subscribe, server);
+    dispatch_connected(server->dispatch);
     arm_timer(server);
 }
 
@@ -301,6 +298,13 @@ static void add_status(void *userdata, struct json_object *status)
     json_object_object_add(status, "received", json_object_new_uint64(server->n_received));
     json_object_object_add(status, "devices",
                            json_object_new_uint64(engine_n_devices(server->engine)));
+    dispatch_add_status(server->dispatch, status);
+}
+
+static void on_recorded(void *userdata, uint64_t ticket)
+{
+    struct server *server = userdata;
+    dispatch_recorded(server->dispatch, ticket);
 }
 
 static void on_changed(void *userdata, bool news)
@@ -321,6 +325,7 @@ static const struct uplink_handlers uplink_handlers = {
     .add_status = add_status,
     .changed = on_changed,
     .unheard = on_unheard,
+    .recorded = on_recorded,
     .stopped = on_stopped,
 };
 
@@ -414,6 +419,7 @@ static void carry_out(struct server *server, struct plan *plan)
         recorder_free(server->recorder);
         server->recorder = TAKE_PTR(plan->recorder);
     }
+    dispatch_configure(server->dispatch, server->uplink, server->intake);
     arm_timer(server);
 }
 
@@ -456,11 +462,14 @@ int server_new(sd_event *event, struct spool *spool, struct config *config,
     int r = sd_event_add_time(event, &server->time_timer, CLOCK_BOOTTIME, USEC_INFINITY,
                               10 * USEC_PER_MSEC, on_time_timer, server);
     if (r >= 0)
+        r = dispatch_new(event, &server->dispatch);
+    if (r >= 0)
         r = server_reload(server, config);
-    if (r >= 0)
-        restore_series(server);
-    if (r >= 0)
-        r = uplink_start(server->uplink);
+    if (r < 0)
+        return r;
+    dispatch_load(server->dispatch, spool); // first: what a device had been told counts
+    restore_series(server);
+    r = uplink_start(server->uplink);
     if (r < 0)
         return r;
     *ret_server = TAKE_PTR(server);
@@ -476,6 +485,7 @@ void server_free(struct server *server)
     intake_free(server->intake);
     engine_free(server->engine);
     recorder_free(server->recorder);
+    dispatch_free(server->dispatch);
     config_unref(server->config);
     sd_event_unref(server->event);
     free(server);

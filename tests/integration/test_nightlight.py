@@ -4,6 +4,7 @@
 import pytest
 
 from support import configs
+from support.peer import plain
 from support.wait import holds_for, wait_until
 
 
@@ -39,7 +40,7 @@ def test_between_when_and_until_nothing_changes(broker, start_daemon, connect, v
         telemetry_is(peer, reading, peer.mark())
         telemetry_is(peer, reading, peer.mark())  # the second one: the first has been decided on
         led.wait(lamp)
-    commands = peer.objects("lamp1/commands")
+    commands = [plain(command) for command in peer.objects("lamp1/commands")]
     assert commands == [{"led_on": True}, {"led_on": False}, {"led_on": True}]
 
 

@@ -4,7 +4,7 @@
 import pytest
 
 from support import configs
-from support.wait import holds_for
+from support.wait import holds_for, wait_until
 
 MEBI = 1 << 20
 
@@ -217,7 +217,10 @@ def test_two_rules_decide_apart(make_house):
 
 
 def test_by_default_the_server_hears_every_device(house):
-    assert "+/telemetry" in house.broker.subscriptions("server1")
+    wait_until(
+        lambda: "+/telemetry" in house.broker.subscriptions("server1"),
+        lambda: house.broker.log(),
+    )
 
 
 def test_names_without_a_wildcard_subscribe_to_their_topics_only(make_house):

@@ -111,9 +111,9 @@ static void unknown_keys_name_the_nearest(void **state)
         { "[actuator led]\ndriver = log\nfail_safe = no\n", 3,
           "actuator led.fail_safe: unknown key; expected one of driver, type, min, max, initial, "
           "safe, on_exit, on_disconnect, disconnect_after" },
-        { "[rule r]\nwhen = a < 1\nthen = {\"a\": 1}\ndelivery = 3\n", 4,
-          "rule r.delivery: unknown key; expected one of where, scope, devices, when, until, "
-          "then, else, hold, stale_after, min_devices, send, qos" },
+        { "[rule r]\nwhen = a < 1\nthen = {\"a\": 1}\nweekdays = 3\n", 4,
+          "rule r.weekdays: unknown key; expected one of where, scope, devices, when, until, then, "
+          "else, hold, stale_after, min_devices, send, refresh, delivery, qos, expires, for" },
         { "[metrics]\n", 1,
           "unknown section 'metrics'; expected one of daemon, broker, topics, queue, server, group, "
           "stream, sensor, actuator, action, rule" },
@@ -546,6 +546,21 @@ static void scopes_that_do_not_fit_are_refused(void **state)
               "where = device\nwhen = max(a) < 300"),
           5,
           "rule r.scope: a device decides for itself alone; expected where = server for a group" },
+        { DEVICE_RULE("delivery = plain\nfor = 1min\nwhen = a < 1"), 3,
+          "rule r.for: does not go with delivery = plain; expected auto, latest or ordered" },
+        { DEVICE_RULE("delivery = plain\nwhen = a < 1\nexpires = 1min"), 4,
+          "rule r.expires: does not go with delivery = plain; expected auto, latest or ordered" },
+        { GROUP_RULE("delivery = ordered\nwhen = max(light) < 300"), 3,
+          "rule r.delivery: a queue is one device's; expected scope = device, or delivery = "
+          "latest" },
+        { DEVICE_RULE("delivery = ordered\nrefresh = 1min\nwhen = a < 1"), 2,
+          "rule r.delivery: what is sent in order is sent once; expected no for, no refresh and no "
+          "send = always beside it, or delivery = latest" },
+        { DEVICE_RULE("for = 1min\nwhen = a < 1\nrefresh = 1min"), 4,
+          "rule r.refresh: comes too late for what for grants; expected a shorter time" },
+        { "[sensor a]\ndriver = sim\n[actuator b]\ndriver = log\n[rule r]\nwhere = device\n"
+          "when = a < 300\nthen = {\"b\": true}\nexpires = 1min\n",
+          9, "rule r.expires: is about commands that are sent; expected where = server" },
         { "[server]\nshare = a/b\n", 2,
           "server.share: 'a/b' is no name of a share; expected 1 to 64 of A-Z a-z 0-9 . _ : @ -" },
         { "[server]\nshare = a\n[broker]\nprotocol = 3.1.1\n", 2,

@@ -20,6 +20,10 @@ struct world {
     struct ruleset_now now;
     size_t n_sent;
     bool is_offline; // nothing can be sent
+    bool assures;    // what is sent will reach its device
+    enum rule_outcome recalled;
+    size_t n_decided;
+    enum rule_outcome decided;
     struct sent sent[MAX_SENT];
 };
 
@@ -35,10 +39,30 @@ static int on_send(void *userdata, const struct ruleset_target *target,
     snprintf(sent->to, sizeof(sent->to), "%s%s", ruleset_target_name(target),
              target->group ? "/" : "");
     sent->on = strstr(command->json, "true");
-    return 0;
+    return world->assures ? 1 : 0;
 }
 
-static const struct engine_handlers handlers = { .send = on_send };
+static enum rule_outcome on_recall(void *userdata, const char *device,
+                                   const struct server_rule *rule)
+{
+    (void)device, (void)rule;
+    return ((struct world *)userdata)->recalled;
+}
+
+static void on_decided(void *userdata, const char *device, const struct server_rule *rule,
+                       enum rule_outcome outcome)
+{
+    struct world *world = userdata;
+    (void)device, (void)rule;
+    world->n_decided++;
+    world->decided = outcome;
+}
+
+static const struct engine_handlers handlers = {
+    .send = on_send,
+    .recall = on_recall,
+    .decided = on_decided,
+};
 
 static void world_init(struct world *world, const char *text)
 {
@@ -614,6 +638,111 @@ static void groups_agree_with_a_naive_computation(void **state)
     world_done(&world);
 }
 
+/* --- seen through, again, once --------------------------------------------------------------- */
+
+static void presence(struct world *world, const char *id, bool online)
+{
+    engine_presence(world->engine, slice(id), online, true, &world->now);
+}
+
+static void what_will_reach_its_device_is_not_sent_for_a_new_connection(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, "[rule r]\nwhen = light < 300\n" THEN ELSE);
+    world.assures = true;
+    say(&world, "a", NULL, "{\"light\": 1}");
+    engine_reconnected(world.engine);
+    say(&world, "a", NULL, "{\"light\": 1}");
+    expect_sent(&world, 1, "a", true);
+    presence(&world, "a", true); // it may have been restarted
+    say(&world, "a", NULL, "{\"light\": 1}");
+    expect_sent(&world, 2, "a", true);
+    world_done(&world);
+}
+
+static void a_command_is_refreshed_while_its_readings_are_known(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world,
+               "[rule r]\nwhen = light < 300\nstale_after = 55min\nrefresh = 10min\n" THEN ELSE);
+    say(&world, "a", NULL, "{\"light\": 1}");
+    pass(&world, 10 * 60 * USEC_PER_SEC);
+    expect_sent(&world, 2, "a", true);
+    say(&world, "a", NULL, "{\"light\": 1000}");
+    expect_sent(&world, 3, "a", false);
+    pass(&world, 59 * 60 * USEC_PER_SEC);
+    expect_sent(&world, 8, "a", false);
+    pass(&world, 60 * 60 * USEC_PER_SEC); // the reading is stale
+    expect_sent(&world, 8, "a", false);
+    say(&world, "a", NULL, "{\"light\": 1000}");
+    expect_sent(&world, 9, "a", false);
+    pass(&world, 10 * 60 * USEC_PER_SEC);
+    expect_sent(&world, 10, "a", false);
+    world_done(&world);
+}
+
+static void a_lease_is_renewed_in_time_also_for_a_group(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, GROUP_RULE "when = max(light) < 300\nstale_after = 2h\nfor = 30min\n" THEN);
+    world.assures = true;
+    say(&world, "a", "north", "{\"light\": 1}");
+    pass(&world, 30 * 60 * USEC_PER_SEC);
+    expect_sent(&world, 4, "north/", true);
+    say(&world, "a", "north", "{\"light\": 1000}"); // there is nothing to say: it runs out
+    pass(&world, 60 * 60 * USEC_PER_SEC);
+    expect_sent(&world, 4, "north/", true);
+    world_done(&world);
+}
+
+static void an_ordered_decision_is_not_taken_again_in_another_run(void **state)
+{
+    (void)state;
+    static struct world world;
+    static const char rule[] = "[rule r]\nwhen = light < 300\ndelivery = ordered\n" THEN;
+    world_init(&world, rule);
+    world.assures = true;
+    say(&world, "a", NULL, "{\"light\": 1}");
+    presence(&world, "a", true);
+    engine_reconnected(world.engine);
+    say(&world, "a", NULL, "{\"light\": 1}");
+    expect_sent(&world, 1, "a", true);
+    assert_int_equal(world.n_decided, 1);
+    assert_int_equal(world.decided, RULE_THEN);
+    world_done(&world);
+
+    world_init(&world, rule);
+    world.assures = true;
+    world.recalled = RULE_THEN;
+    say(&world, "a", NULL, "{\"light\": 1}");
+    expect_sent(&world, 0, NULL, false);
+    say(&world, "a", NULL, "{\"light\": 1000}"); // nothing is said, but it is known
+    assert_int_equal(world.decided, RULE_ELSE);
+    say(&world, "a", NULL, "{\"light\": 1}");
+    expect_sent(&world, 1, "a", true);
+    assert_int_equal(world.decided, RULE_THEN);
+    world_done(&world);
+}
+
+static void an_ordered_command_that_could_not_be_issued_is_not_written_down(void **state)
+{
+    (void)state;
+    static struct world world;
+    world_init(&world, "[rule r]\nwhen = light < 300\ndelivery = ordered\n" THEN);
+    world.assures = true;
+    world.is_offline = true;
+    say(&world, "a", NULL, "{\"light\": 1}");
+    assert_int_equal(world.n_decided, 0);
+    world.is_offline = false;
+    say(&world, "a", NULL, "{\"light\": 1}");
+    expect_sent(&world, 1, "a", true);
+    assert_int_equal(world.n_decided, 1);
+    world_done(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -638,6 +767,11 @@ int main(void)
         in_directory(what_is_forgotten_is_not_kept),
         in_directory(who_is_silent_for_long_is_forgotten),
         in_directory(what_another_server_has_decided_is_not_said_again),
+        in_directory(what_will_reach_its_device_is_not_sent_for_a_new_connection),
+        in_directory(a_command_is_refreshed_while_its_readings_are_known),
+        in_directory(a_lease_is_renewed_in_time_also_for_a_group),
+        in_directory(an_ordered_decision_is_not_taken_again_in_another_run),
+        in_directory(an_ordered_command_that_could_not_be_issued_is_not_written_down),
         in_directory(groups_agree_with_a_naive_computation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

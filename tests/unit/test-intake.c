@@ -29,7 +29,7 @@ static void assert_filters(const char *text, const char *filters)
 /* "telemetry ID GROUP", "status ID GROUP" or "other". */
 static void assert_is(const struct intake *intake, const char *topic, const char *expected)
 {
-    static const char *const kinds[] = { "other", "telemetry", "status", "command" };
+    static const char *const kinds[] = { "other", "telemetry", "status", "reply", "command" };
     struct topic_slice id, group;
     char is[256];
     enum intake_kind kind = intake_classify(intake, topic, &id, &group);
@@ -44,29 +44,30 @@ static void assert_is(const struct intake *intake, const char *topic, const char
 static void a_pattern_subscribes_to_everyone(void **state)
 {
     (void)state;
-    assert_filters("", "+/status +/telemetry ");
-    assert_filters("[server]\ndevices = porch lamp*\n", "+/status +/telemetry ");
+    assert_filters("", "+/status +/replies +/telemetry ");
+    assert_filters("[server]\ndevices = porch lamp*\n", "+/status +/replies +/telemetry ");
 }
 
 static void names_subscribe_to_their_topics_alone(void **state)
 {
     (void)state;
-    assert_filters("[server]\ndevices = porch hall\n",
-                   "porch/status porch/telemetry hall/status hall/telemetry ");
+    assert_filters(
+        "[server]\ndevices = porch hall\n",
+        "porch/status porch/replies porch/telemetry hall/status hall/replies hall/telemetry ");
 }
 
 static void a_stream_with_a_topic_of_its_own_is_subscribed_to(void **state)
 {
     (void)state;
     assert_filters("[stream fast]\ntopic = {id}/fast\n[stream same]\ntopic = {id}/telemetry\n",
-                   "+/status +/telemetry +/fast ");
+                   "+/status +/replies +/telemetry +/fast ");
 }
 
 static void a_share_is_subscribed_to_as_one(void **state)
 {
     (void)state;
     assert_filters("[server]\nshare = plant\n[stream fast]\ntopic = {id}/fast\n",
-                   "+/status +/commands $share/plant/+/telemetry $share/plant/+/fast ");
+                   "+/status +/replies +/commands $share/plant/+/telemetry $share/plant/+/fast ");
     _cleanup_(intake_freep) struct intake *intake = make_intake("[server]\nshare = plant\n");
     assert_is(intake, "lamp1/commands", "command lamp1 -");
     assert_is(intake, "lamp1/telemetry", "telemetry lamp1 -");

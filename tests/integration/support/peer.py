@@ -87,12 +87,12 @@ class Peer:
 
     def wait(self, topic, wanted=None, since=0, count=1, timeout=DEADLINE):
         """
-        The count-th message on the topic, as JSON, that is wanted: a dict that it equals, a
-        function that is true of it, or anything.
+        The count-th message on the topic, as JSON, that is wanted: a dict that it equals, with or
+        without its envelope, a function that is true of it, or anything.
         """
 
         def fits(value):
-            return wanted is None or (wanted(value) if callable(wanted) else value == wanted)
+            return wanted is None or (wanted(value) if callable(wanted) else wanted in (value, plain(value)))
 
         def matching():
             return [value for value in self.objects(topic, since) if fits(value)]
@@ -124,3 +124,8 @@ def loads(payload):
     return json.loads(payload, parse_constant=refuse)
 
 
+def plain(command):
+    """A command without its envelope."""
+    if not isinstance(command, dict):
+        return command
+    return {key: value for key, value in command.items() if not key.startswith("$")}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * What rules with delivery = ordered have decided last, device by device, across restarts: such a
+ * decision moves something once, and is not taken anew because the server has forgotten it.
+ *
+ *     decisions_recall() for each record of an earlier run; then decisions_find(), decisions_put().
+ */
+#pragma once
+
+#include "config/config.h"
+#include "core/rule.h"
+#include "util/cleanup.h"
+
+enum { DECISIONS_MAX = 50000 }; // of a rule and a device; one makes room for another
+
+struct decisions;
+
+/* A record is to be written, or with value NULL removed. */
+typedef void (*decisions_save_fn)(void *userdata, const char *key, const char *value);
+
+int decisions_new(decisions_save_fn save, void *userdata, struct decisions **ret_decisions);
+void decisions_free(struct decisions *decisions);
+DEFINE_CLEANUP(struct decisions *, decisions_free)
+
+/* A record from an earlier run; what is none, or too much, is removed. */
+void decisions_recall(struct decisions *decisions, const char *key, const char *value);
+
+/*
+ * What rule, a section, decided last for a device; RULE_UNDECIDED if that is not known, or if the
+ * rule says something else by now.
+ */
+enum rule_outcome decisions_find(const struct decisions *decisions,
+                                 const struct config_section *rule, const char *device);
+
+void decisions_put(struct decisions *decisions, const struct config_section *rule,
+                   const char *device, enum rule_outcome outcome);

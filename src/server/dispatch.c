@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// How the server's commands reach their devices. Owns the issuer and what ordered rules have
+// decided, with their records.
+#include "server/dispatch.h"
+
+#include <string.h>
+#include <systemd/sd-id128.h>
+
+#include "server/decisions.h"
+#include "util/clock.h"
+#include "util/log.h"
+#include "util/ratelimit.h"
+
+static const char stream[] = "$commands"; // the server's, volatile
+static const char issued_space[] = "issued", decisions_space[] = "decided";
+static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
+
+struct dispatch {
+    struct uplink *uplink;
+    const struct intake *intake;
+    struct issuer *issuer;
+    struct decisions *decisions;
+    sd_event_source *timer;
+    uint64_t timer_mono_usec; // when it fires
+    struct ratelimit story;   // info lines
+};
+
+static struct ruleset_now now(void)
+{
+    return (struct ruleset_now){ clock_mono_usec(), clock_wall_usec() };
+}
+
+static void arm_timer(struct dispatch *dispatch)
+{
+    uint64_t next_mono_usec = issuer_next_mono_usec(dispatch->issuer);
+    if (next_mono_usec >= dispatch->timer_mono_usec)
+        return;
+    dispatch->timer_mono_usec = next_mono_usec;
+    sd_event_source_set_time(dispatch->timer, next_mono_usec);
+    sd_event_source_set_enabled(dispatch->timer, SD_EVENT_ONESHOT);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    struct dispatch *dispatch = userdata;
+    const struct ruleset_now at = now();
+    dispatch->timer_mono_usec = USEC_INFINITY;
+    issuer_run(dispatch->issuer, &at);
+    arm_timer(dispatch);
+    return 0;
+}
+
+/* --- publishing ------------------------------------------------------------------------------ */
+
+/* device NULL: to the group. */
+static int publish(struct dispatch *dispatch, const char *device, const char *group,
+                   const char *payload, int qos, uint64_t tag)
+{
+    _cleanup_(freep) char *topic = NULL;
+    int r = device ? intake_command_topic(dispatch->intake, device, group, &topic)
+                   : intake_group_topic(dispatch->intake, group, &topic);
+    if (r < 0)
+        return r;
+    return uplink_publish(
+        dispatch->uplink,
+        &(struct outbox_message){
+            .stream = stream, .subject = topic, .payload = payload, .qos = qos, .tag = tag });
+}
+
+static void tell(struct dispatch *dispatch, const struct issuer_letter *letter, const char *text)
+{
+    if (!ratelimit_pass(&dispatch->story, clock_mono_usec(), NULL))
+        return;
+    log_info(LOG_FIELDS({ "DEVICE", letter->device }, { "GROUP", letter->group },
+                        { "RULE", letter->rule }, { "COMMAND", letter->id }),
+             "rule %s: command %s to %s%s", letter->rule, text, letter->device ? "" : "group ",
+             letter->device ? letter->device : letter->group);
+}
+
+/* --- the issuer's handlers ------------------------------------------------------------------- */
+
+static int save(struct dispatch *dispatch, const char *space, const char *key, const char *value)
+{
+    return outbox_put_record(uplink_outbox(dispatch->uplink), space, key, value);
+}
+
+static int on_save(void *userdata, const char *key, const char *value)
+{
+    return save(userdata, issued_space, key, value);
+}
+
+static uint64_t on_sync(void *userdata)
+{
+    struct dispatch *dispatch = userdata;
+    return outbox_sync_records(uplink_outbox(dispatch->uplink));
+}
+
+static int on_send(void *userdata, const struct issuer_letter *letter)
+{
+    struct dispatch *dispatch = userdata;
+    if (!uplink_is_connected(dispatch->uplink))
+        return -ENOTCONN;
+    int r = publish(dispatch, letter->device, letter->group, letter->payload, letter->qos, 0);
+    if (r == 0)
+        tell(dispatch, letter, letter->payload);
+    return r;
+}
+
+static const struct issuer_handlers issuer_handlers = {
+    .save = on_save,
+    .sync = on_sync,
+    .send = on_send,
+};
+
+static void on_decision(void *userdata, const char *key, const char *value)
+{
+    (void)save(userdata, decisions_space, key, value);
+}
+
+/* --- the engine's handlers ------------------------------------------------------------------- */
+
+/* The ids of a group's devices, a new vector whose strings are the fleet's. */
+static const char **members(const struct group *group, size_t *ret_n)
+{
+    size_t n = 0;
+    const char **ids = calloc(group->n_devices + 1, sizeof(char *));
+    for (const struct fleet_device *device = group->first; ids && device;
+         device = device->next_member)
+        ids[n++] = device->id;
+    *ret_n = n;
+    return ids;
+}
+
+/* Whether all that will get it know what an envelope is. */
+static bool is_understood(const struct dispatch *dispatch, const struct ruleset_target *target)
+{
+    if (target->device)
+        return issuer_knows(dispatch->issuer, target->device->id);
+    for (const struct fleet_device *device = target->group->first; device;
+         device = device->next_member) {
+        if (!issuer_knows(dispatch->issuer, device->id))
+            return false;
+    }
+    return true;
+}
+
+static int issue(struct dispatch *dispatch, const struct ruleset_target *target,
+                 const struct issuer_order *order)
+{
+    const struct ruleset_now at = now();
+    if (target->device) {
+        int r = issuer_issue(dispatch->issuer, order, &at);
+        arm_timer(dispatch);
+        return r < 0 ? r : 1;
+    }
+    size_t n;
+    _cleanup_(freep) const char **ids = members(target->group, &n);
+    int r = ids ? issuer_issue_group(dispatch->issuer, order, ids, n, &at) : -ENOMEM;
+    arm_timer(dispatch);
+    return r < 0 ? r : 1;
+}
+
+int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target,
+                  const struct server_rule *rule, const struct command *command)
+{
+    const struct rule_config *config = rule->config;
+    const struct group *group = target->device ? target->device->group : target->group;
+    const struct issuer_order order = {
+        .device = target->device ? target->device->id : NULL,
+        .group = group ? group->name : NULL,
+        .rule = rule->section->name,
+        .command = command,
+        .is_ordered = config->delivery == DELIVERY_ORDERED,
+        .qos = (int)config->qos,
+        .expires_usec = config->expires_usec,
+        .lease_usec = config->lease_usec,
+        .has_seq = clock_is_right(),
+    };
+    if (config->delivery == DELIVERY_LATEST || order.is_ordered ||
+        (config->delivery == DELIVERY_AUTO && is_understood(dispatch, target)))
+        return issue(dispatch, target, &order);
+    int r =
+        publish(dispatch, order.device, order.group, command->json, order.qos, engine_tag(target));
+    if (r == 0)
+        tell(dispatch,
+             &(struct issuer_letter){
+                 .device = order.device, .group = order.group, .rule = order.rule },
+             command->json);
+    return r;
+}
+
+enum rule_outcome dispatch_recall(struct dispatch *dispatch, const char *device,
+                                  const struct server_rule *rule)
+{
+    return decisions_find(dispatch->decisions, rule->section, device);
+}
+
+void dispatch_decided(struct dispatch *dispatch, const char *device, const struct server_rule *rule,
+                      enum rule_outcome outcome)
+{
+    decisions_put(dispatch->decisions, rule->section, device, outcome);
+}
+
+/* --- what comes in --------------------------------------------------------------------------- */
+
+void dispatch_connected(struct dispatch *dispatch)
+{
+    const struct ruleset_now at = now();
+    issuer_connected(dispatch->issuer, &at);
+    arm_timer(dispatch);
+}
+
+void dispatch_recorded(struct dispatch *dispatch, uint64_t ticket)
+{
+    const struct ruleset_now at = now();
+    issuer_recorded(dispatch->issuer, ticket, &at);
+    issuer_run(dispatch->issuer, &at);
+    arm_timer(dispatch);
+}
+
+void dispatch_announce(struct dispatch *dispatch, struct topic_slice id, bool online)
+{
+    const struct ruleset_now at = now();
+    issuer_announce(dispatch->issuer, id, online, &at);
+    arm_timer(dispatch);
+}
+
+void dispatch_withdraw(struct dispatch *dispatch, struct topic_slice id)
+{
+    issuer_withdraw(dispatch->issuer, id);
+}
+
+void dispatch_heard(struct dispatch *dispatch, struct topic_slice id)
+{
+    const struct ruleset_now at = now();
+    issuer_heard(dispatch->issuer, id, &at);
+    arm_timer(dispatch);
+}
+
+void dispatch_reply(struct dispatch *dispatch, struct topic_slice id, const struct answer *answer)
+{
+    const struct ruleset_now at = now();
+    issuer_heard(dispatch->issuer, id, &at);
+    issuer_reply(dispatch->issuer, id, answer, &at);
+    arm_timer(dispatch);
+}
+
+void dispatch_add_status(const struct dispatch *dispatch, struct json_object *status)
+{
+    struct issuer_counts counts;
+    struct json_object *object = json_object_new_object();
+    issuer_count(dispatch->issuer, &counts);
+    json_object_object_add(object, "open", json_object_new_uint64(counts.n_open));
+    json_object_object_add(object, "outstanding", json_object_new_uint64(counts.n_outstanding));
+    for (int end = 0; end < ISSUER_ENDS; end++)
+        json_object_object_add(object, issuer_end_names[end],
+                               json_object_new_uint64(counts.ended[end]));
+    json_object_object_add(object, "refused", json_object_new_uint64(counts.refused));
+    json_object_object_add(status, "commands", object);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static void recall_issued(void *userdata, const char *key, const char *value)
+{
+    struct dispatch *dispatch = userdata;
+    const struct ruleset_now at = now();
+    issuer_recall(dispatch->issuer, key, value, &at);
+}
+
+static void recall_decision(void *userdata, const char *key, const char *value)
+{
+    struct dispatch *dispatch = userdata;
+    decisions_recall(dispatch->decisions, key, value);
+}
+
+int dispatch_new(sd_event *event, struct dispatch **ret_dispatch)
+{
+    sd_id128_t seed;
+    _cleanup_(dispatch_freep) struct dispatch *dispatch = calloc(1, sizeof(*dispatch));
+    if (!dispatch)
+        return -ENOMEM;
+    dispatch->story = story_limit;
+    dispatch->timer_mono_usec = USEC_INFINITY;
+    int r = sd_id128_randomize(&seed);
+    if (r >= 0)
+        r = issuer_new(seed.qwords[0], &issuer_handlers, dispatch, &dispatch->issuer);
+    if (r >= 0)
+        r = decisions_new(on_decision, dispatch, &dispatch->decisions);
+    if (r >= 0)
+        r = sd_event_add_time(event, &dispatch->timer, CLOCK_BOOTTIME, USEC_INFINITY, 1, on_timer,
+                              dispatch);
+    if (r >= 0)
+        r = sd_event_source_set_enabled(dispatch->timer, SD_EVENT_OFF);
+    if (r < 0)
+        return r;
+    *ret_dispatch = TAKE_PTR(dispatch);
+    return 0;
+}
+
+void dispatch_free(struct dispatch *dispatch)
+{
+    if (!dispatch)
+        return;
+    sd_event_source_disable_unref(dispatch->timer);
+    issuer_free(dispatch->issuer);
+    decisions_free(dispatch->decisions);
+    free(dispatch);
+}
+
+void dispatch_configure(struct dispatch *dispatch, struct uplink *uplink,
+                        const struct intake *intake)
+{
+    dispatch->uplink = uplink;
+    dispatch->intake = intake;
+    arm_timer(dispatch);
+}
+
+/* A store that cannot be opened now has nothing to say; its own layer tells. */
+void dispatch_load(struct dispatch *dispatch, struct spool *spool)
+{
+    struct issuer_counts counts;
+    const struct ruleset_now at = now();
+    (void)spool_records(spool, issued_space, recall_issued, dispatch);
+    (void)spool_records(spool, decisions_space, recall_decision, dispatch);
+    issuer_recalled(dispatch->issuer, &at);
+    issuer_count(dispatch->issuer, &counts);
+    if (counts.n_open > 0)
+        log_notice(NULL, "%zu commands of an earlier run wait for their reply", counts.n_open);
+    arm_timer(dispatch);
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * How the server's commands reach their devices: plain ones are published once, the others go
+ * through the issuer (server/issuer.h), which is given the store, the uplink and the clock here.
+ *
+ *     dispatch_new(), dispatch_configure() with each configuration, and once after the first
+ *     dispatch_load(); the rest as the engine and the uplink say.
+ */
+#pragma once
+
+#include <json-c/json.h>
+#include <systemd/sd-event.h>
+
+#include "outbox/spool.h"
+#include "outbox/uplink.h"
+#include "server/engine.h"
+#include "server/intake.h"
+#include "server/issuer.h"
+#include "util/cleanup.h"
+
+struct dispatch;
+
+/* 0, -ENOMEM, or what sd-event returns. */
+int dispatch_new(sd_event *event, struct dispatch **ret_dispatch);
+void dispatch_free(struct dispatch *dispatch);
+DEFINE_CLEANUP(struct dispatch *, dispatch_free)
+
+/* uplink, its outbox still there when dispatch is freed, and intake are borrowed. */
+void dispatch_configure(struct dispatch *dispatch, struct uplink *uplink,
+                        const struct intake *intake);
+
+/* Takes up what an earlier run has left open. Blocks on the disk. */
+void dispatch_load(struct dispatch *dispatch, struct spool *spool);
+
+/* For struct engine_handlers. */
+int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target,
+                  const struct server_rule *rule, const struct command *command);
+enum rule_outcome dispatch_recall(struct dispatch *dispatch, const char *device,
+                                  const struct server_rule *rule);
+void dispatch_decided(struct dispatch *dispatch, const char *device, const struct server_rule *rule,
+                      enum rule_outcome outcome);
+
+/* For struct uplink_handlers. */
+void dispatch_connected(struct dispatch *dispatch);
+void dispatch_recorded(struct dispatch *dispatch, uint64_t ticket);
+void dispatch_add_status(const struct dispatch *dispatch, struct json_object *status);
+
+/* As issuer_announce() and issuer_withdraw(); a message that is no status; a reply. */
+void dispatch_announce(struct dispatch *dispatch, struct topic_slice id, bool online);
+void dispatch_withdraw(struct dispatch *dispatch, struct topic_slice id);
+void dispatch_heard(struct dispatch *dispatch, struct topic_slice id);
+void dispatch_reply(struct dispatch *dispatch, struct topic_slice id, const struct answer *answer);

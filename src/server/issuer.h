@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The server's journal of commands: each has an $id, is on disk before it is sent, is sent again
+ * until its device replies, and is closed by the reply.
+ *
+ *     issuer_recall() for each record of an earlier run, issuer_recalled(). issuer_issue() a
+ *     command; issuer_announce(), issuer_heard() and issuer_reply() as devices say something;
+ *     issuer_connected() and issuer_recorded() as the world does; issuer_run() when it asks.
+ *
+ * A device has its open commands in the order in which they were issued. Those with `latest` are
+ * sent at once, and a newer one takes the place of the older for the actuators it sets; of those
+ * with `ordered` only the first is sent, the next with its end. No I/O and no clock of its own.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/answer.h"
+#include "core/command.h"
+#include "core/topic.h"
+#include "server/ruleset.h"
+#include "util/cleanup.h"
+
+enum {
+    ISSUER_MAX_OPEN = 20000,      // commands, of all devices
+    ISSUER_MAX_BYTES = 16 << 20,  // of those, as they are sent
+    ISSUER_MAX_OPEN_DEVICE = 100, // of one device
+    ISSUER_MAX_FOLLOWED = 100000, // devices that are to reply to their group's commands
+    ISSUER_MAX_DEVICES = 250000,  // that have announced themselves
+    ISSUER_MAX_TRIES = 30,        // of a `latest` one that a device does not reply to
+    ISSUER_ID_SIZE = 40,
+};
+
+/* What became of a command; those of enum reply_status come first, in their order. */
+enum issuer_end {
+    ISSUER_DONE = REPLY_DONE,
+    ISSUER_REJECTED = REPLY_REJECTED,
+    ISSUER_FAILED = REPLY_FAILED,
+    ISSUER_EXPIRED = REPLY_EXPIRED,       // the device says so, or here
+    ISSUER_SUPERSEDED = REPLY_SUPERSEDED, // likewise
+    ISSUER_UNANSWERED,                    // given up
+    ISSUER_ENDS,
+};
+extern const char *const issuer_end_names[ISSUER_ENDS];
+
+struct issuer;
+
+/* One command to one device, or to a group. */
+struct issuer_letter {
+    const char *device; // NULL: the group's
+    const char *group;  // NULL: of none
+    const char *id, *rule, *payload;
+    int qos;
+};
+
+struct issuer_handlers {
+    // Writes down, or with value NULL removes. 0 or -ENOMEM.
+    int (*save)(void *userdata, const char *key, const char *value);
+    // What was saved is to come to disk: a ticket, growing, for issuer_recorded().
+    uint64_t (*sync)(void *userdata);
+    // 0, or -errno: it is tried again; -ENOTCONN: after issuer_connected().
+    int (*send)(void *userdata, const struct issuer_letter *letter);
+};
+
+struct issuer_order {
+    const char *device; // NULL: the group's
+    const char *group;  // NULL: the device's topic names none
+    const char *rule;
+    const struct command *command;
+    bool is_ordered; // else latest
+    int qos;
+    uint64_t expires_usec, lease_usec; // from now; USEC_INFINITY: none
+    bool has_seq; // the clock is right: devices may order by it what they are sent
+};
+
+struct issuer_counts {
+    uint64_t ended[ISSUER_ENDS]; // since the start
+    uint64_t refused;            // at a bound
+    size_t n_open;               // a device's own
+    size_t n_outstanding;        // devices that have not replied to their group's command
+};
+
+/* seed: any number that no server had before; ids are made of it. 0 or -ENOMEM. */
+int issuer_new(uint64_t seed, const struct issuer_handlers *handlers, void *userdata,
+               struct issuer **ret_issuer);
+void issuer_free(struct issuer *issuer);
+DEFINE_CLEANUP(struct issuer *, issuer_free)
+
+/* A record of an earlier run, in any order; what is none is removed. */
+void issuer_recall(struct issuer *issuer, const char *key, const char *value,
+                   const struct ruleset_now *now);
+void issuer_recalled(struct issuer *issuer, const struct ruleset_now *now);
+
+/*
+ * Issues a command to a device. 0; 1: the same of that rule is still open and remains so; -ENOBUFS
+ * at a bound, -ENOMEM.
+ */
+int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
+                 const struct ruleset_now *now);
+
+/*
+ * Sends a command to a group, at once, and follows those of devices (a vector of ids) that have
+ * announced themselves: each that does not reply is sent it on its own, with the same $id. 0, or
+ * what handlers->send() returns; -ENOMEM. It is not on disk: after a restart a group decides anew.
+ */
+int issuer_issue_group(struct issuer *issuer, const struct issuer_order *order,
+                       const char *const *devices, size_t n_devices, const struct ruleset_now *now);
+
+/* A status message. Commands for one that is offline wait. */
+void issuer_announce(struct issuer *issuer, struct topic_slice id, bool is_online,
+                     const struct ruleset_now *now);
+/* Its status message is gone. */
+void issuer_withdraw(struct issuer *issuer, struct topic_slice id);
+/* Whether a device has announced itself. */
+bool issuer_knows(const struct issuer *issuer, const char *id);
+/* A message of it. */
+void issuer_heard(struct issuer *issuer, struct topic_slice id, const struct ruleset_now *now);
+
+/* Returns whether it was the reply to an open command of that device. */
+bool issuer_reply(struct issuer *issuer, struct topic_slice id, const struct answer *answer,
+                  const struct ruleset_now *now);
+
+void issuer_connected(struct issuer *issuer, const struct ruleset_now *now);
+void issuer_recorded(struct issuer *issuer, uint64_t ticket, const struct ruleset_now *now);
+
+/* Does what is due. issuer_next_mono_usec() may become earlier with every other call here. */
+void issuer_run(struct issuer *issuer, const struct ruleset_now *now);
+uint64_t issuer_next_mono_usec(const struct issuer *issuer);
+
+void issuer_count(const struct issuer *issuer, struct issuer_counts *ret_counts);
