@@ -5,17 +5,34 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "drivers/driver.h"
 #include "util/cleanup.h"
 #include "util/strings.h"
 
 static const struct ctl_command *const commands[] = {
+    &ctl_command_command,
+    &ctl_command_status,
     &ctl_command_rules,
 };
+
+int ctl_load(const char *path, const char *role, struct config **ret_config)
+{
+    struct config_sources sources = { .file = path, .role = role };
+    struct config_errors errors = { 0 };
+    driver_add_to(&sources);
+    int r = config_load(&sources, ret_config, &errors);
+    if (r < 0 && errors.n_lines == 0)
+        fprintf(stderr, "nightlightctl: cannot load the configuration: %s\n", strerror(-r));
+    for (size_t i = 0; i < errors.n_lines; i++)
+        fprintf(stderr, "%s\n", errors.lines[i]);
+    config_errors_done(&errors);
+    return r;
+}
 
 static void print_help(void)
 {
     fputs("Usage: nightlightctl COMMAND ...\n"
-          "Looks at nightlightd and its configuration.\n"
+          "Speaks with nightlightd, and looks at its configuration.\n"
           "\n",
           stdout);
     for (size_t i = 0; i < ELEMENTS(commands); i++)

@@ -7,7 +7,6 @@
 
 #include "config/config.h"
 #include "ctl/ctl.h"
-#include "drivers/driver.h"
 #include "server/engine.h"
 #include "server/intake.h"
 #include "server/recording.h"
@@ -142,20 +141,6 @@ static int read_recording(struct replay *replay, const char *path)
     return ferror(file) ? -EIO : 0;
 }
 
-static int load(const char *path, struct config **ret_config)
-{
-    struct config_sources sources = { .file = path, .role = "server" };
-    struct config_errors errors = { 0 };
-    driver_add_to(&sources);
-    int r = config_load(&sources, ret_config, &errors);
-    if (r < 0 && errors.n_lines == 0)
-        fprintf(stderr, "nightlightctl: cannot load the configuration: %s\n", strerror(-r));
-    for (size_t i = 0; i < errors.n_lines; i++)
-        fprintf(stderr, "%s\n", errors.lines[i]);
-    config_errors_done(&errors);
-    return r;
-}
-
 /* The recording before it goes first. */
 static int replay_files(struct replay *replay, const char *path, bool with_older)
 {
@@ -262,7 +247,7 @@ static int run_rules(int argc, char **argv)
         return usage();
     log_set_level(LOG_WARNING); // what it tells is its own
     _cleanup_(config_unrefp) struct config *config = NULL;
-    if (load(is_test && word ? word : file, &config) < 0)
+    if (ctl_load(is_test && word ? word : file, "server", &config) < 0)
         return CTL_BAD_CONFIG;
     return is_test ? test(config, path) : explain(config, path, word, target);
 }

@@ -439,12 +439,10 @@ static int make_status(struct uplink *uplink, struct link *link)
     return link->offline_payload ? 0 : -ENOMEM;
 }
 
-static int make_client(struct uplink *uplink, struct link *link, uint16_t receive_maximum)
+struct mqtt_options uplink_broker_options(const struct broker_config *broker)
 {
-    const struct broker_config *broker = link->config->broker;
     static const int protocols[] = { [PROTOCOL_AUTO] = 0, [PROTOCOL_5] = 5, [PROTOCOL_311] = 4 };
-    const struct mqtt_options options = {
-        .client_id = link->client_id,
+    return (struct mqtt_options){
         .hosts = broker->host,
         .port = (int)broker->port,
         .unix_socket = broker->transport == TRANSPORT_UNIX,
@@ -461,11 +459,17 @@ static int make_client(struct uplink *uplink, struct link *link, uint16_t receiv
         .alpn = broker->alpn,
         .reconnect_min_usec = broker->reconnect_min_usec,
         .reconnect_max_usec = broker->reconnect_max_usec,
-        .session_expiry_usec = broker->session_expiry_usec,
-        .receive_maximum = receive_maximum,
-        .will_topic = link->status_topic,
-        .will_payload = link->offline_payload,
     };
+}
+
+static int make_client(struct uplink *uplink, struct link *link, uint16_t receive_maximum)
+{
+    struct mqtt_options options = uplink_broker_options(link->config->broker);
+    options.client_id = link->client_id;
+    options.session_expiry_usec = link->config->broker->session_expiry_usec;
+    options.receive_maximum = receive_maximum;
+    options.will_topic = link->status_topic;
+    options.will_payload = link->offline_payload;
     return mqtt_new(uplink->event, &options, &mqtt_handlers, uplink, &link->mqtt);
 }
 

@@ -33,8 +33,12 @@ struct uplink_handlers {
     void (*unheard)(void *userdata, uint64_t tag); // may be NULL
     // As outbox_ports.recorded(); NULL where outbox_sync_records() is not called.
     void (*recorded)(void *userdata, uint64_t ticket);
-    void (*stopped)(void *userdata);               // after uplink_stop(): free it now
+    void (*stopped)(void *userdata); // after uplink_stop(): free it now
 };
+
+/* The way to the broker, for a client of a session of its own; its id is missing. Borrows strings.
+ */
+struct mqtt_options uplink_broker_options(const struct broker_config *broker);
 
 struct uplink_options {
     const char *client_suffix; // "" or "-server": is appended to the id

@@ -25,8 +25,8 @@ LAYERS = {
 }
 LAYERS["daemon"] = set(LAYERS)
 LAYERS["main"] = set(LAYERS)
-LAYERS["ctl"] = {"util", "core", "config", "io", "store", "drivers", "server"}
-LAYERS["ctl-main"] = {"ctl"}
+LAYERS["ctl"] = {"util", "core", "config", "io", "store", "outbox", "drivers", "server"}
+LAYERS["ctl-main"] = {"util", "io", "ctl"}
 
 # Pattern of a line, of the paths that may have one, and what to say about the others.
 RESERVED = [

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// One exchange with the broker; see exchange.h. Owns the loop and the client while it lasts.
+#include "ctl/exchange.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <systemd/sd-event.h>
+#include <systemd/sd-id128.h>
+
+#include "outbox/uplink.h"
+#include "util/clock.h"
+
+static const uint64_t connect_limit_usec = 15 * USEC_PER_SEC;
+
+struct run {
+    const struct exchange *exchange;
+    sd_event *event;
+    sd_event_source *timer;
+    struct mqtt *mqtt;
+    bool is_published; // or there is nothing to publish
+    char reason[256];  // why there is no connection
+    int mid;
+};
+
+static void finish(struct run *run, int result)
+{
+    sd_event_exit(run->event, result);
+}
+
+static void fail(struct run *run, const char *what, int result)
+{
+    fprintf(stderr, "nightlightctl: %s: %s\n", what, strerror(-result));
+    finish(run, result);
+}
+
+static void limit(struct run *run, uint64_t usec)
+{
+    sd_event_source_set_time_relative(run->timer, usec);
+    sd_event_source_set_enabled(run->timer, SD_EVENT_ONESHOT);
+}
+
+/* Once only: what a renewed connection would say again may have been taken already. */
+static void publish(struct run *run)
+{
+    const struct exchange *exchange = run->exchange;
+    if (!exchange->topic || run->is_published) {
+        limit(run, exchange->wait_usec);
+        run->is_published = true;
+        return;
+    }
+    const struct mqtt_publication publication = {
+        .topic = exchange->topic,
+        .payload = exchange->payload,
+        .payload_size = strlen(exchange->payload),
+        .qos = 1,
+    };
+    int r = mqtt_publish(run->mqtt, &publication, &run->mid);
+    if (r < 0)
+        fail(run, exchange->topic, r);
+}
+
+static void on_connected(void *userdata, bool session_present)
+{
+    struct run *run = userdata;
+    (void)session_present;
+    run->reason[0] = '\0';
+    int r = run->exchange->filter ? mqtt_subscribe(run->mqtt, run->exchange->filter, 1, NULL) : 0;
+    if (r < 0)
+        fail(run, run->exchange->filter, r);
+    else if (!run->exchange->filter)
+        publish(run);
+}
+
+static void on_disconnected(void *userdata, bool was_connected, const char *reason,
+                            uint64_t retry_usec)
+{
+    struct run *run = userdata;
+    (void)was_connected, (void)retry_usec;
+    snprintf(run->reason, sizeof(run->reason), "%s", reason);
+}
+
+static void on_subscribed(void *userdata, int mid, int granted)
+{
+    struct run *run = userdata;
+    (void)mid;
+    if (granted < 0x80) {
+        publish(run);
+        return;
+    }
+    fprintf(stderr, "nightlightctl: the broker refuses the subscription to %s: %s\n",
+            run->exchange->filter, mqtt_reason(granted));
+    finish(run, -EACCES);
+}
+
+static void on_published(void *userdata, int mid, int reason_code)
+{
+    struct run *run = userdata;
+    if (mid != run->mid)
+        return;
+    run->is_published = true;
+    if (reason_code >= 0x80) {
+        fprintf(stderr, "nightlightctl: the broker refuses a message on %s: %s\n",
+                run->exchange->topic, mqtt_reason(reason_code));
+        finish(run, -EACCES);
+    } else if (!run->exchange->filter) {
+        finish(run, 0);
+    } else {
+        limit(run, run->exchange->wait_usec);
+    }
+}
+
+static void on_message(void *userdata, const struct mqtt_message *message)
+{
+    struct run *run = userdata;
+    if (run->exchange->take && run->exchange->take(run->exchange->userdata, message))
+        finish(run, 0);
+}
+
+static const struct mqtt_handlers handlers = {
+    .connected = on_connected,
+    .disconnected = on_disconnected,
+    .message = on_message,
+    .published = on_published,
+    .subscribed = on_subscribed,
+};
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    struct run *run = userdata;
+    if (run->is_published) {
+        finish(run, -ETIMEDOUT);
+        return 0;
+    }
+    fprintf(stderr, "nightlightctl: %s%s%s\n", mqtt_describe(run->mqtt), run->reason[0] ? ": " : "",
+            run->reason);
+    finish(run, -ENOTCONN);
+    return 0;
+}
+
+static void run_done(struct run *run)
+{
+    if (run->mqtt)
+        mqtt_stop(run->mqtt);
+    mqtt_free(run->mqtt);
+    sd_event_source_disable_unref(run->timer);
+    sd_event_unref(run->event);
+}
+
+int exchange_run(const struct exchange *exchange)
+{
+    _cleanup_(run_done) struct run run = { .exchange = exchange };
+    char client_id[64];
+    sd_id128_t random;
+    struct mqtt_options options = uplink_broker_options(exchange->config->broker);
+    options.client_id = client_id;
+    int r = sd_id128_randomize(&random);
+    if (r >= 0) {
+        snprintf(client_id, sizeof(client_id), "nightlightctl-%016" PRIx64, random.qwords[0]);
+        r = sd_event_new(&run.event);
+    }
+    if (r >= 0)
+        r = sd_event_add_time_relative(run.event, &run.timer, CLOCK_BOOTTIME, connect_limit_usec, 1,
+                                       on_timer, &run);
+    if (r >= 0)
+        r = mqtt_new(run.event, &options, &handlers, &run, &run.mqtt);
+    if (r >= 0)
+        r = mqtt_start(run.mqtt);
+    if (r < 0) {
+        fprintf(stderr, "nightlightctl: %s\n", strerror(-r));
+        return r;
+    }
+    return sd_event_loop(run.event);
+}
+
+/* --- topics ---------------------------------------------------------------------------------- */
+
+static int parse(const char *text, struct topic_template **ret_template)
+{
+    return topic_parse(text, 1u << TOPIC_ID | 1u << TOPIC_GROUP, ret_template, NULL);
+}
+
+static int refuse(const char *name)
+{
+    fprintf(stderr, "nightlightctl: '%s' is no name; expected 1 to 64 of A-Z a-z 0-9 . _ : @ -\n",
+            name);
+    return -EINVAL;
+}
+
+int exchange_filter(const char *text, const char *id, char **ret_filter)
+{
+    _cleanup_(topic_freep) struct topic_template *template = NULL;
+    if (!topic_valid_value(id, strlen(id)))
+        return refuse(id);
+    int r = parse(text, &template);
+    const struct topic_values values = { .field = { [TOPIC_ID] = id } };
+    return r < 0 ? r : topic_filter(template, &values, ret_filter);
+}
+
+int exchange_topic(const char *text, const char *id, const char *group, char **ret_topic)
+{
+    _cleanup_(topic_freep) struct topic_template *template = NULL;
+    if (!topic_valid_value(id, strlen(id)))
+        return refuse(id);
+    if (!topic_valid_value(group, strlen(group)))
+        return refuse(group);
+    int r = parse(text, &template);
+    const struct topic_values values = { .field = { [TOPIC_ID] = id, [TOPIC_GROUP] = group } };
+    return r < 0 ? r : topic_expand(template, &values, ret_topic);
+}
