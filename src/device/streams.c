@@ -40,6 +40,7 @@ struct stream_policy *streams_make(const struct config *config, size_t *ret_n)
         .keep = STREAM_KEEP_LATEST,
         .time = STREAM_TIME_NEVER,
         .is_volatile = true, // it is told anew with each connection
+        .urgent = true,      // what is retained when the device has gone is true
         .subject_is_topic = true,
         .qos = 1,
         .retain = true,
