@@ -40,6 +40,11 @@ def wait_light(line, number, since=0):
     line.witness.wait(TELEMETRY, lambda message: message["light"] == number, since)
 
 
+def wait_is_on_disk(state, number):
+    text = json.dumps({"light": number}).encode()
+    wait_until(lambda: text in Stored(state).messages.values(), f"{text} to be on disk")
+
+
 def has_no_gap(line):
     seqs = sorted({each.seq for each in line.witness.of(TELEMETRY)})
     return seqs[-1] - seqs[0] + 1 == len(seqs)
@@ -72,7 +77,7 @@ def test_a_read_only_disk_is_told_and_comes_back_by_itself(manager, line, make_d
         lambda: [each for each in manager.values("STATUS", mark) if "NOT ON DISK" not in each],
         "a status that all is well",
     )
-    wait_until(lambda: b'{"light": 2}' in Stored(state).messages.values(), "what was in memory to be on disk")
+    wait_is_on_disk(state, 2)
     line.proxy.mend()
     wait_light(line, 2)
     wait_until(lambda: has_no_gap(line), "everything")
@@ -101,7 +106,7 @@ def test_a_full_disk_is_told_and_comes_back_by_itself(manager, line, make_daemon
 
     (inside / "filler").unlink()
     daemon.wait_log("the queue on disk works again", timeout=60)
-    wait_until(lambda: b'{"light": 3}' in Stored(inside).messages.values(), "what was in memory to be on disk")
+    wait_is_on_disk(inside, 3)
     light.write(4)
     line.proxy.mend()
     wait_light(line, 4)
@@ -143,7 +148,7 @@ def test_of_a_damaged_queue_all_is_saved_that_can_be_read(line, make_daemon, val
     kept_aside = (daemon.state_directory / "queue.db.damaged").read_bytes()
     assert kept_aside[at : at + 1024] == b"\xee" * 1024
     daemon.stop()
-    status = line.witness.wait("lamp1/status", lambda status: status["status"] == "offline" and "streams" in status)
+    status = line.witness.wait("lamp1/status", lambda status: "streams" in status and "offline" in status.values())
     stream = json.loads(status.payload)["streams"]["telemetry"]
     assert stream["dropped"] == torn
     assert stream["sampled"] == sum(stream[end] for end in ENDS) + stream["queued"] + stream["in_flight"]
@@ -169,7 +174,7 @@ def test_the_queue_of_a_newer_version_is_refused_and_not_touched(line, make_daem
     mark = daemon.mark()
     daemon.start()
     assert daemon.wait_exit() == 1
-    assert daemon.grep("^err.*cannot use the queue on disk: .*queue.db is of version 99, by a newer nightlightd", mark)
+    assert daemon.grep("^err.*cannot use the queue on disk: .*is of version 99, by a newer nightlightd", mark)
     assert path.read_bytes() == before
 
 

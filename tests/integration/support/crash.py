@@ -8,10 +8,12 @@ from support.proxy import Proxy
 from support.stored import Account
 from support.witness import LOSSLESS, Witness
 
-STREAMS = """
+STREAMS = ("ordered", "live", "latest")
+
+POLICIES = """
 [queue]
 durability = {durability}
-commit_interval = 100ms
+commit_interval = {commit_interval}
 
 [stream ordered]
 topic = {{id}}/ordered
@@ -46,13 +48,10 @@ def base(port):
     return configs.base(port, "device", broker="protocol = 5")
 
 
-def config(port, durability="batched", interval="40ms"):
+def config(port, durability="batched", interval="40ms", commit_interval="100ms", measures=STREAMS):
     quiet = base(port).replace("[daemon]", "[daemon]\nlog_level = notice")
-    sensors = [
-        SENSOR.format(name=f"{stream}1", stream=stream, interval=interval)
-        for stream in ("ordered", "live", "latest")
-    ]
-    return quiet + STREAMS.format(durability=durability) + "".join(sensors)
+    sensors = [SENSOR.format(name=f"{stream}1", stream=stream, interval=interval) for stream in measures]
+    return quiet + POLICIES.format(durability=durability, commit_interval=commit_interval) + "".join(sensors)
 
 
 class Line:
@@ -110,7 +109,7 @@ class World(Line):
     def settle(self):
         """All is well again: what is owed arrives, and a clean stop leaves true books."""
         self.proxy.mend()
-        for stream in ("ordered", "live", "latest"):
+        for stream in STREAMS:
             self.witness.wait(f"lamp1/{stream}", since=len(self.witness.arrivals))
         self.account.wait_paid()
         self.stop_daemon()

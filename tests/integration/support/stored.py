@@ -171,7 +171,8 @@ class Account:
     def _check_order(self, stream):
         seen, last = set(), 0
         for each in self.arrivals(stream):
-            assert each.seq in seen or each.seq > last, f"{stream}: {each.seq} for the first time after {last}"
+            is_new = each.seq not in seen
+            assert not is_new or each.seq > last, f"{stream}: {each.seq} for the first time after {last}"
             seen.add(each.seq)
             last = max(last, each.seq)
 
