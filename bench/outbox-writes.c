@@ -11,6 +11,7 @@
  *     strict           COUNT messages, GROUP of them a durable commit
  *     batched, outage  cut off: GROUP messages a commit interval, each of which comes alone
  *     connected        outage: each one is acknowledged before the next comes
+ *     idle             likewise, batched, and the next comes after 5 s
  *     acks             COUNT messages of a backlog are acknowledged, GROUP of them a commit
  *
  * The clock of the outbox is turned by hand; the store is run on this thread, whenever it would
@@ -176,12 +177,15 @@ static void put_in_intervals(struct bench *bench, size_t n, size_t group)
     }
 }
 
-static void put_while_connected(struct bench *bench, size_t n)
+static void put_while_connected(struct bench *bench, size_t n, uint64_t interval_usec)
 {
     for (size_t i = 0; i < n; i++) {
         publish(bench);
         acknowledge(bench);
-        turn_clock(bench, USEC_PER_MSEC);
+        settle(bench);
+        turn_clock(bench, interval_usec / 4); // timers come at about their time
+        settle(bench);
+        turn_clock(bench, interval_usec - interval_usec / 4);
         settle(bench);
     }
 }
@@ -264,7 +268,7 @@ int main(int argc, char **argv)
     bench_init(bench, argv[1], name);
     if (strcmp(name, "acks") == 0) {
         put_in_groups(bench, n, 1000);
-    } else if (strcmp(name, "connected") == 0) {
+    } else if (strcmp(name, "connected") == 0 || strcmp(name, "idle") == 0) {
         outbox_connected(bench->outbox, 1000);
         acknowledge_in_groups(bench, WARM_UP);
     }
@@ -273,7 +277,9 @@ int main(int argc, char **argv)
     if (strcmp(name, "strict") == 0)
         put_in_groups(bench, n, group);
     else if (strcmp(name, "connected") == 0)
-        put_while_connected(bench, n);
+        put_while_connected(bench, n, USEC_PER_MSEC);
+    else if (strcmp(name, "idle") == 0)
+        put_while_connected(bench, n, 5 * USEC_PER_SEC);
     else if (strcmp(name, "acks") == 0) {
         outbox_connected(bench->outbox, (unsigned)group);
         acknowledge_in_groups(bench, n);

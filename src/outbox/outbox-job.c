@@ -13,7 +13,7 @@
 enum {
     MAX_PUTS = 2000,  // a job: what it costs in time and memory stays small
     MAX_DONE = 4000,  // likewise
-    FLUSH_DONE = 256, // so many are removed without waiting for the commit interval
+    FLUSH_DONE = 256, // so many are removed without waiting for other work
     LOAD_BELOW = 500, // messages read ahead
     LOAD_MESSAGES = 1000,
     LOAD_BYTES = 512 * 1024,
@@ -21,6 +21,10 @@ enum {
     SEQ_BLOCK = 10000,
 };
 
+// What was acknowledged mostly leaves the disk with the next message's commit, which then writes
+// the pages that they share once, and nothing wakes up for it; but not later than this: a crash
+// sends again what is still there.
+static const uint64_t removal_usec = 10 * USEC_PER_SEC;
 static const uint64_t clock_step_usec = 50 * USEC_PER_MSEC;
 
 static bool is_durable(const struct stream *stream)
@@ -75,27 +79,37 @@ static struct stream *expiring(struct outbox *outbox, uint64_t now_mono_usec)
     return NULL;
 }
 
-static bool latest_is_unsynced(const struct outbox *outbox)
+static bool any_is_unsynced(const struct outbox *outbox)
 {
     bool is_unsynced = false;
     for (size_t i = 0; i < outbox->n_streams; i++)
         is_unsynced |= outbox->streams[i]->is_unsynced;
-    return is_unsynced && outbox->is_connected;
+    return is_unsynced;
+}
+
+static bool latest_is_unsynced(const struct outbox *outbox)
+{
+    return outbox->is_connected && any_is_unsynced(outbox);
 }
 
 /* Whether what was written and not synced is still of worth. */
 static bool sync_is_due(struct outbox *outbox, uint64_t now_mono_usec)
 {
-    uint64_t n_waiting = 0;
+    uint64_t n_on_disk = 0;
     if (outbox->last_ticket > outbox->told_ticket)
         return true;
     if (!outbox->needs_sync)
         return false;
-    for (size_t i = 0; i < outbox->n_streams; i++)
-        n_waiting += is_durable(outbox->streams[i]) ? stream_n_waiting(outbox->streams[i]) : 0;
-    if (n_waiting == 0 && !outbox->has_unsynced_records && !outbox->is_quiescing &&
-        !latest_is_unsynced(outbox))
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        const struct stream *stream = outbox->streams[i];
+        n_on_disk += is_durable(stream) ? stream_n_waiting(stream) - stream->n_unwritten : 0;
+    }
+    if (n_on_disk == 0 && !outbox->has_unsynced_records && !outbox->is_quiescing &&
+        !latest_is_unsynced(outbox)) {
+        // All that was written has been delivered: what is written next has its own interval.
+        outbox->needs_sync = any_is_unsynced(outbox);
         return false;
+    }
     uint64_t due_mono_usec = outbox->unsynced_mono_usec + outbox->options.commit_interval_usec;
     if (outbox->is_quiescing || latest_is_unsynced(outbox) || now_mono_usec >= due_mono_usec)
         return true;
@@ -132,8 +146,11 @@ static bool removal_is_due(struct outbox *outbox, uint64_t now_mono_usec)
 {
     if (outbox->done.n == 0)
         return false;
+    uint64_t pause_usec = outbox->options.commit_interval_usec;
+    if (pause_usec < removal_usec)
+        pause_usec = removal_usec;
     if (outbox->flush_mono_usec == 0)
-        outbox->flush_mono_usec = now_mono_usec + outbox->options.commit_interval_usec;
+        outbox->flush_mono_usec = now_mono_usec + pause_usec;
     if (outbox->is_quiescing || outbox->done.n >= FLUSH_DONE ||
         now_mono_usec >= outbox->flush_mono_usec || latest_waits(outbox))
         return true;

@@ -139,7 +139,7 @@ static void crash_loses_nothing_that_was_written(void **state)
     assert_int_equal(world.n_sent, 5000);
     for (unsigned i = 0; i < 5000; i++)
         assert_int_equal(world_number(&world.sent[i]), i + 1);
-    world_pass(&world, 2 * USEC_PER_SEC);
+    world_pass(&world, 11 * USEC_PER_SEC); // and off the disk
     world_crash(&world, false);
     assert_int_equal(world_waiting(&world, "telemetry"), 0);
     ASSERT_LEDGER(&world, "telemetry", ended[LEDGER_ACKED], 5000);
@@ -310,6 +310,30 @@ static void batched_is_sent_at_once_and_written_at_once(void **state)
     world_ack_all(&world);
     world_pass(&world, 10 * USEC_PER_SEC); // nothing waits: nothing to be safe
     assert_int_equal(world.n_syncs, n_syncs);
+    world_send(&world, "telemetry", "{\"n\": 3}");
+    world_pass(&world, 900 * USEC_PER_MSEC); // it has its own interval
+    assert_int_equal(world.n_syncs, n_syncs);
+}
+
+static void acknowledged_message_leaves_the_disk_with_the_next_one(void **state)
+{
+    (void)state;
+    world_configure(&world);
+    world_connect(&world, 10);
+    world_send(&world, "telemetry", "{\"n\": 1}");
+    world_settle(&world);
+    unsigned n_jobs = world.n_jobs;
+    world_ack_all(&world);
+    world_pass(&world, 5 * USEC_PER_SEC);
+    assert_int_equal(world.n_jobs, n_jobs);
+    world_send(&world, "telemetry", "{\"n\": 2}");
+    world_settle(&world);
+    assert_int_equal(world.n_jobs, n_jobs + 1);
+    world_ack_all(&world);
+    world_pass(&world, 11 * USEC_PER_SEC); // or by itself
+    assert_int_equal(world.n_jobs, n_jobs + 2);
+    world_crash(&world, false);
+    assert_int_equal(world_waiting(&world, "telemetry"), 0);
 }
 
 static void outage_writes_nothing_while_all_is_acknowledged_in_time(void **state)
@@ -1082,6 +1106,7 @@ int main(void)
         TEST(higher_priority_goes_first),
         TEST(strict_is_on_disk_before_it_is_sent),
         TEST(batched_is_sent_at_once_and_written_at_once),
+        TEST(acknowledged_message_leaves_the_disk_with_the_next_one),
         TEST(outage_writes_nothing_while_all_is_acknowledged_in_time),
         TEST(clean_end_leaves_no_gap_in_the_numbers_and_a_crash_uses_none_twice),
         TEST(counters_of_what_was_never_written_are_kept_by_a_clean_end),
