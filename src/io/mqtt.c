@@ -10,6 +10,8 @@
 #include "io/mqtt.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
@@ -19,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "io/mqtt-connection.h"
 #include "io/mqtt-retry.h"
@@ -358,6 +361,24 @@ static int on_again(sd_event_source *source, void *userdata)
     return 0;
 }
 
+/*
+ * A descriptor of our own for the event loop: the library closes its own when it likes, and while a
+ * program is being started (posix_spawn(3) in a worker) that has a copy of it for a moment.
+ * epoll(7) would go on reporting it then, for an event source that is gone.
+ */
+static int watch_socket(struct mqtt *mqtt)
+{
+    int fd = fcntl(mosquitto_socket(mqtt->connection->mosq), F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (fd < 0)
+        return -errno;
+    int r = sd_event_add_io(mqtt->event, &mqtt->socket, fd, EPOLLIN, on_socket, mqtt);
+    if (r < 0)
+        close(fd);
+    else
+        (void)sd_event_source_set_io_fd_own(mqtt->socket, true);
+    return r;
+}
+
 /* The worker is done: from here on the connection is the main loop's. */
 static int adopt(struct mqtt *mqtt)
 {
@@ -370,8 +391,7 @@ static int adopt(struct mqtt *mqtt)
     mosquitto_publish_v5_callback_set(mosq, on_publish);
     mosquitto_subscribe_v5_callback_set(mosq, on_subscribe);
     mqtt->call_rc = MOSQ_ERR_SUCCESS;
-    int r = sd_event_add_io(mqtt->event, &mqtt->socket, mosquitto_socket(mosq), EPOLLIN, on_socket,
-                            mqtt);
+    int r = watch_socket(mqtt);
     if (r < 0)
         return r;
     mqtt->state = STATE_GREETING;

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/resource.h>
 
@@ -502,6 +503,45 @@ static void broker_restart_is_reported_and_mended(void **state)
     RUN_UNTIL(&client, client.n_connected == 4);
     assert_int_equal(mqtt_protocol(client.mqtt), 5); // a restart is no refusal of 5
     assert_int_equal(client.n_disconnected, 3);
+    client_done(&client);
+    broker_done(&broker);
+}
+
+/* Copies of every connection to port, as a program that is just being started has them. */
+static size_t copy_connections(int port, int copies[static 8])
+{
+    size_t n = 0;
+    for (int fd = 3; fd < 100; fd++) {
+        struct sockaddr_in peer;
+        socklen_t size = sizeof(peer);
+        if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sin_family == AF_INET &&
+            ntohs(peer.sin_port) == port && n < 8) {
+            copies[n] = fcntl(fd, F_DUPFD_CLOEXEC, 100); // beyond those that are looked at
+            assert_true(copies[n++] >= 100);
+        }
+    }
+    return n;
+}
+
+static void copy_of_the_socket_elsewhere_does_not_haunt_the_loop(void **state)
+{
+    struct broker broker;
+    struct client client;
+    int copies[8];
+    (void)state;
+    broker_init(&broker);
+    broker_start(&broker, "allow_anonymous true\n");
+    client_init(&client, broker.port);
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    size_t n_copies = copy_connections(broker.port, copies);
+    assert_true(n_copies > 0);
+    broker_stop(&broker);
+    RUN_UNTIL(&client, client.n_disconnected >= 1);
+    broker_start(&broker, "allow_anonymous true\n");
+    RUN_UNTIL(&client, client.n_connected == 2);
+    for (size_t i = 0; i < n_copies; i++)
+        close(copies[i]);
     client_done(&client);
     broker_done(&broker);
 }
@@ -1065,6 +1105,7 @@ int main(void)
         cmocka_unit_test(may_be_freed_when_it_could_not_connect),
         cmocka_unit_test(last_will_is_sent_on_free_and_not_on_stop),
         cmocka_unit_test(broker_restart_is_reported_and_mended),
+        cmocka_unit_test(copy_of_the_socket_elsewhere_does_not_haunt_the_loop),
         cmocka_unit_test(refused_connection_is_reported_once_and_tried_again),
         cmocka_unit_test(next_host_is_tried_at_once),
         cmocka_unit_test(name_that_does_not_exist_is_named),
