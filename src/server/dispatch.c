@@ -3,6 +3,7 @@
 // decided, with their records.
 #include "server/dispatch.h"
 
+#include <assert.h>
 #include <string.h>
 #include <systemd/sd-id128.h>
 
@@ -135,10 +136,10 @@ static const char **members(const struct group *group, size_t *ret_n)
 /* Whether all that will get it know what an envelope is. */
 static bool is_understood(const struct dispatch *dispatch, const struct ruleset_target *target)
 {
-    if (target->device)
-        return issuer_knows(dispatch->issuer, target->device->id);
-    for (const struct fleet_device *device = target->group->first; device;
-         device = device->next_member) {
+    const struct fleet_device *device = target->device;
+    if (device)
+        return issuer_knows(dispatch->issuer, device->id);
+    for (device = target->group->first; device; device = device->next_member) {
         if (!issuer_knows(dispatch->issuer, device->id))
             return false;
     }
@@ -164,6 +165,7 @@ static int issue(struct dispatch *dispatch, const struct ruleset_target *target,
 int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target,
                   const struct server_rule *rule, const struct command *command)
 {
+    assert(target->device || target->group);
     const struct rule_config *config = rule->config;
     const struct group *group = target->device ? target->device->group : target->group;
     const struct issuer_order order = {
@@ -231,10 +233,10 @@ void dispatch_withdraw(struct dispatch *dispatch, struct topic_slice id)
     issuer_withdraw(dispatch->issuer, id);
 }
 
-void dispatch_heard(struct dispatch *dispatch, struct topic_slice id)
+void dispatch_heard(struct dispatch *dispatch, struct topic_slice id,
+                    const struct ruleset_now *at)
 {
-    const struct ruleset_now at = now();
-    issuer_heard(dispatch->issuer, id, &at);
+    issuer_heard(dispatch->issuer, id, at);
     arm_timer(dispatch);
 }
 
@@ -244,6 +246,13 @@ void dispatch_reply(struct dispatch *dispatch, struct topic_slice id, const stru
     issuer_heard(dispatch->issuer, id, &at);
     issuer_reply(dispatch->issuer, id, answer, &at);
     arm_timer(dispatch);
+}
+
+size_t dispatch_n_open(const struct dispatch *dispatch)
+{
+    struct issuer_counts counts;
+    issuer_count(dispatch->issuer, &counts);
+    return counts.n_open + counts.n_outstanding;
 }
 
 void dispatch_add_status(const struct dispatch *dispatch, struct json_object *status)

@@ -43,10 +43,13 @@ void dispatch_decided(struct dispatch *dispatch, const char *device, const struc
 /* For struct uplink_handlers. */
 void dispatch_connected(struct dispatch *dispatch);
 void dispatch_recorded(struct dispatch *dispatch, uint64_t ticket);
+/* How many commands wait for their reply, those of a group once for each of its devices. */
+size_t dispatch_n_open(const struct dispatch *dispatch);
 void dispatch_add_status(const struct dispatch *dispatch, struct json_object *status);
 
 /* As issuer_announce() and issuer_withdraw(); a message that is no status; a reply. */
 void dispatch_announce(struct dispatch *dispatch, struct topic_slice id, bool online);
 void dispatch_withdraw(struct dispatch *dispatch, struct topic_slice id);
-void dispatch_heard(struct dispatch *dispatch, struct topic_slice id);
+void dispatch_heard(struct dispatch *dispatch, struct topic_slice id,
+                    const struct ruleset_now *now);
 void dispatch_reply(struct dispatch *dispatch, struct topic_slice id, const struct answer *answer);

@@ -138,8 +138,11 @@ static int make_body(struct issuer *issuer, const struct issuer_order *order,
                      const struct ruleset_now *now, struct body **ret_body)
 {
     uint64_t seq = 0;
-    if (order->has_seq && !order->is_ordered)
-        seq = now->wall_usec > issuer->last_seq ? now->wall_usec : issuer->last_seq + 1;
+    if (order->has_seq && !order->is_ordered) { // of one order with what other senders number
+        seq = now->wall_usec / USEC_PER_MSEC;
+        if (seq < issuer->last_seq)
+            seq = issuer->last_seq;
+    }
     int r = body_new(order, issuer->seed, issuer->last_number + 1, seq, now->wall_usec, ret_body);
     if (r < 0)
         return r;
@@ -345,7 +348,7 @@ static int compare(const void *a, const void *b)
 void issuer_recalled(struct issuer *issuer, const struct ruleset_now *now)
 {
     size_t n = 0;
-    _cleanup_(freep) struct open **opens = calloc(issuer->n_open + 1, sizeof(*opens));
+    _cleanup_(freep) struct open **opens = calloc(issuer->n_open + 1, sizeof(struct open *));
     for (struct open *open = issuer->oldest; opens && open; open = open->newer)
         opens[n++] = open;
     for (size_t i = 0; i < n; i++)
@@ -353,7 +356,7 @@ void issuer_recalled(struct issuer *issuer, const struct ruleset_now *now)
     for (size_t i = 0; i < n; i++)
         opens[i]->next = opens[i]->newer = opens[i]->older = NULL;
     if (n > 0)
-        qsort(opens, n, sizeof(*opens), compare);
+        qsort(opens, n, sizeof(struct open *), compare);
     for (size_t i = 0; i < n; i++)
         link_open(issuer, opens[i]);
     for (size_t i = 0; i < n; i++)

@@ -186,7 +186,7 @@ static void take_telemetry(struct server *server, const struct mqtt_message *mes
         tell_telemetry(server, message, id);
         uint64_t taken_wall_usec = time_of(message, object);
         record(server, message, taken_wall_usec);
-        dispatch_heard(server->dispatch, id);
+        dispatch_heard(server->dispatch, id, &at);
         r = engine_take(server->engine, id, group, object, taken_wall_usec, &at);
         arm_timer(server);
     }
@@ -500,9 +500,12 @@ void server_stop(struct server *server)
 
 const char *server_describe(const struct server *server, char *out, size_t size)
 {
-    char uplink[256];
-    snprintf(out, size, "Server %s: %s; %zu devices", server->config->daemon->id,
+    char uplink[256], commands[64] = "";
+    size_t n_open = dispatch_n_open(server->dispatch);
+    if (n_open > 0)
+        snprintf(commands, sizeof(commands), "; %zu commands wait for their reply", n_open);
+    snprintf(out, size, "Server %s: %s; %zu devices%s", server->config->daemon->id,
              uplink_describe(server->uplink, uplink, sizeof(uplink)),
-             engine_n_devices(server->engine));
+             engine_n_devices(server->engine), commands);
     return out;
 }
