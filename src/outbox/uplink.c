@@ -264,9 +264,9 @@ static void on_connected(void *userdata, bool session_present)
     unsigned max_inflight = (unsigned)uplink->link.config->broker->max_inflight;
     outbox_connected(uplink->outbox,
                      max_inflight < receive_maximum ? max_inflight : receive_maximum);
+    uplink->handlers->connected(uplink->userdata); // subscribes: who sees it online is heard by it
     publish_status(uplink, "online");
     schedule_status(uplink, status_interval_usec);
-    uplink->handlers->connected(uplink->userdata);
     uplink->handlers->changed(uplink->userdata, true);
 }
 

@@ -71,7 +71,7 @@ static int publish(struct dispatch *dispatch, const char *device, const char *gr
 
 static void tell(struct dispatch *dispatch, const struct issuer_letter *letter, const char *text)
 {
-    if (!ratelimit_pass(&dispatch->story, clock_mono_usec(), NULL))
+    if (!log_enabled(LOG_INFO) || !ratelimit_pass(&dispatch->story, clock_mono_usec(), NULL))
         return;
     log_info(LOG_FIELDS({ "DEVICE", letter->device }, { "GROUP", letter->group },
                         { "RULE", letter->rule }, { "COMMAND", letter->id }),
