@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// A disk that hangs, for a daemon that this is loaded into: while the file that DISKSHIM_STALL names
-// exists, whatever changes a file at a place of it, or waits for the disk, does not come back. Those
-// are the calls that SQLite writes with; log lines are written otherwise.
+// A disk that hangs, for a daemon that this is loaded into: while the file that DISKSHIM_STALL
+// names exists, whatever changes a file at a place of it, or waits for the disk, does not come
+// back. Those are the calls that SQLite writes with; log lines are written otherwise.
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <sys/types.h>
