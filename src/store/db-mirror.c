@@ -328,6 +328,14 @@ bool db_mirror_is_empty(const struct db *db)
     return true;
 }
 
+uint64_t db_mirror_bytes(const struct db *db)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < db->n_streams; i++)
+        bytes += db->streams[i]->work.bytes;
+    return bytes;
+}
+
 int db_mirror_prune(struct db *db, struct why *why)
 {
     if (db->n_boots == 1 || !db_mirror_is_empty(db))

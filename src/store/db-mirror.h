@@ -51,3 +51,6 @@ void db_mirror_undo(struct db *db);
 
 /* Whether no stream has a message. */
 bool db_mirror_is_empty(const struct db *db);
+
+/* What all messages cost, as store_state counts it. */
+uint64_t db_mirror_bytes(const struct db *db);

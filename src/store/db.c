@@ -14,6 +14,8 @@
 enum {
     // What deletes and counters may need beside max_size, so that a full queue can be drained.
     HEADROOM_PAGES = 256,
+    // With more messages than these, the file is not made smaller: they would have to be copied.
+    SHRINK_BELOW_SIZE = 256 * 1024,
     // Fewer free pages than these are kept for what comes next.
     KEPT_PAGES = 1024 * 1024 / DB_PAGE_SIZE,
     // The log keeps its place on the disk up to this, so that it is there when the disk is full.
@@ -391,9 +393,9 @@ static int64_t count_free_pages(struct db *db)
 
 void db_shrink(struct db *db)
 {
-    if (!db_mirror_is_empty(db) || count_free_pages(db) <= KEPT_PAGES)
+    if (db_mirror_bytes(db) > SHRINK_BELOW_SIZE || count_free_pages(db) <= KEPT_PAGES)
         return;
-    // What is left are counters and records: they are copied, however large the file was.
+    // What is left is little, however large the file was.
     KILL_POINT("shrink");
     if (db_execute(db, "VACUUM", NULL) == 0)
         (void)db_checkpoint(db, 0, NULL); // it is this that makes the file shorter

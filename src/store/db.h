@@ -101,7 +101,7 @@ int db_sync(struct db *db, struct why *why);
  */
 int db_checkpoint(struct db *db, unsigned max_wal_pages, struct why *why);
 
-/* Gives free pages back to the disk once there is no message and there are many of them. */
+/* Gives free pages back to the disk once there are many of them and few messages. */
 void db_shrink(struct db *db);
 
 /* Whether the file has been removed or replaced under us. */

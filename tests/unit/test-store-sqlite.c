@@ -341,6 +341,21 @@ static void empty_file_shrinks(void **state)
     store_free(store);
 }
 
+static void file_shrinks_with_a_few_messages_left(void **state)
+{
+    (void)state;
+    struct store *store = open_store();
+    for (uint64_t n = 0; n < 100000; n += 1000)
+        assert_int_equal(put_messages(store, "s", n + 1, n + 1000, false, NULL), 0);
+    struct store_stream stream = { .name = "s" };
+    const struct store_range range = { 0, 1, 99900, LEDGER_ACKED };
+    struct store_job job = { .streams = &stream, .n_streams = 1, .ranges = &range, .n_ranges = 1 };
+    run_ok(store, &job);
+    assert_true(size_of("queue.db") < 1500000);
+    assert_int_equal(drain(store, "s", 1000), 100);
+    store_free(store);
+}
+
 static void boots_go_with_the_last_message(void **state)
 {
     (void)state;
@@ -483,6 +498,7 @@ int main(void)
         cmocka_unit_test_setup(missing_directory_is_waited_for, set_up),
         cmocka_unit_test_setup(max_size_is_kept_and_left_again, set_up),
         cmocka_unit_test_setup(empty_file_shrinks, set_up),
+        cmocka_unit_test_setup(file_shrinks_with_a_few_messages_left, set_up),
         cmocka_unit_test_setup(boots_go_with_the_last_message, set_up),
         cmocka_unit_test_setup(million_messages_open_without_a_scan, set_up),
         cmocka_unit_test_setup(full_disk_is_drained_to_the_last_message, set_up),
