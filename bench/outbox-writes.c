@@ -196,7 +196,7 @@ static void acknowledge_in_groups(struct bench *bench, size_t n)
     struct outbox_counters counters;
     do {
         acknowledge(bench);
-        turn_clock(bench, USEC_PER_SEC);
+        turn_clock(bench, 10 * USEC_PER_SEC);
         settle(bench);
         outbox_count(bench->outbox, &counters);
     } while (counters.sent < n);
