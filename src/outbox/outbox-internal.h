@@ -139,8 +139,8 @@ struct outbox {
 
     struct outbox_job *job; // at work; NULL: none
     struct outbox_record *records, **records_end;
-    uint64_t last_ticket; // of outbox_sync_records()
-    uint64_t told_ticket; // up to which ports->recorded() was called
+    uint64_t last_ticket;                // of outbox_sync_records()
+    uint64_t told_ticket;                // up to which ports->recorded() was called
     uint64_t generation, n_lost_on_disk; // as the store last said
     uint64_t flush_mono_usec; // when what is done is removed at the latest; 0: nothing is
     uint64_t synced_mono_usec, unsynced_mono_usec; // the last sync, the first write since

@@ -233,8 +233,7 @@ void dispatch_withdraw(struct dispatch *dispatch, struct topic_slice id)
     issuer_withdraw(dispatch->issuer, id);
 }
 
-void dispatch_heard(struct dispatch *dispatch, struct topic_slice id,
-                    const struct ruleset_now *at)
+void dispatch_heard(struct dispatch *dispatch, struct topic_slice id, const struct ruleset_now *at)
 {
     issuer_heard(dispatch->issuer, id, at);
     arm_timer(dispatch);
@@ -326,13 +325,16 @@ void dispatch_configure(struct dispatch *dispatch, struct uplink *uplink,
     arm_timer(dispatch);
 }
 
-/* A store that cannot be opened now has nothing to say; its own layer tells. */
 void dispatch_load(struct dispatch *dispatch, struct spool *spool)
 {
     struct issuer_counts counts;
     const struct ruleset_now at = now();
-    (void)spool_records(spool, issued_space, recall_issued, dispatch);
-    (void)spool_records(spool, decisions_space, recall_decision, dispatch);
+    int r = spool_records(spool, issued_space, recall_issued, dispatch);
+    if (r >= 0)
+        r = spool_records(spool, decisions_space, recall_decision, dispatch);
+    if (r < 0 && r != -ENOTCONN) // that the store is not open is logged by the outbox
+        log_warning(NULL, "commands that an earlier run has left open are not known: %s",
+                    strerror(-r));
     issuer_recalled(dispatch->issuer, &at);
     issuer_count(dispatch->issuer, &counts);
     if (counts.n_open > 0)
