@@ -54,13 +54,19 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 /* --- publishing ------------------------------------------------------------------------------ */
 
-/* device NULL: to the group. */
+/* A new topic: of the device's commands, or without a device of its group's. */
+static int make_topic(const struct dispatch *dispatch, const char *device, const char *group,
+                      char **ret_topic)
+{
+    return device ? intake_command_topic(dispatch->intake, device, group, ret_topic)
+                  : intake_group_topic(dispatch->intake, group, ret_topic);
+}
+
 static int publish(struct dispatch *dispatch, const char *device, const char *group,
                    const char *payload, int qos, uint64_t tag)
 {
     _cleanup_(freep) char *topic = NULL;
-    int r = device ? intake_command_topic(dispatch->intake, device, group, &topic)
-                   : intake_group_topic(dispatch->intake, group, &topic);
+    int r = make_topic(dispatch, device, group, &topic);
     if (r < 0)
         return r;
     return uplink_publish(
@@ -71,10 +77,13 @@ static int publish(struct dispatch *dispatch, const char *device, const char *gr
 
 static void tell(struct dispatch *dispatch, const struct issuer_letter *letter, const char *text)
 {
+    _cleanup_(freep) char *topic = NULL;
     if (!log_enabled(LOG_INFO) || !ratelimit_pass(&dispatch->story, clock_mono_usec(), NULL))
         return;
+    if (make_topic(dispatch, letter->device, letter->group, &topic) < 0)
+        return; // then it was not sent either
     log_info(LOG_FIELDS({ "DEVICE", letter->device }, { "GROUP", letter->group },
-                        { "RULE", letter->rule }, { "COMMAND", letter->id }),
+                        { "RULE", letter->rule }, { "COMMAND", letter->id }, { "TOPIC", topic }),
              "rule %s: command %s to %s%s", letter->rule, text, letter->device ? "" : "group ",
              letter->device ? letter->device : letter->group);
 }

@@ -169,7 +169,7 @@ static int set_once(const struct actuator_driver *driver, const void *config, st
     while (!(driver->types & 1U << values[i].type))
         i++;
     void *actuator = NULL;
-    struct value now;
+    struct value now = { 0 };
     int r = open_actuator(driver, config, values[i].type, &actuator, &now, why);
     if (r < 0)
         return r;
