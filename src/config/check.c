@@ -330,11 +330,12 @@ void check_all(struct check *check)
         { "server", check_server },     { "stream", check_stream }, { "sensor", check_sensor },
         { "actuator", check_actuator }, { "action", check_action }, { "rule", check_rule },
     };
+    // Kind by kind, as a rule may stand before the actuator that it sets.
     const struct config *config = check->config;
-    for (size_t i = 0; i < config->n_sections; i++) {
-        const struct config_section *section = config->sections[i];
-        for (size_t k = 0; k < ELEMENTS(checks) && !section->bad; k++) {
-            if (strcmp(section->schema->name, checks[k].kind) == 0)
+    for (size_t k = 0; k < ELEMENTS(checks); k++) {
+        for (size_t i = 0; i < config->n_sections; i++) {
+            const struct config_section *section = config->sections[i];
+            if (!section->bad && strcmp(section->schema->name, checks[k].kind) == 0)
                 checks[k].function(check, section);
         }
     }

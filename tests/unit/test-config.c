@@ -336,6 +336,14 @@ static void what_is_printed_loads_again(void **state)
     free(printed);
 }
 
+static void a_rule_may_stand_before_its_actuator(void **state)
+{
+    (void)state;
+    put(MAIN_FILE, "[rule r]\nwhere = device\nwhen = light < 300\nthen = {\"led_on\": true}\n"
+                   "[sensor light]\ndriver = sim\n[actuator led_on]\ndriver = log\n");
+    config_unref(load_good("combined"));
+}
+
 static void what_is_printed_names_origins(void **state)
 {
     (void)state;
@@ -390,6 +398,7 @@ int main(void)
         in_directory(references_keep_it_alive),
         in_directory(sections_are_equal_by_what_they_say),
         in_directory(what_is_printed_loads_again),
+        in_directory(a_rule_may_stand_before_its_actuator),
         in_directory(what_is_printed_names_origins),
         in_directory(longest_line_is_printed_to_load_again),
     };
