@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-The power is cut while the daemon samples and drains, at random moments, and the disk loses, tears
-or reorders what it was not told to flush: what strict had sent was committed before, batched loses
-no more than its interval, and what is found is accounted for and delivered.
+The power is cut while the daemon samples, drains and carries out commands, at random moments, and
+the disk loses, tears or reorders what it was not told to flush: what strict had sent was committed
+before, batched loses no more than its interval, what is found is accounted for and delivered, and no
+command that was answered is carried out again.
 
     NIGHTLIGHT_POWER_CUTS=200 NIGHTLIGHT_POWER_SEED=1 pytest tests/integration/test_power.py
 
@@ -11,6 +12,8 @@ some dozens from a seed of the hour's own, which a failure tells.
 """
 
 import datetime
+import itertools
+import json
 import os
 import random
 import shutil
@@ -20,7 +23,7 @@ import uuid
 import pytest
 
 from support import plug
-from support.crash import config
+from support.fakes import Threaded
 from support.stored import Account, Stored
 
 CUTS = int(os.environ.get("NIGHTLIGHT_POWER_CUTS", 0))
@@ -30,6 +33,7 @@ SECONDS = 30 if CUTS else 10
 GOES_ON_EVERY = 4 if CUTS else 6
 
 EVERY, LATEST = ("ordered", "live"), ("latest",)
+REPLIES = "lamp1/replies"
 # The support's commit_interval, and what a slow machine may add until the disk has it.
 PATIENCE_SECONDS = 0.1 + 1.5
 
@@ -37,6 +41,37 @@ PATIENCE_SECONDS = 0.1 + 1.5
 OTHER_BOOT = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
 
 pytestmark = pytest.mark.skipif(bool(plug.why_not()), reason=plug.why_not())
+
+
+ARM = """
+[actuator arm]
+driver = exec
+command = /bin/sh -c "echo $0 >>{path}"
+type = number
+min = 0
+max = 1000000
+"""
+
+
+class Arm(Threaded):
+    """A command every 100 ms, each with an id and a number of its own, until close()."""
+
+    def __init__(self, peer, path):
+        self._peer, self._path = peer, path
+        super().__init__()
+
+    def serve(self):
+        for number in itertools.count(1):
+            if self._over.wait(0.1):
+                return
+            self.send(f"id{number}")
+
+    def send(self, name):
+        self._peer.publish("lamp1/commands", {"$id": name, "arm": int(name[2:])}, wait=False)
+
+    def moves(self):
+        """Where the arm was moved, in order."""
+        return self._path.read_text().split()
 
 
 def seconds(time_property):
@@ -72,8 +107,16 @@ class Truth:
         before = self._arrivals[: cut.said["arrivals"]]
         return {each.seq for each in before if each.topic == f"lamp1/{stream}" and not each.retain}
 
+    def replies(self, cut):
+        """The replies that had arrived when the power was cut, by the command's id."""
+        before = self._arrivals[: cut.said["arrivals"]]
+        replies = [json.loads(each.payload) for each in before if each.topic == REPLIES]
+        return {reply["$id"]: reply for reply in replies}
+
     def check(self, cut, stored, durability):
         """What the disk must hold after the cut."""
+        for name in self.replies(cut):
+            assert ("command", name) in stored.records, f"{name} was answered, and is forgotten"
         for stream in EVERY + LATEST:
             seen = self.seen(stream, cut)
             row = stored.streams.get(stream, {"reserved_seq": 0, "sampled": 0})
@@ -111,7 +154,7 @@ def live(world, choice):
         world.proxy.mend()
 
 
-def record(world, directory, choice):
+def record(world, arm, directory, choice):
     """A run on the disk that is recorded, and the truth about it."""
     state = world.daemon.state_directory
 
@@ -124,20 +167,33 @@ def record(world, directory, choice):
             world.start_daemon()
             world.wait_up()
             live(world, choice)
-            world.proxy.mend()
+            arm.close()
             world.settle()
         finally:
+            arm.close()
             world.daemon.kill()  # else it would hold the disk
+    moves = arm.moves()
+    assert len(moves) == len(set(moves)), moves
     return recording, Truth(world.witness)
 
 
-def go_on(world, make_daemon, cut, state, tmp_path):
+def send_again(world, arm, replies, since):
+    """What was answered, the latest of it: the same reply comes, and nothing moves."""
+    if replies:  # where the arm was last, it is set anew at the start
+        world.witness.wait("lamp1/state", lambda state: state["arm"] is not None, since)
+    moves, since = arm.moves(), len(world.witness.arrivals)
+    for name, reply in list(replies.items())[-20:]:
+        arm.send(name)
+        world.witness.wait(REPLIES, lambda answer, reply=reply: answer == reply, since)
+    assert arm.moves() == moves, "what was answered is carried out again"
+
+
+def go_on(world, arm, make_daemon, cut, state, replies):
     """The daemon starts from what is found, in another boot, and delivers what is owed."""
-    boot = tmp_path / "boot_id"
+    boot = state.with_name("boot_id")
     boot.write_text(f"{uuid.uuid4()}\n")
-    daemon = make_daemon(
-        state.name + "-on", config(world.proxy.port), prefix=["unshare", "--mount", "sh", "-c", OTHER_BOOT, boot]
-    )
+    prefix = ["unshare", "--mount", "sh", "-c", OTHER_BOOT, boot]
+    daemon = make_daemon(state.name + "-on", world.daemon.config_path.read_text(), prefix=prefix)
     shutil.rmtree(daemon.state_directory)
     shutil.copytree(state, daemon.state_directory)
     since = len(world.witness.arrivals)
@@ -152,6 +208,7 @@ def go_on(world, make_daemon, cut, state, tmp_path):
     for stream in EVERY + LATEST:
         world.witness.wait(f"lamp1/{stream}", since=since)
     account.wait_paid()
+    send_again(world, arm, replies, since)
     daemon.stop()
     time.sleep(0.1)  # the witness reads the last of it
     account.check()
@@ -160,18 +217,22 @@ def go_on(world, make_daemon, cut, state, tmp_path):
 
 
 @pytest.mark.parametrize("durability", ["strict", "batched"])
-def test_nothing_that_was_committed_is_lost_by_a_power_cut(make_world, make_daemon, tmp_path, durability):
+def test_nothing_that_was_committed_is_lost_by_a_power_cut(make_world, make_daemon, connect, tmp_path, durability):
     choice = random.Random(f"{SEED} {durability}")
-    world = make_world(durability=durability)
-    recording, truth = record(world, tmp_path / "recording", choice)
+    moves = tmp_path / "moves"
+    moves.touch()
+    world = make_world(durability=durability, more=ARM.format(path=moves))
+    arm = Arm(connect(world.broker), moves)
+    recording, truth = record(world, arm, tmp_path / "recording", choice)
     for n, cut in enumerate(recording.cuts(CUTS or 36, choice)):
         state = tmp_path / f"cut{n}"
         try:
             cut.read(state)
             truth.check(cut, Stored(state), durability)
             if n % GOES_ON_EVERY == GOES_ON_EVERY - 1:
-                go_on(world, make_daemon, cut, state, tmp_path)
+                go_on(world, arm, make_daemon, cut, state, truth.replies(cut))
         except BaseException:
             print(f"seed {SEED}, {durability}: {cut}, at {cut.said}")
             raise
         shutil.rmtree(state)
+    assert truth.replies(cut), "there was nothing to be carried out twice"

@@ -48,10 +48,11 @@ def base(port):
     return configs.base(port, "device", broker="protocol = 5")
 
 
-def config(port, durability="batched", interval="40ms", commit_interval="100ms", measures=STREAMS):
+def config(port, durability="batched", interval="40ms", commit_interval="100ms", measures=STREAMS, more=""):
     quiet = base(port).replace("[daemon]", "[daemon]\nlog_level = notice")
     sensors = [SENSOR.format(name=f"{stream}1", stream=stream, interval=interval) for stream in measures]
-    return quiet + POLICIES.format(durability=durability, commit_interval=commit_interval) + "".join(sensors)
+    policies = POLICIES.format(durability=durability, commit_interval=commit_interval)
+    return quiet + policies + "".join(sensors) + more
 
 
 class Line:

@@ -64,11 +64,14 @@ class Peer:
                 what = what() if callable(what) else what
                 raise AssertionError(f"waited {timeout:g} s in vain for {what}")
 
-    def publish(self, topic, payload, qos=1, retain=False):
-        """A dict goes as JSON, bytes and text as they are. Waits for the broker's acknowledgement."""
+    def publish(self, topic, payload, qos=1, retain=False, wait=True):
+        """A dict goes as JSON, bytes and text as they are. Waits for the broker's acknowledgement,
+        unless it may come when there is a broker again."""
         if isinstance(payload, dict):
             payload = json.dumps(payload)
         info = self._client.publish(topic, payload, qos, retain)
+        if not wait:
+            return
         info.wait_for_publish(DEADLINE)
         assert info.is_published(), f"no acknowledgement for {topic}"
 

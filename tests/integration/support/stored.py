@@ -21,6 +21,7 @@ class Stored:
     def __init__(self, directory, checks=True):
         self.streams = {}  # name: its row
         self.messages = {}  # (stream's name, seq): payload
+        self.records = {}  # (space, key): value
         with tempfile.TemporaryDirectory() as copy:
             for name in ("queue.db", "queue.db-wal"):
                 if (directory / name).exists():
@@ -47,6 +48,9 @@ class Stored:
                 self.messages[name, seq] = row["payload"]
                 counts[name][0] += 1
                 counts[name][1] += row["n_samples"]
+            if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'record'").fetchone():
+                for row in database.execute("SELECT * FROM record"):
+                    self.records[row["space"], row["key"]] = row["value"]
         finally:
             database.close()
         if checks:
