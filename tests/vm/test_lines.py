@@ -4,6 +4,7 @@
 import pytest
 
 from guest.hardware import IioDevice
+from guest.upgrade import APT, make_upgrade
 
 BASE = "[daemon]\nrole = device\nid = lamp1\n"
 BUTTON = """
@@ -126,6 +127,44 @@ def test_a_chip_that_goes_away_and_comes_back(vm, chip, listener):
     chip.set("BUTTON", 1)
     wait_level(vm, chip, "LAMP", 1)
     assert vm.is_active() and vm.unit("NRestarts") == "0"
+
+
+@pytest.fixture
+def lit(vm, chip, listener):
+    """The lamp was switched on by a command, which nobody repeats, and is watched."""
+    vm.start(BASE + LAMP)
+    vm.publish("lamp1/commands", {"lamp": True})
+    listener.wait("lamp1/state", {"lamp": True})
+    assert chip.level("LAMP") == 1
+    return chip.watch("LAMP")
+
+
+def test_a_restart_does_not_make_a_line_flicker(vm, chip, listener, lit):
+    pid, mark = vm.unit("MainPID"), listener.mark()
+    vm.run("systemctl restart nightlightd")
+    listener.wait("lamp1/state", {"lamp": True}, mark)
+    assert vm.unit("MainPID") != pid and chip.user("LAMP") == "nightlightd"
+    assert lit.levels() == ["1"]
+
+
+def test_an_upgrade_does_not_make_a_line_flicker(vm, chip, listener, lit, deb, tmp_path):
+    vm.write("/root/later.deb", make_upgrade(deb, tmp_path).read_bytes())
+    pid, mark = vm.unit("MainPID"), listener.mark()
+    vm.run(f"{APT} -o DPkg::Options::=--force-confold install /root/later.deb", limit=300)
+    vm.wait(lambda: vm.unit("MainPID") not in (pid, "0"), "the restart")
+    listener.wait("lamp1/state", {"lamp": True}, mark)
+    assert chip.user("LAMP") == "nightlightd"
+    assert lit.levels() == ["1"]
+
+
+def test_the_watch_for_flicker_is_not_blind(vm, chip, listener):
+    vm.drop_in("[Service]\nFileDescriptorStoreMax=0\n")
+    vm.start(BASE + LAMP)
+    vm.publish("lamp1/commands", {"lamp": True})
+    listener.wait("lamp1/state", {"lamp": True})
+    watch = chip.watch("LAMP")
+    vm.run("systemctl restart nightlightd")
+    assert watch.levels()[:2] == ["1", "0"]
 
 
 def test_an_led_of_the_kernel(vm, listener):

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The package in a running system: what a user does with it, upgrade, removal, purge."""
 
-import subprocess
-
 from guest import image
 from guest.guest import CONFIG
+from guest.upgrade import APT, make_upgrade
 
-APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y"
 # Every path and every account; what comes and goes by itself is left out.
 INVENTORY = """
 find / -xdev ! -path '/var/log/*' ! -path '/var/cache/*' ! -path '/var/lib/dpkg/*' ! -path '/tmp/*' \\
@@ -14,21 +12,6 @@ find / -xdev ! -path '/var/log/*' ! -path '/var/cache/*' ! -path '/var/lib/dpkg/
     ! -path '/etc/passwd*' ! -path '/etc/group*' ! -path '/etc/shadow*' ! -path '/etc/gshadow*' \\
     ! -path '/etc/.pwd.lock' ! -path '/usr/lib/udev/hwdb.bin' | sort
 """
-
-
-def make_upgrade(deb, directory, edit):
-    """The same package, a version later, after edit(its unpacked root)."""
-    root = directory / "root"
-    subprocess.run(["dpkg-deb", "-R", deb, root], check=True)
-    control = root / "DEBIAN/control"
-    version = subprocess.run(["dpkg-deb", "-f", deb, "Version"], capture_output=True, text=True,
-                             check=True).stdout.strip()
-    control.write_text(control.read_text().replace(f"Version: {version}", f"Version: {version}+later"))
-    edit(root)
-    later = directory / "later.deb"
-    subprocess.run(["dpkg-deb", "-b", "--root-owner-group", root, later], check=True,
-                   stdout=subprocess.DEVNULL)
-    return later
 
 
 def test_apt_installs_it_and_leaves_it_to_the_user_to_start_it(vm):

@@ -41,11 +41,43 @@ class Chip:
     def level(self, name):
         return int(self.guest.run(f"cat {self._line(name, 'value')}"))
 
+    def watch(self, name):
+        """Does not take its eyes off a line from now on."""
+        return Watch(self.guest, self._line(name, "value"))
+
     def user(self, name):
         """Who holds the line, as gpioinfo tells it; empty if nobody."""
         line = self.guest.run(f"gpioinfo {self.name} | grep '\"{name}\"'")
         consumer = line.split(f'"{name}"')[1].split()[0]
         return "" if consumer == "unused" else consumer.strip('"')
+
+
+class Watch:
+    """The levels that a line has had, looked at in a loop for as long as levels() is not called.
+
+    A level shorter than a few milliseconds may be missed; what is looked for lasts from the end of a
+    process to the start of another."""
+
+    PATH, END = "/run/watch", "/run/watch.end"
+
+    def __init__(self, guest, value):
+        self.guest = guest
+        guest.run(f"""
+            rm -f {self.PATH} {self.END}
+            (last=
+            while [ ! -e {self.END} ]; do
+                read -r level <{value}
+                [ "$level" = "$last" ] || echo "$level"
+                last=$level
+            done
+            echo end) >{self.PATH} 2>&1 </dev/null &
+            until [ -s {self.PATH} ]; do sleep 0.1; done""")
+
+    def levels(self):
+        """In their order, once each; ends it."""
+        self.guest.run(f"touch {self.END}")
+        self.guest.wait(lambda: self.guest.read(self.PATH).endswith("end"), "the end of the watch")
+        return self.guest.read(self.PATH).split()[:-1]
 
 
 class IioDevice:
