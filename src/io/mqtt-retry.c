@@ -48,6 +48,7 @@ uint64_t mqtt_retry_failed(struct mqtt_retry *retry, enum mqtt_failure failure, 
         failure == MQTT_VERSION_REFUSED || (failure == MQTT_CLOSED_EARLY && !retry->has_spoken_5);
     if (mqtt_retry_protocol(retry) == PROTOCOL_5 && !retry->protocol && may_be_too_new) {
         retry->falls_back = true;
+        retry->is_guess = failure == MQTT_CLOSED_EARLY;
         return 0;
     }
     retry->falls_back = false;
@@ -59,6 +60,9 @@ uint64_t mqtt_retry_failed(struct mqtt_retry *retry, enum mqtt_failure failure, 
 
 uint64_t mqtt_retry_lost(struct mqtt_retry *retry, uint64_t lived_usec, uint32_t random)
 {
+    // A proxy without a broker behind it closes early as well, and 3.1.1 knows no seq, no boot.
+    if (retry->is_guess)
+        retry->falls_back = false;
     if (lived_usec >= HELD_USEC) {
         retry->n_rounds = 0;
         retry->i_host = 0;

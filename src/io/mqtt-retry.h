@@ -17,6 +17,7 @@ struct mqtt_retry {
 
     unsigned i_host; // the host to try
     bool falls_back; // to 3.1.1, in the next attempt
+    bool is_guess;   // since 5 was not refused in words
     bool has_spoken_5;
     unsigned n_rounds; // that failed, since a connection held
 };
