@@ -339,8 +339,9 @@ static void what_is_printed_loads_again(void **state)
 static void a_rule_may_stand_before_its_actuator(void **state)
 {
     (void)state;
-    put(MAIN_FILE, "[rule r]\nwhere = device\nwhen = light < 300\nthen = {\"led_on\": true}\n"
-                   "[sensor light]\ndriver = sim\n[actuator led_on]\ndriver = log\n");
+    put(MAIN_FILE,
+        "[daemon]\nid = here\n[rule r]\nwhere = device\nwhen = light < 300\nthen = {\"led_on\": true}\n"
+        "[sensor light]\ndriver = sim\n[actuator led_on]\ndriver = log\n");
     config_unref(load_good("combined"));
 }
 
