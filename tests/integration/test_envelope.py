@@ -242,6 +242,7 @@ def test_a_lease_that_is_not_renewed_ends_in_the_safe_state(lamp):
     lamp.peer.wait("lamp1/state", lambda state: state["led_on"] is False)
     lamp.command(_for="1s", led_on=True)
     lamp.command(led_on=True)  # for good
+    lamp.led.wait("1\n")
     holds_for(lambda: lamp.led.read() != "0\n", 2, "there is no lease any more")
 
 
