@@ -68,24 +68,26 @@ class Effects:
     def read(self):
         """
         [(name, value), ...]. A start sets an actuator anew to what it was, and a command that kill -9
-        has caught in the middle once more: neither is another effect.
+        has caught in the middle, before its reply was on disk, is carried out once more: neither is
+        another effect.
         """
-        effects, values, restored = [], {}, set()
+        effects, values, restored = [], {}, {}
         for line in self.path.read_text().splitlines():
             if line == "start":
-                restored = set(values)
+                restored = dict.fromkeys(values, 2)  # times
                 continue
             name, value = line.split(" ", 1)
             history = values.setdefault(name, [])
-            is_first = name in restored
-            restored.discard(name)
-            if is_first and value in history[-2:]:
+            n_left = restored.get(name, 0)
+            restored[name] = n_left - 1
+            if n_left > 0 and value in history[-n_left:]:
                 if value != history[-1]:  # to what it was before the one in the middle
                     history.pop()
                     effects.reverse()
                     effects.remove(next(effect for effect in effects if effect[0] == name))
                     effects.reverse()
                 continue
+            restored.pop(name, None)
             history.append(value)
             effects.append((name, value))
         return effects
