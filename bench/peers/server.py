@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The server that one would write in Python with paho. bench/server compares with it."""
+"""The server that one would write in Python with paho. bench/server compares with it.
+
+server.py PORT: with paho's thread, as its tutorials do; server.py PORT forever: on the main thread.
+"""
 
 import json
+import signal
 import socket
 import sys
 
@@ -29,4 +33,7 @@ client.on_connect = on_connect
 client.on_message = on_message
 client.on_socket_open = on_socket_open
 client.connect("127.0.0.1", int(sys.argv[1]))
-client.loop_forever()
+if sys.argv[2:] == ["forever"]:
+    client.loop_forever()
+client.loop_start()
+signal.pause()
