@@ -76,6 +76,9 @@ static int add_streams(struct run *run, struct why *why)
                 return r;
         }
         struct store_state *work = &run->streams[i]->work;
+        if (!ledger_is_zero(&stream->delta) ||
+            (stream->reserve_seq > 0 && stream->reserve_seq != work->reserved_seq))
+            run->streams[i]->is_due = true;
         ledger_add(&work->ledger, &stream->delta);
         if (stream->reserve_seq > 0)
             work->reserved_seq = stream->reserve_seq;
@@ -84,17 +87,10 @@ static int add_streams(struct run *run, struct why *why)
     return 0;
 }
 
-static int64_t message_id(const struct db_stream *stream, uint64_t seq)
-{
-    if (seq >= STORE_SEQ_END)
-        seq = STORE_SEQ_END - 1;
-    return (int64_t)((uint64_t)stream->id << DB_SEQ_BITS | seq);
-}
-
 /* The id of the first number above seq; of the next stream's first if there is none above. */
 static int64_t id_after(const struct db_stream *stream, uint64_t seq)
 {
-    return message_id(stream, seq) + 1;
+    return db_mirror_message_id(stream, seq) + 1;
 }
 
 static void bind_ids(const struct run *run, enum db_statement which, int64_t first, int64_t last)
@@ -112,7 +108,7 @@ int db_job_put(struct db *db, struct db_stream *stream, const struct store_messa
     if (r < 0)
         return r;
     sqlite3_stmt *insert = db->statements[DB_PUT];
-    sqlite3_bind_int64(insert, 1, message_id(stream, message->seq));
+    sqlite3_bind_int64(insert, 1, db_mirror_message_id(stream, message->seq));
     sqlite3_bind_int64(insert, 2, boot);
     sqlite3_bind_int64(insert, 3, (sqlite3_int64)message->moment.mono_usec);
     sqlite3_bind_int64(insert, 4, message->n_samples);
@@ -123,6 +119,10 @@ int db_job_put(struct db *db, struct db_stream *stream, const struct store_messa
     if (r < 0 || sqlite3_changes(db->handle) == 0)
         return r;
     KILL_POINT("job-put");
+    if (message->seq <= stream->counted_seq)
+        stream->is_due = true;
+    if (message->seq > stream->last_seq)
+        stream->last_seq = message->seq;
     stream->work.ledger.sampled += message->n_samples;
     stream->work.n_messages++;
     stream->work.n_samples += message->n_samples;
@@ -145,6 +145,7 @@ static int delete_messages(struct run *run, struct db_stream *stream, int64_t fi
     work->n_messages -= what->n_gone;
     work->n_samples -= what->n_samples;
     work->bytes -= what->n_bytes;
+    stream->is_due = true;
     bind_ids(run, DB_DELETE, first, last);
     KILL_POINT("job-delete");
     int r = db_run(run->db, DB_DELETE, why);
@@ -156,20 +157,18 @@ static int delete_range(struct run *run, const struct store_range *range, struct
 {
     assert(range->stream < run->job->n_streams);
     struct db_stream *stream = run->streams[range->stream];
-    int64_t first = message_id(stream, range->first_seq);
-    int64_t last = message_id(stream, range->last_seq);
-    bind_ids(run, DB_SUM, first, last);
-    int r = db_step(run->db, DB_SUM, why);
+    int64_t first = db_mirror_message_id(stream, range->first_seq);
+    int64_t last = db_mirror_message_id(stream, range->last_seq);
+    struct db_sum sum;
+    int r = db_mirror_sum(run->db, first, last, &sum, why);
     if (r < 0)
         return r;
-    sqlite3_stmt *sum = run->db->statements[DB_SUM];
-    struct store_trim gone = {
+    const struct store_trim gone = {
         .end = range->end,
-        .n_gone = (uint64_t)sqlite3_column_int64(sum, 0),
-        .n_samples = (uint64_t)sqlite3_column_int64(sum, 1),
-        .n_bytes = (uint64_t)sqlite3_column_int64(sum, 2),
+        .n_gone = sum.n_messages,
+        .n_samples = sum.n_samples,
+        .n_bytes = sum.bytes,
     };
-    db_reset(run->db, DB_SUM);
     return delete_messages(run, stream, first, last, &gone, why);
 }
 
@@ -189,8 +188,9 @@ static int trim_stream(struct run *run, struct store_trim *trim, struct why *why
     int64_t first = id_after(stream, trim->after_seq);
     int64_t last = first;
     trim->n_gone = trim->n_samples = trim->n_bytes = 0;
-    bind_ids(run, DB_COSTS, first,
-             message_id(stream, trim->before_seq > 0 ? trim->before_seq - 1 : STORE_SEQ_END));
+    bind_ids(
+        run, DB_COSTS, first,
+        db_mirror_message_id(stream, trim->before_seq > 0 ? trim->before_seq - 1 : STORE_SEQ_END));
     int r;
     while ((r = db_step(run->db, DB_COSTS, why)) > 0) {
         if (!store_trim_goes_on(trim, trim->n_gone, trim->n_bytes, wall_of(run->db, row)))
@@ -287,7 +287,7 @@ static int read_messages(struct run *run, struct why *why)
     size_t n_room = 0;
     uint64_t bytes = 0;
     bind_ids(run, DB_MESSAGES, id_after(stream, query->after_seq),
-             message_id(stream, STORE_SEQ_END));
+             db_mirror_message_id(stream, STORE_SEQ_END));
     int r;
     while ((r = db_step(run->db, DB_MESSAGES, why)) > 0) {
         if (query->n_messages == query->max_messages ||
@@ -338,7 +338,7 @@ static int write_all(struct run *run, struct why *why)
 static int transact(struct run *run, struct why *why)
 {
     KILL_POINT("job-begin");
-    int r = db_begin(run->db, run->job->n_puts == 0, why);
+    int r = db_begin(run->db, run->job->n_puts == 0, run->job->sync, why);
     if (r < 0)
         return r;
     KILL_POINT("job-begun");
@@ -347,7 +347,7 @@ static int transact(struct run *run, struct why *why)
         r = read_messages(run, why);
     KILL_POINT("job-commit");
     if (r == 0)
-        r = db_run(run->db, DB_COMMIT, why);
+        r = db_commit(run->db, why);
     KILL_POINT("job-committed");
     if (r < 0)
         db_rollback(run->db);

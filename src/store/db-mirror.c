@@ -63,8 +63,11 @@ static void remove_at(struct db *db, size_t i)
     memmove(db->streams + i, db->streams + i + 1, (db->n_streams - i) * sizeof(struct db_stream *));
 }
 
-/* The columns of a stream's row from the third on, in the order of DB_STREAMS. */
-enum { FIRST_COUNT = 2, N_COUNTS = 11 };
+/* The columns of a stream's row from the third on, in the order of DB_STREAMS; then counted_seq. */
+enum { FIRST_COUNT = 2, N_COUNTS = 11, COUNTED_SEQ = FIRST_COUNT + N_COUNTS };
+// So many messages of a stream, beside those of one job, are counted when the file is opened.
+// Should it be damaged then, those of them that cannot be read are not known to have been there.
+enum { MAX_UNCOUNTED = 200 };
 #define MAX_COUNT (INT64_C(1) << 56) // so that no sum of them overflows
 static void list_counts(struct store_state *state, uint64_t *counts[static N_COUNTS])
 {
@@ -90,46 +93,97 @@ int db_mirror_read_name(sqlite3_stmt *row, int64_t *ret_id, const char **ret_nam
     return 0;
 }
 
-int db_mirror_read_stream(sqlite3_stmt *row, int64_t *ret_id, const char **ret_name,
-                          struct store_state *ret_state)
+int db_mirror_read_stream(sqlite3_stmt *row, struct db_stream_row *ret_row)
 {
-    struct store_state state;
+    struct db_stream_row read;
     uint64_t *counts[N_COUNTS];
-    list_counts(&state, counts);
+    list_counts(&read.state, counts);
     for (int i = 0; i < N_COUNTS; i++) {
         int64_t value = sqlite3_column_int64(row, FIRST_COUNT + i);
         if (value < 0 || value > MAX_COUNT)
             return -EUCLEAN;
         *counts[i] = (uint64_t)value;
     }
-    int r = db_mirror_read_name(row, ret_id, ret_name);
+    read.counted_seq = (uint64_t)sqlite3_column_int64(row, COUNTED_SEQ);
+    int r = read.counted_seq < STORE_SEQ_END ? db_mirror_read_name(row, &read.id, &read.name)
+                                             : -EUCLEAN;
     if (r == 0)
-        *ret_state = state;
+        *ret_row = read;
     return r;
+}
+
+int64_t db_mirror_message_id(const struct db_stream *stream, uint64_t seq)
+{
+    if (seq >= STORE_SEQ_END)
+        seq = STORE_SEQ_END - 1;
+    return (int64_t)((uint64_t)stream->id << DB_SEQ_BITS | seq);
+}
+
+int db_mirror_sum(struct db *db, int64_t first_id, int64_t last_id, struct db_sum *ret_sum,
+                  struct why *why)
+{
+    sqlite3_stmt *sum = db->statements[DB_SUM];
+    sqlite3_bind_int64(sum, 1, first_id);
+    sqlite3_bind_int64(sum, 2, last_id);
+    int r = db_step(db, DB_SUM, why);
+    if (r < 0)
+        return r;
+    *ret_sum = (struct db_sum){
+        .n_messages = (uint64_t)sqlite3_column_int64(sum, 0),
+        .n_samples = (uint64_t)sqlite3_column_int64(sum, 1),
+        .bytes = (uint64_t)sqlite3_column_int64(sum, 2),
+        .last_seq = (uint64_t)sqlite3_column_int64(sum, 3) & (STORE_SEQ_END - 1),
+    };
+    db_reset(db, DB_SUM);
+    return 0;
+}
+
+int db_mirror_sum_rest(struct db *db, const struct db_stream *stream, struct db_sum *ret_sum,
+                       struct why *why)
+{
+    return db_mirror_sum(db, db_mirror_message_id(stream, stream->counted_seq) + 1,
+                         db_mirror_message_id(stream, STORE_SEQ_END), ret_sum, why);
+}
+
+static int count_rest(struct db *db, struct db_stream *stream, struct why *why)
+{
+    struct db_sum rest;
+    int r = db_mirror_sum_rest(db, stream, &rest, why);
+    if (r < 0)
+        return r;
+    stream->last_seq = rest.n_messages > 0 ? rest.last_seq : stream->counted_seq;
+    stream->state.ledger.sampled += rest.n_samples;
+    stream->state.n_messages += rest.n_messages;
+    stream->state.n_samples += rest.n_samples;
+    stream->state.bytes += rest.bytes;
+    stream->work = stream->state;
+    return 0;
 }
 
 static int load_streams(struct db *db, struct why *why)
 {
     int r;
     while ((r = db_step(db, DB_STREAMS, why)) > 0) {
-        int64_t id;
-        const char *name;
-        struct store_state state;
-        r = db_mirror_read_stream(db->statements[DB_STREAMS], &id, &name, &state);
-        if (r < 0 || db_mirror_find(db, name)) {
+        struct db_stream_row row;
+        r = db_mirror_read_stream(db->statements[DB_STREAMS], &row);
+        if (r < 0 || db_mirror_find(db, row.name)) {
             r = why_set(why, EUCLEAN, "%s: a stream's row makes no sense", db->path);
             break;
         }
-        struct db_stream *stream = insert(db, name, why);
+        struct db_stream *stream = insert(db, row.name, why);
         if (!stream) {
             r = -ENOMEM;
             break;
         }
-        stream->id = id;
-        stream->state = state;
-        stream->work = state;
+        stream->id = row.id;
+        stream->state = row.state;
+        stream->work = row.state;
+        stream->counted_seq = row.counted_seq;
+        stream->n_counted = row.state.n_messages;
     }
     db_reset(db, DB_STREAMS);
+    for (size_t i = 0; r == 0 && i < db->n_streams; i++)
+        r = count_rest(db, db->streams[i], why);
     return r;
 }
 
@@ -213,17 +267,18 @@ int db_mirror_add(struct db *db, const char *name, int64_t id, struct db_stream 
     return 0;
 }
 
-int db_mirror_write(struct db *db, const struct db_stream *stream, struct why *why)
+int db_mirror_write(struct db *db, struct db_stream *stream, struct why *why)
 {
-    struct store_state work = stream->work;
-    if (memcmp(&work, &stream->state, sizeof(work)) == 0)
+    if (!stream->is_due && stream->work.n_messages - stream->n_counted <= MAX_UNCOUNTED)
         return 0;
+    stream->is_due = true;
     sqlite3_stmt *update = db->statements[DB_STREAM_UPDATE];
     uint64_t *counts[N_COUNTS];
-    list_counts(&work, counts);
+    list_counts(&stream->work, counts);
     sqlite3_bind_int64(update, 1, stream->id);
     for (int i = 0; i < N_COUNTS; i++)
         sqlite3_bind_int64(update, FIRST_COUNT + i, (sqlite3_int64)*counts[i]);
+    sqlite3_bind_int64(update, COUNTED_SEQ, (sqlite3_int64)stream->last_seq);
     return db_run(db, DB_STREAM_UPDATE, why);
 }
 
@@ -348,12 +403,21 @@ int db_mirror_prune(struct db *db, struct why *why)
     return db_run(db, DB_BOOT_PRUNE, why);
 }
 
+static void settle_stream(struct db_stream *stream)
+{
+    stream->state = stream->work;
+    stream->is_new = false;
+    if (!stream->is_due)
+        return;
+    stream->is_due = false;
+    stream->counted_seq = stream->last_seq;
+    stream->n_counted = stream->work.n_messages;
+}
+
 void db_mirror_settle(struct db *db)
 {
-    for (size_t i = 0; i < db->n_streams; i++) {
-        db->streams[i]->state = db->streams[i]->work;
-        db->streams[i]->is_new = false;
-    }
+    for (size_t i = 0; i < db->n_streams; i++)
+        settle_stream(db->streams[i]);
     free(TAKE_PTR(db->boots_before));
 }
 
@@ -361,6 +425,7 @@ void db_mirror_undo(struct db *db)
 {
     for (size_t i = db->n_streams; i-- > 0;) {
         db->streams[i]->work = db->streams[i]->state;
+        db->streams[i]->is_due = false;
         if (db->streams[i]->is_new)
             remove_at(db, i);
     }

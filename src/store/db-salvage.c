@@ -48,7 +48,7 @@ typedef int copy_row(struct salvage *salvage, sqlite3_stmt *row);
 static int commit(struct salvage *salvage)
 {
     salvage->n_uncommitted = 0;
-    int r = db_run(salvage->to, DB_COMMIT, salvage->why);
+    int r = db_commit(salvage->to, salvage->why);
     return r < 0 ? r : db_checkpoint(salvage->to, MAX_LOG_PAGES, salvage->why);
 }
 
@@ -58,21 +58,22 @@ static int after_copy(struct salvage *salvage)
     if (++salvage->n_uncommitted < COPIES_PER_COMMIT)
         return 0;
     int r = commit(salvage);
-    return r < 0 ? r : db_begin(salvage->to, true, salvage->why);
+    return r < 0 ? r : db_begin(salvage->to, true, false, salvage->why);
 }
 
 static int copy_stream(struct salvage *salvage, sqlite3_stmt *row)
 {
-    int64_t id;
-    const char *name;
-    struct store_state state;
+    struct db_stream_row read;
     struct db_stream *stream;
-    if (db_mirror_read_stream(row, &id, &name, &state) < 0 || db_mirror_find(salvage->to, name))
+    if (db_mirror_read_stream(row, &read) < 0 || db_mirror_find(salvage->to, read.name))
         return 0;
-    int r = db_mirror_add(salvage->to, name, id, &stream, salvage->why);
-    if (r == 0)
-        stream->state = state; // as the damaged file had it; work counts what is copied
-    return r;
+    int r = db_mirror_add(salvage->to, read.name, read.id, &stream, salvage->why);
+    if (r < 0)
+        return r;
+    // As the damaged file had it; work counts what is copied.
+    stream->state = read.state;
+    stream->counted_seq = read.counted_seq;
+    return 0;
 }
 
 static int copy_name(struct salvage *salvage, sqlite3_stmt *row)
@@ -233,27 +234,35 @@ static int scan(struct salvage *salvage, scan_function *how, const struct db_sch
 }
 
 /* Makes a stream's counts those of what was copied; what is missing was dropped. */
-static void balance(struct salvage *salvage, struct db_stream *stream)
+static int balance(struct salvage *salvage, struct db_stream *stream)
 {
     struct store_state *work = &stream->work;
-    const struct store_state *old = &stream->state;
+    struct store_state *old = &stream->state;
+    struct db_sum rest; // what the old row did not count
+    int r = db_mirror_sum_rest(salvage->to, stream, &rest, salvage->why);
+    if (r < 0)
+        return r;
     if (old->reserved_seq == 0) // its row is lost
         work->reserved_seq += LOST_SEQS;
     else if (work->reserved_seq < old->reserved_seq)
         work->reserved_seq = old->reserved_seq;
+    old->n_messages += rest.n_messages;
     if (old->n_messages > work->n_messages && old->n_messages <= salvage->max_rows)
         salvage->n_lost += old->n_messages - work->n_messages;
     work->ledger = old->ledger;
+    work->ledger.sampled += rest.n_samples;
     uint64_t waiting = ledger_waiting(&work->ledger);
     if (waiting > INT64_MAX || waiting < work->n_samples)
         work->ledger.sampled += work->n_samples - waiting;
     else
         work->ledger.ended[LEDGER_DROPPED] += waiting - work->n_samples;
+    stream->is_due = true;
+    return 0;
 }
 
 static int copy_all(struct salvage *salvage)
 {
-    int r = db_begin(salvage->to, true, salvage->why);
+    int r = db_begin(salvage->to, true, false, salvage->why);
     if (r == 0)
         r = scan(salvage, scan_table, &db_schema_scan_streams, copy_stream);
     if (r == 0)
@@ -266,9 +275,9 @@ static int copy_all(struct salvage *salvage)
         r = scan(salvage, scan_list, &db_schema_scan_records, copy_record);
     for (size_t i = 0; r == 0 && i < salvage->to->n_streams; i++) {
         struct db_stream *stream = salvage->to->streams[i];
-        balance(salvage, stream);
-        stream->state = (struct store_state){ 0 }; // as its new row says
-        r = db_mirror_write(salvage->to, stream, salvage->why);
+        r = balance(salvage, stream);
+        if (r == 0)
+            r = db_mirror_write(salvage->to, stream, salvage->why);
     }
     return r < 0 ? r : commit(salvage);
 }

@@ -36,6 +36,11 @@ const char *const db_schema_migrations[] = {
     " key TEXT NOT NULL,"
     " value TEXT NOT NULL,"
     " PRIMARY KEY (space, key)) STRICT, WITHOUT ROWID;",
+
+    // The counts of a stream include its messages up to that number.
+    "ALTER TABLE stream ADD COLUMN counted_seq INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE stream SET counted_seq = 4398046511103 & ifnull((SELECT max(id) FROM message"
+    " WHERE message.id BETWEEN stream.id << 42 AND stream.id << 42 | 4398046511103), 0);",
 };
 const int db_schema_version = ELEMENTS(db_schema_migrations);
 
@@ -44,7 +49,7 @@ const int db_schema_version = ELEMENTS(db_schema_migrations);
 
 #define STREAMS                                                                                    \
     "SELECT id, name, reserved_seq, sampled, filtered, merged, expired, dropped, rejected, acked," \
-    " n_messages, n_samples, bytes FROM stream"
+    " n_messages, n_samples, bytes, counted_seq FROM stream"
 #define BOOTS    "SELECT id, uuid, begin_wall_usec FROM boot"
 #define MESSAGES "SELECT id, boot, mono_usec, n_samples, subject, payload FROM message"
 #define BETWEEN  " WHERE id BETWEEN ?1 AND ?2 ORDER BY id"
@@ -54,10 +59,11 @@ const char *const db_schema_statements[DB_N_STATEMENTS] = {
     [DB_COMMIT] = "COMMIT",
     [DB_ROLLBACK] = "ROLLBACK",
     [DB_STREAMS] = STREAMS,
-    [DB_STREAM_INSERT] = "INSERT INTO stream VALUES (?2, ?1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+    [DB_STREAM_INSERT] = "INSERT INTO stream VALUES (?2, ?1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
     [DB_STREAM_UPDATE] = "UPDATE stream SET reserved_seq = ?2, sampled = ?3, filtered = ?4,"
                          " merged = ?5, expired = ?6, dropped = ?7, rejected = ?8, acked = ?9,"
-                         " n_messages = ?10, n_samples = ?11, bytes = ?12 WHERE id = ?1",
+                         " n_messages = ?10, n_samples = ?11, bytes = ?12, counted_seq = ?13"
+                         " WHERE id = ?1",
     [DB_BOOTS] = BOOTS,
     [DB_BOOT_INSERT] = "INSERT INTO boot VALUES (?3, ?1, ?2)",
     [DB_BOOT_UPDATE] = "UPDATE boot SET begin_wall_usec = ?2 WHERE id = ?1",
@@ -65,7 +71,7 @@ const char *const db_schema_statements[DB_N_STATEMENTS] = {
     [DB_PUT] = "INSERT OR IGNORE INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     [DB_MESSAGES] = MESSAGES BETWEEN,
     [DB_COSTS] = "SELECT id, n_samples, " COST ", boot, mono_usec FROM message" BETWEEN,
-    [DB_SUM] = "SELECT count(*), total(n_samples), total(" COST ") FROM message"
+    [DB_SUM] = "SELECT count(*), total(n_samples), total(" COST "), max(id) FROM message"
                " WHERE id BETWEEN ?1 AND ?2",
     [DB_DELETE] = "DELETE FROM message WHERE id BETWEEN ?1 AND ?2",
     [DB_RECORDS] = "SELECT key, value FROM record WHERE space = ?1 ORDER BY key",

@@ -31,7 +31,7 @@ enum db_statement {
     DB_PUT,           // id, boot, mono_usec, n_samples, subject, payload
     DB_MESSAGES,      // first id, last id: whole messages in order
     DB_COSTS,         // first id, last id: id, samples, bytes, boot, mono_usec in order
-    DB_SUM,           // first id, last id: messages, samples, bytes
+    DB_SUM,           // first id, last id: messages, samples, bytes, last id that is there
     DB_DELETE,        // first id, last id
     DB_RECORDS,       // space: key, value, in order
     DB_RECORD_PUT,    // space, key, value

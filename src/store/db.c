@@ -133,6 +133,30 @@ static int make_private_file(const char *path, struct why *why)
     return 0;
 }
 
+static int characteristics(sqlite3_file *file)
+{
+    const struct db_methods *methods = (const struct db_methods *)file->pMethods;
+    return methods->base->xDeviceCharacteristics(file) & ~SQLITE_IOCAP_POWERSAFE_OVERWRITE;
+}
+
+/*
+ * A commit that syncs then fills the last block of the device with copies of its last page: no
+ * block is written once more that holds what is safe already, so that a cut in the middle of that
+ * cannot tear it, and less is written. SQLite's own switch (psow=0) is one for rollback journals
+ * too, where each page brings along those that share its block: here it is turned once the pager
+ * has looked.
+ */
+static void pad_syncs(struct db *db)
+{
+    sqlite3_file *file = NULL;
+    int code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_FILE_POINTER, (void *)&file);
+    if (code != SQLITE_OK || !file || !file->pMethods)
+        return;
+    db->methods = (struct db_methods){ .own = *file->pMethods, .base = file->pMethods };
+    db->methods.own.xDeviceCharacteristics = characteristics;
+    file->pMethods = &db->methods.own;
+}
+
 static int connect_to(struct db *db, const char *vfs, bool is_damaged, struct why *why)
 {
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE |
@@ -148,6 +172,8 @@ static int connect_to(struct db *db, const char *vfs, bool is_damaged, struct wh
         int error = access(db->path, W_OK) < 0 ? errno : EROFS;
         return why_set(why, error, "%s: %s", db->path, strerror(error));
     }
+    if (!is_damaged) // that is only read
+        pad_syncs(db);
     // Until it is known to be ours and sound, closing it must not write to it.
     sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     // This makes SQLite read a file that is shorter than it says, or whose tables are odd.
@@ -162,7 +188,7 @@ static int connect_to(struct db *db, const char *vfs, bool is_damaged, struct wh
                       "PRAGMA temp_store = MEMORY;"
                       "PRAGMA mmap_size = 0;"
                       "PRAGMA cache_size = -256;"
-                      "PRAGMA synchronous = NORMAL;",
+                      "PRAGMA synchronous = NORMAL;", // as db->syncs says
                       why);
 }
 
@@ -328,10 +354,33 @@ static int set_limit(struct db *db, uint64_t n_pages, struct why *why)
     return r;
 }
 
-int db_begin(struct db *db, bool has_headroom, struct why *why)
+static int set_syncs(struct db *db, bool syncs, struct why *why)
+{
+    if (db->syncs == syncs)
+        return 0;
+    int r =
+        db_execute(db, syncs ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", why);
+    if (r == 0)
+        db->syncs = syncs;
+    return r;
+}
+
+int db_begin(struct db *db, bool has_headroom, bool sync, struct why *why)
 {
     int r = set_limit(db, db->max_pages + (has_headroom ? HEADROOM_PAGES : 0), why);
+    if (r == 0)
+        r = set_syncs(db, sync && !db->has_sync_failed, why);
     return r < 0 ? r : db_run(db, DB_BEGIN, why);
+}
+
+int db_commit(struct db *db, struct why *why)
+{
+    int r = db_run(db, DB_COMMIT, why);
+    if (r == 0 && db->syncs)
+        db->is_unsynced = false;
+    if (r < 0 && sqlite3_extended_errcode(db->handle) == SQLITE_IOERR_FSYNC)
+        db->has_sync_failed = true;
+    return r;
 }
 
 void db_rollback(struct db *db)

@@ -23,11 +23,19 @@ struct db_options {
     uint8_t boot[STORE_BOOT_SIZE];
 };
 
-/* A stream's row: as it was last committed, and as the job under way leaves it. */
+/*
+ * A stream as it was last committed, and as the job under way leaves it. Messages that were added
+ * behind all that its row counts do not make the row due: they are counted when the file is opened,
+ * and a commit that only adds some writes a page less.
+ */
 struct db_stream {
     int64_t id;
     struct store_state state, work;
-    bool is_new; // comes with the job under way
+    uint64_t counted_seq; // the row counts the messages up to this one,
+    uint64_t n_counted;   // which are so many
+    uint64_t last_seq;    // no message has a higher number
+    bool is_due;          // the job under way writes the row
+    bool is_new;          // and makes it
     char name[STORE_MAX_NAME + 1];
 };
 
@@ -37,12 +45,20 @@ struct db_boot {
     uint64_t begin_wall_usec;
 };
 
+/* Those of the open file; the first member is what SQLite sees. */
+struct db_methods {
+    sqlite3_io_methods own;
+    const sqlite3_io_methods *base;
+};
+
 struct db {
     sqlite3 *handle;
+    struct db_methods methods;
     sqlite3_stmt *statements[DB_N_STATEMENTS];
     char *path;
     uint64_t max_pages;
     uint64_t limit_pages; // PRAGMA max_page_count as it is now; 0: not set yet
+    bool syncs;           // PRAGMA synchronous: a commit syncs the log
     bool is_unsynced;     // there are commits that a power cut may take
     bool has_sync_failed;
     unsigned wal_pages; // in the log, since it was last moved into the file
@@ -84,10 +100,14 @@ int db_run(struct db *db, enum db_statement which, struct why *why);
 void db_reset(struct db *db, enum db_statement which);
 
 /*
- * Opens a transaction. A power cut may take it until db_sync(). has_headroom: it may grow the file
- * a little above max_size, for jobs that make it smaller in the end.
+ * Opens a transaction. has_headroom: it may grow the file a little above max_size, for jobs that
+ * make it smaller in the end. sync: db_commit() makes it last through a power cut, which may take
+ * it until db_sync() else.
  */
-int db_begin(struct db *db, bool has_headroom, struct why *why);
+int db_begin(struct db *db, bool has_headroom, bool sync, struct why *why);
+
+/* Commits it: 0 or -errno, and then db_rollback() is due. */
+int db_commit(struct db *db, struct why *why);
 
 /* Ends a transaction that failed, which SQLite may have done already. */
 void db_rollback(struct db *db);

@@ -42,6 +42,12 @@ def outage(world):
     world.proxy.cut(refuse=True)
 
 
+def unacknowledged(world):
+    """What is written and not acknowledged is synced by itself after commit_interval."""
+    world.witness.wait("lamp1/live")
+    world.proxy.swallow_acks()
+
+
 def stop(world):
     world.wait_up()
     world.daemon.signal(signal.SIGTERM)
@@ -58,6 +64,8 @@ def drain_and_stop(world):
 SCENARIOS = {
     "came-back": outage,
     "evict": outage,
+    "sync": unacknowledged,
+    "synced": unacknowledged,
     "quiesce": stop,
     "close": stop,
     "closed": stop,

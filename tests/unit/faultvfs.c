@@ -38,7 +38,7 @@ struct fault_file {
 static struct {
     sqlite3_vfs vfs;
     sqlite3_vfs *real;
-    unsigned n_calls, n_reads;
+    unsigned n_calls, n_reads, n_syncs;
     unsigned fail_at;
     int error;
     bool once;
@@ -172,6 +172,7 @@ static int fault_truncate(sqlite3_file *file, sqlite3_int64 size)
 static int fault_sync(sqlite3_file *file, int flags)
 {
     struct held *held = ((struct fault_file *)file)->held;
+    disk.n_syncs++;
     int code = count_call(SQLITE_IOERR_FSYNC);
     if (code != SQLITE_OK)
         return code;
@@ -285,7 +286,7 @@ void faultvfs_reset(void)
 {
     for (size_t i = 0; i < MAX_FILES; i++)
         drop_held(&disk.held[i]);
-    disk.n_calls = disk.n_reads = disk.fail_at = disk.cut_at = 0;
+    disk.n_calls = disk.n_reads = disk.n_syncs = disk.fail_at = disk.cut_at = 0;
 }
 
 void faultvfs_fail_at(unsigned n, int error, bool once)
@@ -362,6 +363,11 @@ void faultvfs_restore(enum faultvfs_loss loss, uint64_t seed)
         if (disk.held[i].path)
             restore(&disk.held[i], loss, &seed);
     faultvfs_reset();
+}
+
+unsigned faultvfs_syncs(void)
+{
+    return disk.n_syncs;
 }
 
 unsigned faultvfs_calls(void)

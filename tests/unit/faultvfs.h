@@ -39,4 +39,5 @@ bool faultvfs_was_cut(void);
 void faultvfs_restore(enum faultvfs_loss loss, uint64_t seed);
 
 unsigned faultvfs_calls(void);
+unsigned faultvfs_syncs(void);
 unsigned faultvfs_reads(void);

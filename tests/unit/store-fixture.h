@@ -114,9 +114,10 @@ static inline struct store_message message_of(uint64_t seq, char payload[static 
 
 enum { PUT_MAX = 1000 };
 
-/* Puts the messages first..last into one stream, as one job. */
-static inline int put_messages(struct store *store, const char *name, uint64_t first, uint64_t last,
-                               bool sync, struct store_state *ret_state)
+/* Puts the messages first..last into one stream, as one job; reserve_seq as in struct store_stream.
+ */
+static inline int put_reserved(struct store *store, const char *name, uint64_t first, uint64_t last,
+                               uint64_t reserve_seq, bool sync, struct store_state *ret_state)
 {
     static struct store_message messages[PUT_MAX];
     static const struct store_message *puts[PUT_MAX];
@@ -127,7 +128,7 @@ static inline int put_messages(struct store *store, const char *name, uint64_t f
         messages[n] = message_of(seq, payloads[n]);
         puts[n] = &messages[n];
     }
-    struct store_stream stream = { .name = name, .reserve_seq = last + 1 };
+    struct store_stream stream = { .name = name, .reserve_seq = reserve_seq };
     struct store_job job = {
         .sync = sync, .streams = &stream, .n_streams = 1, .puts = puts, .n_puts = n
     };
@@ -137,6 +138,12 @@ static inline int put_messages(struct store *store, const char *name, uint64_t f
     if (r >= 0 && ret_state)
         *ret_state = stream.state;
     return r;
+}
+
+static inline int put_messages(struct store *store, const char *name, uint64_t first, uint64_t last,
+                               bool sync, struct store_state *ret_state)
+{
+    return put_reserved(store, name, first, last, last + 1, sync, ret_state);
 }
 
 /* Runs a job and moves its query on behind the messages it gives. Returns how many those were. */

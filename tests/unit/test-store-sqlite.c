@@ -107,6 +107,59 @@ static void all_is_there_after_reopening(void **state)
     assert_int_equal(ask_file("PRAGMA auto_vacuum"), 0);
 }
 
+/* What it does not count is counted when the file is opened. */
+static void row_of_a_stream_counts_up_to_some_message(void **state)
+{
+    (void)state;
+    static const char rest[] =
+        "SELECT (SELECT count(*) FROM message) - n_messages FROM stream WHERE name = 's'";
+    struct store *store = open_store();
+    struct store_state before;
+    for (uint64_t seq = 11; seq <= 20; seq++)
+        assert_int_equal(put_reserved(store, "s", seq, seq, 10000, false, &before), 0);
+    store_free(store);
+    assert_int_equal(ask_file(rest), 9); // the first one's commit reserved numbers
+
+    store = open_store();
+    struct store_state after = state_of(store, "s");
+    assert_memory_equal(&after, &before, sizeof(after));
+    struct store_stream stream = { .name = "s" };
+    struct store_range range = { .first_seq = 12, .last_seq = 12, .end = LEDGER_ACKED };
+    struct store_job job = { .streams = &stream, .n_streams = 1, .ranges = &range, .n_ranges = 1 };
+    run_ok(store, &job);
+    assert_int_equal(put_reserved(store, "s", 21, 22, 10000, false, NULL), 0);
+    store_free(store);
+    assert_int_equal(ask_file(rest), 2);
+
+    store = open_store();
+    // Among those that are counted.
+    assert_int_equal(put_reserved(store, "s", 5, 5, 10000, false, &before), 0);
+    store_free(store);
+    assert_int_equal(ask_file(rest), 0);
+
+    store = open_store();
+    after = state_of(store, "s");
+    assert_memory_equal(&after, &before, sizeof(after));
+    assert_int_equal(after.n_messages, 12);
+    assert_int_equal(drain(store, "s", 5), 12);
+    store_free(store);
+    assert_int_equal(ask_file("SELECT sampled - acked FROM stream"), 0);
+}
+
+static void few_messages_are_counted_when_the_file_is_opened(void **state)
+{
+    (void)state;
+    struct store *store = open_store();
+    for (uint64_t seq = 1; seq <= 5000; seq += 50)
+        assert_int_equal(put_reserved(store, "s", seq, seq + 49, 10000, false, NULL), 0);
+    store_free(store);
+    int64_t n_rest = ask_file("SELECT 5000 - n_messages FROM stream");
+    assert_true(n_rest > 0 && n_rest <= 200);
+    store = open_store();
+    assert_int_equal(state_of(store, "s").n_messages, 5000);
+    store_free(store);
+}
+
 static void files_are_private(void **state)
 {
     (void)state;
@@ -156,6 +209,52 @@ static void sync_covers_the_jobs_before(void **state)
     struct store_job job = { .sync = true };
     run_ok(store, &job);
     assert_int_equal(faultvfs_calls(), 1);
+    store_free(store);
+}
+
+/* The kernel may have thrown away the jobs before as well. */
+static void failed_sync_of_a_commit_is_made_up_for(void **state)
+{
+    (void)state;
+    struct store *store = open_store_of(1 << 20, FAULTVFS);
+    assert_int_equal(put_messages(store, "s", 1, 5, false, NULL), 0);
+    faultvfs_reset();
+    assert_int_equal(put_messages(store, "s", 6, 6, true, NULL), 0);
+    unsigned n_calls = faultvfs_calls();
+    assert_int_equal(put_messages(store, "s", 7, 7, false, NULL), 0);
+
+    unsigned n_syncs = 0;
+    for (unsigned n = 1; n <= n_calls; n++) { // one of them is its sync
+        faultvfs_reset();
+        faultvfs_fail_at(n, EIO, true);
+        int r = put_messages(store, "s", 7 + n, 7 + n, true, NULL);
+        assert_true(r == -EIO || (r == 0 && faultvfs_calls() < n));
+        faultvfs_reset();
+        assert_int_equal(put_messages(store, "s", 7 + n, 7 + n, true, NULL), 0);
+        if (n_syncs < faultvfs_syncs())
+            n_syncs = faultvfs_syncs();
+    }
+    assert_int_equal(n_syncs, 2); // the log, and the file once it has all that is in the log
+    faultvfs_reset();
+    assert_int_equal(put_messages(store, "s", 100, 100, false, NULL), 0);
+    assert_int_equal(faultvfs_syncs(), 0);
+    assert_int_equal(put_messages(store, "s", 101, 101, true, NULL), 0);
+    assert_int_equal(faultvfs_syncs(), 1);
+    assert_int_equal(state_of(store, "s").n_messages, 9 + n_calls);
+    store_free(store);
+}
+
+/* The log's last block of 4 KiB is full, and the next commit begins behind it. */
+static void synced_commit_shares_no_block_with_the_next(void **state)
+{
+    (void)state;
+    const off_t frame = 1024 + 24;
+    struct store *store = open_store();
+    for (uint64_t seq = 1; seq <= 20; seq++) {
+        assert_int_equal(put_messages(store, "s", seq, seq, true, NULL), 0);
+        assert_true((size_of("queue.db-wal") - 32) % frame == 0);
+        assert_true(size_of("queue.db-wal") % 4096 < frame);
+    }
     store_free(store);
 }
 
@@ -210,7 +309,9 @@ static void older_version_is_migrated(void **state)
     store_messages_free(job.query.messages, job.query.n_messages);
     assert_int_equal(stream.state.reserved_seq, 100);
     assert_balanced(&stream.state);
+    assert_int_equal(stream.state.n_messages, 2);
     store_free(store);
+    assert_int_equal(ask_file("SELECT counted_seq FROM stream"), 9);
     assert_int_equal(ask_file("PRAGMA user_version"), db_schema_version);
     assert_int_equal(ask_file("SELECT count(*) FROM record"), 1);
     assert_int_equal(size_of("queue.db.damaged"), -1);
@@ -384,10 +485,11 @@ static void million_messages_open_without_a_scan(void **state)
     struct store *store = open_store_of(256 << 20, NULL);
     assert_int_equal(put_messages(store, "s", 1, 1, false, NULL), 0);
     store_free(store);
-    change_file("WITH RECURSIVE n(i) AS (VALUES(2) UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)"
-                "INSERT INTO message SELECT (1 << 42) | i, 1, i, 1, NULL, zeroblob(60) FROM n;"
-                "UPDATE stream SET n_messages = 1000000, n_samples = 1000000, sampled = 1000000,"
-                " bytes = 1000000 * 108");
+    change_file(
+        "WITH RECURSIVE n(i) AS (VALUES(2) UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)"
+        "INSERT INTO message SELECT (1 << 42) | i, 1, i, 1, NULL, zeroblob(60) FROM n;"
+        "UPDATE stream SET counted_seq = 1000000, n_messages = 1000000, n_samples = 1000000, sampled = 1000000,"
+        " bytes = 1000000 * 108");
     struct timespec before;
     struct timespec after;
     faultvfs_reset();
@@ -487,9 +589,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(all_is_there_after_reopening, set_up),
+        cmocka_unit_test_setup(row_of_a_stream_counts_up_to_some_message, set_up),
+        cmocka_unit_test_setup(few_messages_are_counted_when_the_file_is_opened, set_up),
         cmocka_unit_test_setup(files_are_private, set_up),
         cmocka_unit_test_setup(nothing_to_do_writes_nothing, set_up),
         cmocka_unit_test_setup(sync_covers_the_jobs_before, set_up),
+        cmocka_unit_test_setup(failed_sync_of_a_commit_is_made_up_for, set_up),
+        cmocka_unit_test_setup(synced_commit_shares_no_block_with_the_next, set_up),
         cmocka_unit_test_setup(failed_sync_is_told_and_made_up_for, set_up),
         cmocka_unit_test_setup(older_version_is_migrated, set_up),
         cmocka_unit_test_setup(newer_and_foreign_files_are_left_alone, set_up),

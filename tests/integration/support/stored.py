@@ -19,7 +19,7 @@ class Stored:
     """A copy of queue.db with its log, which must be sound and its counters true."""
 
     def __init__(self, directory, checks=True):
-        self.streams = {}  # name: its row
+        self.streams = {}  # name: its row, with what the row itself does not count
         self.messages = {}  # (stream's name, seq): payload
         self.records = {}  # (space, key): value
         with tempfile.TemporaryDirectory() as copy:
@@ -43,11 +43,17 @@ class Stored:
                 names[row["id"]] = row["name"]
                 self.streams[row["name"]] = dict(row)
             counts = {name: [0, 0] for name in self.streams}
-            for row in database.execute("SELECT id, n_samples, payload FROM message"):
+            for row in database.execute("SELECT id, n_samples, subject, payload FROM message"):
                 name, seq = names[row["id"] >> SEQ_BITS], row["id"] & ((1 << SEQ_BITS) - 1)
                 self.messages[name, seq] = row["payload"]
                 counts[name][0] += 1
                 counts[name][1] += row["n_samples"]
+                stream = self.streams[name]
+                if seq > stream.get("counted_seq", seq):
+                    stream["n_messages"] += 1
+                    stream["n_samples"] += row["n_samples"]
+                    stream["sampled"] += row["n_samples"]
+                    stream["bytes"] += len(row["payload"]) + len(row["subject"] or "") + 48
             if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'record'").fetchone():
                 for row in database.execute("SELECT * FROM record"):
                     self.records[row["space"], row["key"]] = row["value"]
@@ -84,7 +90,8 @@ def fill(directory, stream, count, payload):
         )
         database.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
         database.execute(
-            "UPDATE stream SET reserved_seq = ?1 + ?2, sampled = sampled + ?2, n_messages = n_messages + ?2,"
+            "UPDATE stream SET counted_seq = ?1 + ?2 - 1, reserved_seq = ?1 + ?2, sampled = sampled + ?2,"
+            " n_messages = n_messages + ?2,"
             " n_samples = n_samples + ?2, bytes = bytes + (SELECT sum(length(payload) + 48) FROM message"
             " WHERE id BETWEEN ?3 << 42 | ?1 AND ?3 << 42 | ?1 + ?2) WHERE id = ?3",
             [first, count, number],
@@ -104,9 +111,18 @@ def damage(directory, table):
 
 
 def make_older(directory):
-    """As the first version of the tables was: without records."""
+    """As the first version of the tables was: without records, and each stream's row counts all."""
+    counted = Stored(directory).streams
     database = sqlite3.connect(directory / "queue.db")
-    database.executescript("DROP TABLE record; PRAGMA user_version = 1;")
+    with database:
+        for row in counted.values():
+            database.execute(
+                "UPDATE stream SET sampled = ?, n_messages = ?, n_samples = ?, bytes = ? WHERE id = ?",
+                [row[column] for column in ("sampled", "n_messages", "n_samples", "bytes", "id")],
+            )
+    database.executescript(
+        "DROP TABLE record; ALTER TABLE stream DROP COLUMN counted_seq; PRAGMA user_version = 1;"
+    )
     database.close()
 
 
