@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-Two devices and a server, and everything that can happen to them, in rounds: kill -9 of each, a
-broker that restarts, connections that break in the middle of a packet, duplicates, and commands
-that make no sense. After each round all that was decided is there, once and in order.
+Two devices and two servers, and everything that can happen to them, in rounds: kill -9 of each, a
+broker that restarts, connections that break in the middle of a packet or are slower than others,
+so that what is sent over two of them arrives in another order, duplicates, and commands that make
+no sense. After each round all that was decided is there, once and in order.
 
     NIGHTLIGHT_ROUNDS=500 NIGHTLIGHT_ROUNDS_SEED=1 pytest tests/integration/test_rounds.py
 """
 
+import functools
 import json
 import os
 import random
 import time
+from collections import namedtuple
 
 import pytest
 
@@ -21,7 +24,7 @@ from support.wait import wait_until
 ROUNDS = int(os.environ.get("NIGHTLIGHT_ROUNDS", 0)) or 60
 SEED = int(os.environ.get("NIGHTLIGHT_ROUNDS_SEED", 0)) or int(time.time())
 
-RULES = """
+ORDERED = """
 [rule raise]
 devices = arm1
 when = part > 0
@@ -35,13 +38,20 @@ when = part > 0
 then = {"gripped": true}
 else = {"gripped": false}
 delivery = ordered
+"""
 
+# Both servers decide on it: the newer decision stands, whichever comes last.
+LATEST = """
 [rule light]
 devices = lamp1
 when = light < 300
 then = {"led_on": true}
 else = {"led_on": false}
 """
+
+NAMES = ("server1", "server2", "arm1", "lamp1")
+
+Note = namedtuple("Note", "expired seq")
 
 NONSENSE = [
     b"", b"\xff\xfe", b"[" * 5000, b'{"note": 1}', b'{"$id": "x", "note": "a", "lid": true}', b'{"note": NaN}',
@@ -55,6 +65,7 @@ class Effects:
 
     def __init__(self, path):
         self.path = path
+        self.last = set()  # effects that were the last before a kill
         path.write_text("")
 
     def actuator(self, name, kind="bool"):
@@ -75,6 +86,7 @@ class Effects:
         for line in self.path.read_text().splitlines():
             if line == "start":
                 restored = dict.fromkeys(values, 2)  # times
+                self.last.update(history[-1] for history in values.values())
                 continue
             name, value = line.split(" ", 1)
             history = values.setdefault(name, [])
@@ -97,17 +109,20 @@ class World:
     def __init__(self, broker, make_daemon, connect, value, path):
         self.broker = broker
         self.peer = connect(broker, "+/commands", "+/replies", "+/status")
+        self.proxies = {name: Proxy(broker.port) for name in (*NAMES, "late")}
+        self.late = connect(self.proxies["late"])  # commands over another way
         self.part, self.light, self.led = value("part", 0), value("light", 999), value("led")
         self.arm_effects, self.note_effects = Effects(path / "arm.effects"), Effects(path / "note.effects")
-        self.proxies = {name: Proxy(broker.port) for name in ("server1", "arm1", "lamp1")}
         arm = self.arm_effects.actuator("raised") + self.arm_effects.actuator("gripped")
         lamp = configs.actuator("led_on", self.led) + self.note_effects.actuator("note", "string")
         self.daemons = {
-            "server1": make_daemon("server1", self.base("server1", "server") + RULES),
+            "server1": make_daemon("server1", self.base("server1", "server") + ORDERED + LATEST),
+            "server2": make_daemon("server2", self.base("server2", "server") + LATEST),
             "arm1": make_daemon("arm1", self.base("arm1") + configs.sensor("part", self.part) + arm),
             "lamp1": make_daemon("lamp1", self.base("lamp1") + configs.sensor("light", self.light) + lamp),
         }
-        self.notes = {}  # id: whether it had expired
+        self.notes = {}  # id: Note
+        self.old = 0  # commands that were out of date when they were sent
         for daemon in self.daemons.values():
             daemon.start()
 
@@ -145,29 +160,75 @@ class World:
     def darken(self, choice):
         self.light.write(choice.choice((1, 999)))
 
-    def note(self, choice):
-        name = f"n{len(self.notes)}"
-        expired = choice.random() < 0.2
-        self.notes[name] = expired
-        # Again, as whoever has no reply yet does; and what was answered long ago. What kill -9 has
-        # caught in the middle is not known to the device: that is not sent again after a newer one.
-        for _ in range(choice.randrange(1, 3)):
-            self.publish_note(name)
-        for answered in choice.sample(sorted(self.ends()), min(choice.randrange(3), len(self.ends()))):
-            self.publish_note(answered)
+    def slow_down(self, choice):
+        """For the rest of the round."""
+        delays = [choice.choice((0, choice.random() * 0.4)) for _ in range(2)]
+        self.proxies[choice.choice(list(self.proxies))].delay(*delays)
 
-    def publish(self, topic, payload):
-        """While the broker is away the test's own client takes it, and says that it failed."""
+    def leave_behind(self, choice):
+        """A connection is lost, and the next one is there before what was sent over it arrives, or after."""
+        proxy = self.proxies[choice.choice(list(self.proxies))]
+        proxy.delay(up=0.5)
+        time.sleep(0.15)  # the sensors' rhythm is shorter
+        proxy.leave_behind(choice.random() * 0.5)
+        proxy.delay()
+
+    def note(self, choice):
+        """
+        Sent again, as whoever has no reply yet does; and what was answered long ago. What kill -9
+        has caught in the middle is not known to the device: only with a $seq may that come again
+        after a newer one, and over another connection.
+        """
+        number = len(self.notes)
+        name = f"n{number}"
+        self.notes[name] = Note(choice.random() < 0.2, number + 1 if choice.random() < 0.5 else None)
+        numbered = [name for name, note in self.notes.items() if note.seq]
+        again = choice.sample(numbered, min(choice.randrange(3), len(numbered)))
+        again += choice.sample(sorted(self.ends()), min(choice.randrange(3), len(self.ends())))
+        for each in [name] * choice.randrange(1, 3) + again:
+            self.publish_note(each, choice)
+
+    def publish_note(self, name, choice):
+        expired, seq = self.notes[name]
+        command = {"$id": name, "note": name}
+        if expired:
+            command["$expires"] = "2020-01-01T00:00:00Z"
+        if seq:
+            command["$seq"] = seq
+        self.publish("lamp1/commands", command, choice if seq else None)
+
+    def publish(self, topic, payload, choice=None):
+        """
+        With a choice, also over the other connection, in its own time. While the broker is away the
+        test's own client takes it, and says that it failed.
+        """
+        if choice and choice.random() < 0.5:
+            self.late.publish(topic, payload, wait=False)
+            return
         try:
             self.peer.publish(topic, payload)
         except RuntimeError:
             time.sleep(0.1)
 
-    def publish_note(self, name):
-        command = {"$id": name, "note": name}
-        if self.notes[name]:
-            command["$expires"] = "2020-01-01T00:00:00Z"
-        self.publish("lamp1/commands", command)
+    def repeat(self, choice):
+        """What went over the wire before goes again, over another connection: replies, and commands."""
+        answered = {command_id for topic in ("lamp1", "arm1") for command_id, _ in self.replies(topic)}
+        known = []
+        for message in self.peer.messages[-200:]:
+            said = parsed(message.payload)
+            ordered = message.topic == "arm1/commands"  # the next waits for its reply
+            if message.topic.endswith("/replies") or ordered or "$seq" in said or said.get("$id") in answered:
+                known.append(message)
+        for message in choice.sample(known, min(choice.randrange(1, 6), len(known))):
+            self.publish(message.topic, message.payload, choice)
+
+    def say_what_is_old(self, choice):
+        """A command that was sent ten minutes ago, and comes only now."""
+        if any("$seq" in command for command in self.commands("led_on")):
+            seq = int((time.time() - 600) * 1000) + self.old
+            command = {"$id": f"old{self.old}", "$seq": seq, "led_on": choice.random() < 0.5}
+            self.old += 1
+            self.publish("lamp1/commands", command, choice)
 
     def talk_nonsense(self, choice):
         topic = choice.choice(("lamp1/commands", "arm1/commands", "lamp1/replies"))
@@ -177,8 +238,8 @@ class World:
     def pause(self, choice):
         time.sleep(choice.random() * 0.3)
 
-    HAPPENINGS = (kill, restart_broker, cut, cut_in_a_packet, move, move, darken, darken, note, note, note,
-                  talk_nonsense, pause, pause)  # fmt: skip
+    HAPPENINGS = (kill, restart_broker, cut, cut_in_a_packet, slow_down, slow_down, leave_behind, move, move, darken,
+                  darken, note, note, note, repeat, repeat, say_what_is_old, talk_nonsense, pause, pause)  # fmt: skip
 
     # --- what must be so ---
 
@@ -197,24 +258,46 @@ class World:
         arm = self.arm_effects.read()
         cycle = [("raised", "0"), ("gripped", "0"), ("raised", "1"), ("gripped", "1")]
         assert arm == [cycle[i % 4] for i in range(len(arm))]
+        answered = self.ends()  # before its effects are looked at: some may still come
         noted = [value for _, value in self.note_effects.read()]
         assert len(noted) == len(set(noted)), noted
-        for name, ends in self.ends().items():
+        numbered = [note.seq for note in map(self.notes.get, noted) if note.seq]
+        assert numbered == sorted(numbered), noted
+        for name, ends in answered.items():
             assert len(ends) == 1, (name, ends)  # whoever asks again gets the same reply
-            assert (name in noted) == (ends == {"done"}), (name, ends)
-        assert not any(self.notes[name] for name in noted)
+            # What a kill has caught in the middle is not known; when it comes again it may be too late.
+            caught = ends == {"superseded"} and self.notes[name].seq and name in self.note_effects.last
+            assert (name in noted) == (ends == {"done"}) or caught, (name, ends)
+        assert not any(self.notes[name].expired for name in noted)
+        old = {status for command_id, status in self.replies("lamp1") if command_id.startswith("old")}
+        assert old <= {"superseded"}, old
 
     def ends(self):
         """By note: what its replies say."""
         ends = {}
-        for message in self.peer.received("lamp1/replies"):
-            try:
-                reply = json.loads(message.payload)
-            except (ValueError, RecursionError):
-                continue  # of our own nonsense
-            if isinstance(reply, dict) and reply.get("$id") in self.notes:
-                ends.setdefault(reply["$id"], set()).add(reply["status"])
+        for command_id, status in self.replies("lamp1"):
+            if command_id in self.notes:
+                ends.setdefault(command_id, set()).add(status)
         return ends
+
+    def replies(self, device):
+        """Of all that were answered: id and status."""
+        replies = (parsed(message.payload) for message in self.peer.received(f"{device}/replies"))
+        return [(reply["$id"], reply["status"]) for reply in replies if "status" in reply]
+
+    def commands(self, actuator):
+        commands = (parsed(message.payload) for message in self.peer.received("lamp1/commands"))
+        return [command for command in commands if actuator in command]
+
+
+@functools.lru_cache(maxsize=None)
+def parsed(payload):
+    """{} for what is our own nonsense."""
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) and isinstance(value.get("$id"), str) else {}
 
 
 @pytest.fixture
