@@ -177,7 +177,7 @@ static int begin_sample(struct actions *actions, struct config *config,
     if (r < 0)
         return why_set(why, -r, "%s", strerror(-r));
     add_task(TAKE_PTR(task));
-    actions->handlers->sample(actions->userdata);
+    actions->handlers->sample(actions->userdata, envelope->sensors);
     return 0;
 }
 

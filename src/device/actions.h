@@ -19,7 +19,9 @@ struct actions_handlers {
     // readings: a JSON object of fresh readings, or NULL.
     void (*acted)(void *userdata, uint64_t token, enum reply_status status, const char *reason,
                   const char *readings);
-    void (*sample)(void *userdata); // every sensor, at once; readings come by actions_reading()
+    // The sensors of these names (a vector; NULL: every one) at once; readings come by
+    // actions_reading().
+    void (*sample)(void *userdata, char *const *names);
     void (*reload)(void *userdata); // the configuration; ends with actions_reloaded()
 };
 

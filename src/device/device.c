@@ -201,10 +201,10 @@ static void on_acted(void *userdata, uint64_t token, enum reply_status status, c
     commander_acted(device->commander, token, status, reason, readings);
 }
 
-static void on_sample(void *userdata)
+static void on_sample(void *userdata, char *const *names)
 {
     struct device *device = userdata;
-    telemetry_publish_now(device->telemetry);
+    telemetry_publish_now(device->telemetry, names);
 }
 
 static void on_reload(void *userdata)
@@ -309,7 +309,7 @@ static void on_connected(void *userdata)
     uplink_subscribe(device->uplink, device->topics.commands);
     uplink_subscribe(device->uplink, device->topics.group_commands);
     publish_state(device);
-    telemetry_publish_now(device->telemetry);
+    telemetry_publish_now(device->telemetry, NULL);
 }
 
 static void on_message(void *userdata, const struct mqtt_message *message)

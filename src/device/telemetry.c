@@ -28,6 +28,7 @@ struct source { // a sensor and its place in the rhythm
     struct stream *stream;
     uint64_t sample_mono_usec;  // next
     uint64_t publish_mono_usec; // next
+    bool wanted;                // now, besides its rhythm
     bool due;                   // its interval has ended, its message has not been made
     bool tried;                 // sampled at least once
     bool failed;                // as last told by changed()
@@ -209,15 +210,15 @@ static void start_sample(struct telemetry *telemetry, struct source *source, uin
     tell_changed(telemetry, source); // it may be stuck
 }
 
-/* Starts what is due by now, or with everything set all there is, and makes the messages. */
-static void tick(struct telemetry *telemetry, bool everything)
+/* Starts what is due by now and what is wanted, and makes the messages. */
+static void tick(struct telemetry *telemetry)
 {
     uint64_t now_mono_usec = clock_mono_usec();
     for (size_t i = 0; i < telemetry->n_sources; i++) {
         struct source *source = &telemetry->sources[i];
-        if (everything) // what was published before may never have arrived
+        if (source->wanted) // what was published before may never have arrived
             sensor_forget_published(source->sensor);
-        if (everything || now_mono_usec >= source->publish_mono_usec)
+        if (source->wanted || now_mono_usec >= source->publish_mono_usec)
             set_due(source, now_mono_usec);
         source->publish_mono_usec = sampling_next(telemetry->start_mono_usec,
                                                   sensor_interval(source->sensor), now_mono_usec);
@@ -225,8 +226,9 @@ static void tick(struct telemetry *telemetry, bool everything)
     telemetry->ticking = true;
     for (size_t i = 0; i < telemetry->n_sources; i++) {
         struct source *source = &telemetry->sources[i];
-        if (everything || now_mono_usec >= source->sample_mono_usec)
+        if (source->wanted || now_mono_usec >= source->sample_mono_usec)
             start_sample(telemetry, source, now_mono_usec);
+        source->wanted = false;
     }
     telemetry->ticking = false;
     for (size_t i = 0; i < telemetry->n_streams; i++)
@@ -237,7 +239,7 @@ static void tick(struct telemetry *telemetry, bool everything)
 static int on_timer(sd_event_source *timer, uint64_t usec, void *userdata)
 {
     (void)timer, (void)usec;
-    tick(userdata, false);
+    tick(userdata);
     return 0;
 }
 
@@ -471,9 +473,13 @@ int telemetry_topic(const struct telemetry *telemetry, const char *stream_name, 
     return topic_expand(template, &values, ret_topic);
 }
 
-void telemetry_publish_now(struct telemetry *telemetry)
+void telemetry_publish_now(struct telemetry *telemetry, char *const *names)
 {
-    tick(telemetry, true);
+    for (size_t i = 0; i < telemetry->n_sources; i++) {
+        struct source *source = &telemetry->sources[i];
+        source->wanted = !names || strings_match_any(names, sensor_name(source->sensor));
+    }
+    tick(telemetry);
 }
 
 bool telemetry_is_settled(const struct telemetry *telemetry)

@@ -49,8 +49,11 @@ int telemetry_configure(struct telemetry *telemetry, struct config *config);
 int telemetry_topic(const struct telemetry *telemetry, const char *stream, const char *sensor,
                     bool is_late, char **ret_topic);
 
-/* Samples and publishes every sensor now, besides its rhythm. */
-void telemetry_publish_now(struct telemetry *telemetry);
+/*
+ * Samples and publishes now, besides the rhythm, the sensors of these names (a vector), or with
+ * NULL every one.
+ */
+void telemetry_publish_now(struct telemetry *telemetry, char *const *names);
 
 /* Whether every sensor has been sampled at least once, with or without success. */
 bool telemetry_is_settled(const struct telemetry *telemetry);

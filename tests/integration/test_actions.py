@@ -51,9 +51,20 @@ def test_sample_answers_with_fresh_readings_and_publishes_them(make_device, valu
     reply = device.reply()
     assert reply["status"] == "done" and reply["readings"] == {"light": 17, "door": 1}
     device.peer.wait("lamp1/telemetry", {"light": 17, "door": 1}, mark)
+
+
+def test_sample_publishes_only_the_sensors_that_it_names(make_device, value):
+    light, door = value("light", 250), value("door", 1)
+    device = make_device(configs.sensor("light", light, "1h") + configs.sensor("door", door, "1h"))
+    device.peer.wait("lamp1/telemetry", {"light": 250, "door": 1})
     door.write(0)
-    device.act("sample", "a2", sensors=["door"])
-    assert device.reply("a2")["readings"] == {"door": 0}
+    mark = device.peer.mark()
+    device.act("sample", sensors=["door"])
+    assert device.reply()["readings"] == {"door": 0}
+    device.act("sample", "a2")
+    device.reply("a2")
+    device.peer.wait("lamp1/telemetry", {"light": 250, "door": 0}, mark)
+    assert device.peer.objects("lamp1/telemetry", mark) == [{"door": 0}, {"light": 250, "door": 0}]
 
 
 def test_sample_says_which_sensor_has_no_reading(make_device, value, tmp_path):
