@@ -10,13 +10,13 @@
 #include "core/value.h"
 #include "io/systemd.h"
 #include "util/clock.h"
+#include "util/killpoint.h"
 #include "util/log.h"
 #include "util/strings.h"
 
 // Sensors that do not answer are not waited for any longer.
 static const uint64_t sample_limit_usec = 5 * USEC_PER_SEC;
-// Between the reply and the reboot: the reply has to reach the broker, and what was done the disk,
-// or the same command would come again and reboot again.
+// Between the reply and the reboot: the reply has to reach the broker.
 static const uint64_t reboot_delay_usec = 3 * USEC_PER_SEC;
 
 struct wanted { // of a sample
@@ -29,9 +29,11 @@ struct task {
     struct task *next;
     uint64_t token;
     bool is_reload;
-    struct why why; // why it has failed already; "": it has not
+    uint64_t ticket; // of the record that it waits for; 0: none
+    uint64_t expires_wall_usec;
+    const struct config_section *section; // [action NAME]
     sd_event_source *timer;
-    struct config *config; // keeps the sensors alive
+    struct config *config; // keeps the sections alive
     size_t n_wanted;       // 0: no sample
     struct wanted wanted[];
 };
@@ -186,8 +188,7 @@ static int begin_sample(struct actions *actions, struct config *config,
 static int on_ended(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
-    struct task *task = userdata;
-    finish(task, task->why.text[0] ? REPLY_FAILED : REPLY_DONE, task->why.text, NULL);
+    finish(userdata, REPLY_DONE, "", NULL);
     return 0;
 }
 
@@ -276,24 +277,58 @@ static void on_unit_done(void *userdata, const char *failure)
     finish(userdata, failure ? REPLY_FAILED : REPLY_DONE, failure ? failure : "", NULL);
 }
 
-/* Something that systemd does for us. */
+/* Something that systemd does for us: once, so it begins when that is on disk. */
 static int begin_job(struct actions *actions, struct config *config,
-                     const struct config_section *section, uint64_t token, struct why *why)
+                     const struct config_section *section, const struct envelope *envelope,
+                     uint64_t token, struct why *why)
 {
-    const char *unit = config_action(section)->unit;
     struct task *task = new_task(actions, config, token, 0);
     if (!task)
         return why_set(why, ENOMEM, "out of memory");
+    task->section = section;
+    task->expires_wall_usec = envelope->expires_wall_usec;
+    add_task(task);
+    return ACTIONS_ONCE;
+}
+
+static void start_job(struct task *task)
+{
+    struct actions *actions = task->actions;
+    const char *unit = config_action(task->section)->unit;
+    KILL_POINT("action-recorded");
+    if (clock_wall_usec() > task->expires_wall_usec) { // the disk took its time
+        finish(task, REPLY_EXPIRED, "$expires passed before it could begin", NULL);
+        return;
+    }
     int r = unit ? systemd_start_unit(actions->systemd, unit, on_unit_done, task)
                  : systemd_reboot(actions->systemd, false, on_can_reboot, task);
     if (r < 0) {
-        why_set(&task->why, -r, "cannot reach the system bus: %s", strerror(-r));
-        return end_soon(task, why);
+        struct why why;
+        why_set(&why, -r, "cannot reach the system bus: %s", strerror(-r));
+        finish(task, REPLY_FAILED, why.text, NULL);
+        return;
     }
-    add_task(task);
-    log_info(LOG_FIELDS({ "DEVICE", config->daemon->id }, { "UNIT", unit }), "action %s begins",
-             section->name);
-    return 0;
+    log_info(LOG_FIELDS({ "DEVICE", task->config->daemon->id }, { "UNIT", unit }),
+             "action %s begins", task->section->name);
+}
+
+void actions_await(struct actions *actions, uint64_t token, uint64_t ticket)
+{
+    for (struct task *task = actions->tasks; task; task = task->next) {
+        if (task->token == token)
+            task->ticket = ticket;
+    }
+}
+
+void actions_recorded(struct actions *actions, uint64_t ticket)
+{
+    for (struct task *task = actions->tasks, *next; task; task = next) {
+        next = task->next;
+        if (task->ticket == 0 || task->ticket > ticket)
+            continue;
+        task->ticket = 0;
+        start_job(task);
+    }
 }
 
 int actions_begin(struct actions *actions, struct config *config, const struct envelope *envelope,
@@ -310,7 +345,7 @@ int actions_begin(struct actions *actions, struct config *config, const struct e
     if (strcmp(action, "reload") == 0)
         return begin_reload(actions, config, token, why);
     if (section)
-        return begin_job(actions, config, section, token, why);
+        return begin_job(actions, config, section, envelope, token, why);
     if (strcmp(action, "reboot") == 0)
         return why_set(why, EACCES, "reboot is not allowed here: there is no [action reboot]");
     return why_set(why, ENOENT, "there is no action '%s'", action);

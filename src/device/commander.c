@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "core/topic.h"
 #include "util/clock.h"
+#include "util/killpoint.h"
 
 struct item {
     char key[COMMAND_MAX_KEY + 1];
@@ -92,15 +93,10 @@ static char *state_of(const struct commander *commander, const struct pending *p
     return NULL;
 }
 
-/*
- * Answers, and writes down that it was carried out, or never will be. What was rejected is not
- * written down: nothing of it has happened, and by the next time the configuration may know it.
- */
-static void answer(struct commander *commander, const struct pending *pending,
-                   enum reply_status status, const char *reason, const char *readings)
+/* A reply as a new string; NULL without memory. */
+static char *make_reply(const struct commander *commander, const struct pending *pending,
+                        enum reply_status status, const char *reason, const char *readings)
 {
-    if (!wants_reply(pending->id, &pending->to))
-        return;
     _cleanup_(freep) char *state = state_of(commander, pending);
     const struct reply reply = {
         .id = pending->id,
@@ -110,12 +106,44 @@ static void answer(struct commander *commander, const struct pending *pending,
         .readings = readings,
         .wall_usec = clock_wall_usec(),
     };
-    _cleanup_(freep) char *text = reply_format(&reply);
+    return reply_format(&reply);
+}
+
+static void write_down(struct commander *commander, const struct pending *pending,
+                       const char *reply)
+{
+    if (pending->id[0])
+        journal_add(commander->journal, pending->id, reply, clock_wall_usec());
+}
+
+/*
+ * Answers, and writes down that it was carried out, or never will be. What was rejected is not
+ * written down: nothing of it has happened, and by the next time the configuration may know it.
+ */
+static void answer(struct commander *commander, const struct pending *pending,
+                   enum reply_status status, const char *reason, const char *readings)
+{
+    if (!wants_reply(pending->id, &pending->to))
+        return;
+    _cleanup_(freep) char *text = make_reply(commander, pending, status, reason, readings);
     if (!text)
         return;
-    if (pending->id[0] && status != REPLY_REJECTED)
-        journal_add(commander->journal, pending->id, text, reply.wall_usec);
+    KILL_POINT("carried-out");
+    if (status != REPLY_REJECTED)
+        write_down(commander, pending, text);
     commander->handlers->reply(commander->userdata, &pending->to, text, status != REPLY_REJECTED);
+}
+
+/* The reply that the next run has for it, should this one not see its end. */
+static void write_down_begun(struct commander *commander, const struct pending *pending)
+{
+    _cleanup_(freep) char *text =
+        make_reply(commander, pending, REPLY_FAILED,
+                   "the daemon ended before the action did; it is not begun again", NULL);
+    if (text)
+        write_down(commander, pending, text);
+    KILL_POINT("action-begun");
+    commander->handlers->begun(commander->userdata, pending->token);
 }
 
 static void reject(struct commander *commander, const struct pending *pending,
@@ -319,6 +347,8 @@ static int begin_action(struct commander *commander, const struct envelope *enve
     if (r < 0)
         return r;
     keep(commander, pending);
+    if (r == COMMANDER_ONCE)
+        write_down_begun(commander, pending);
     return 0;
 }
 
@@ -327,10 +357,12 @@ static bool is_known(struct commander *commander, const struct pending *pending)
 {
     if (!pending->id[0])
         return false;
+    if (is_under_way(commander, pending->id)) // what the journal may have is for the next run
+        return true;
     const char *known = journal_find(commander->journal, pending->id);
     if (known)
         commander->handlers->reply(commander->userdata, &pending->to, known, true);
-    return known || is_under_way(commander, pending->id);
+    return known;
 }
 
 static int check(struct commander *commander, const struct envelope *envelope, struct why *why)

@@ -8,6 +8,9 @@
  *
  * A plain command gets no answer. One that has an $id or a response topic does: done, rejected
  * (and nothing was touched), failed, expired or superseded.
+ *
+ * Actuators are set first and then written down, since setting one again does no harm. An action
+ * that must not be done twice is written down first.
  */
 #pragma once
 
@@ -19,6 +22,9 @@
 #include "device/journal.h"
 #include "io/mqtt.h"
 #include "util/cleanup.h"
+
+/* Of act(): the action has not begun, and does so behind begun(). */
+enum { COMMANDER_ONCE = 1 };
 
 enum {
     COMMANDER_MAX_PENDING = 256,     // commands that wait for their end
@@ -39,9 +45,11 @@ struct commander_handlers {
     // is_final: it is in the journal, in the same turn of the main loop.
     void (*reply)(void *userdata, const struct commander_address *to, const char *payload,
                   bool is_final);
-    // Begins an action, to be ended with commander_acted(); not from in here. -errno: it is
-    // rejected, with why.
+    // Begins an action, to be ended with commander_acted(); not from in here. 0; COMMANDER_ONCE:
+    // it must not be done twice; -errno: it is rejected, with why.
     int (*act)(void *userdata, const struct envelope *envelope, uint64_t token, struct why *why);
+    // Such an action is in the journal, if it has an id. It is to begin when that is on disk.
+    void (*begun)(void *userdata, uint64_t token);
     // For the log and the counters, in the order of events: it is carried out now, or nothing of
     // it.
     void (*accepted)(void *userdata, const struct mqtt_message *message, const char *id);

@@ -184,12 +184,20 @@ static void on_reply(void *userdata, const struct commander_address *to, const c
 static int on_act(void *userdata, const struct envelope *envelope, uint64_t token, struct why *why)
 {
     struct device *device = userdata;
-    return actions_begin(device->actions, device->config, envelope, token, why);
+    int r = actions_begin(device->actions, device->config, envelope, token, why);
+    return r == ACTIONS_ONCE ? COMMANDER_ONCE : r;
+}
+
+static void on_begun(void *userdata, uint64_t token)
+{
+    struct device *device = userdata;
+    actions_await(device->actions, token, outbox_sync_records(uplink_outbox(device->uplink)));
 }
 
 static const struct commander_handlers commander_handlers = {
     .reply = on_reply,
     .act = on_act,
+    .begun = on_begun,
     .accepted = on_accepted,
     .rejected = on_rejected,
 };
@@ -333,6 +341,12 @@ static int on_topic(void *userdata, const char *stream, const char *subject, boo
     return telemetry_topic(device->telemetry, stream, subject, is_late, ret_topic);
 }
 
+static void on_recorded(void *userdata, uint64_t ticket)
+{
+    struct device *device = userdata;
+    actions_recorded(device->actions, ticket);
+}
+
 static void on_stopped(void *userdata)
 {
     struct device *device = userdata;
@@ -344,6 +358,7 @@ static const struct uplink_handlers uplink_handlers = {
     .message = on_message,
     .changed = on_changed,
     .topic = on_topic,
+    .recorded = on_recorded,
     .stopped = on_stopped,
 };
 

@@ -18,7 +18,7 @@ struct entry {
     struct entry *newer;
     uint64_t number; // in order
     uint64_t wall_usec;
-    const char *reply; // behind the id
+    char *reply;
     char id[];
 };
 
@@ -45,16 +45,23 @@ static size_t size_of(const struct entry *entry)
     return strlen(entry->id) + strlen(entry->reply);
 }
 
+static void entry_free(struct entry *entry)
+{
+    if (entry)
+        free(entry->reply);
+    free(entry);
+}
+DEFINE_CLEANUP(struct entry *, entry_free)
+
 static struct entry *new_entry(const char *id, const char *reply)
 {
-    size_t id_size = strlen(id) + 1, reply_size = strlen(reply) + 1;
-    struct entry *entry = calloc(1, sizeof(*entry) + id_size + reply_size);
+    size_t id_size = strlen(id) + 1;
+    _cleanup_(entry_freep) struct entry *entry = calloc(1, sizeof(*entry) + id_size);
     if (!entry)
         return NULL;
     memcpy(entry->id, id, id_size);
-    memcpy(entry->id + id_size, reply, reply_size);
-    entry->reply = entry->id + id_size;
-    return entry;
+    entry->reply = strdup(reply);
+    return entry->reply ? TAKE_PTR(entry) : NULL;
 }
 
 static void append(struct journal *journal, struct entry *entry)
@@ -101,30 +108,57 @@ static void forget_old(struct journal *journal, uint64_t now_wall_usec)
     while (journal->oldest &&
            (journal->n_entries > JOURNAL_MAX_ENTRIES || journal->n_bytes > JOURNAL_MAX_BYTES ||
             is_too_old(journal->oldest, now_wall_usec))) {
-        _cleanup_(freep) struct entry *entry = take_oldest(journal);
+        _cleanup_(entry_freep) struct entry *entry = take_oldest(journal);
         journal->save(journal->userdata, entry->id, NULL);
     }
 }
 
+static struct entry *find(const struct journal *journal, const char *id)
+{
+    struct entry *entry = journal->buckets[bucket_of(id)];
+    while (entry && strcmp(entry->id, id) != 0)
+        entry = entry->next;
+    return entry;
+}
+
 const char *journal_find(const struct journal *journal, const char *id)
 {
-    for (const struct entry *entry = journal->buckets[bucket_of(id)]; entry; entry = entry->next) {
-        if (strcmp(entry->id, id) == 0)
-            return entry->reply;
-    }
-    return NULL;
+    const struct entry *entry = find(journal, id);
+    return entry ? entry->reply : NULL;
+}
+
+static struct entry *add(struct journal *journal, const char *id, const char *reply,
+                         uint64_t wall_usec)
+{
+    struct entry *entry = new_entry(id, reply);
+    if (!entry)
+        return NULL;
+    entry->number = journal->next_number++;
+    entry->wall_usec = wall_usec;
+    append(journal, entry);
+    return entry;
+}
+
+static struct entry *replace(struct journal *journal, struct entry *entry, const char *reply)
+{
+    char *copy = strdup(reply);
+    if (!copy)
+        return NULL;
+    journal->n_bytes -= size_of(entry);
+    free(entry->reply);
+    entry->reply = copy;
+    journal->n_bytes += size_of(entry);
+    return entry;
 }
 
 void journal_add(struct journal *journal, const char *id, const char *reply, uint64_t wall_usec)
 {
     _cleanup_(freep) char *value = NULL;
-    struct entry *entry = new_entry(id, reply);
+    struct entry *entry = find(journal, id);
+    entry = entry ? replace(journal, entry, reply) : add(journal, id, reply, wall_usec);
     if (!entry)
         return;
-    entry->number = journal->next_number++;
-    entry->wall_usec = wall_usec;
-    append(journal, entry);
-    if (asprintf(&value, "%" PRIu64 " %" PRIu64 " %s", entry->number, wall_usec, reply) < 0)
+    if (asprintf(&value, "%" PRIu64 " %" PRIu64 " %s", entry->number, entry->wall_usec, reply) < 0)
         value = NULL;
     if (value)
         journal->save(journal->userdata, id, value);
@@ -206,6 +240,6 @@ void journal_free(struct journal *journal)
     if (!journal)
         return;
     while (journal->oldest)
-        free(take_oldest(journal));
+        entry_free(take_oldest(journal));
     free(journal);
 }

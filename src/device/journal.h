@@ -38,5 +38,8 @@ void journal_recalled(struct journal *journal);
 /* The reply of that id, the journal's; NULL: not known. */
 const char *journal_find(const struct journal *journal, const char *id);
 
-/* Adds an id that is not known. Without memory it is not kept: a duplicate would be carried out. */
+/*
+ * Adds an id, or gives one that is known another reply: it keeps its place and its time. Without
+ * memory it is not kept: a duplicate would be carried out.
+ */
 void journal_add(struct journal *journal, const char *id, const char *reply, uint64_t wall_usec);

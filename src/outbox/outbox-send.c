@@ -282,6 +282,8 @@ static int send_entry(struct outbox *outbox, struct entry *entry, uint64_t now_m
     take_off(outbox, entry);
     outbox->sending = entry;
     outbox->was_acknowledged = false;
+    if (entry->stream->policy.is_strict)
+        KILL_POINT("strict-stored"); // and nobody has it yet
     KILL_POINT("hand-over");
     int r = hand_over(outbox, entry, now_mono_usec);
     KILL_POINT("handed-over");

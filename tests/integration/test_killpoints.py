@@ -10,7 +10,8 @@ import signal
 
 import pytest
 
-from support import stored
+from support import configs, stored
+from support.bus import Bus
 from support.crash import config
 from support.daemon import ROOT, binary
 from support.wait import DEADLINE, wait_until
@@ -109,11 +110,14 @@ def make_backlog(world, directory):
     world.proxy.mend()
 
 
+# Passed with a command alone: they have tests of their own.
+COMMANDS = {"action-begun", "action-recorded", "carried-out", "strict-stored"}
+
 # Some are passed often: not only the first time is of interest.
 AGAIN = [(point, 5) for point in ("acknowledged", "handed-over", "job-commit", "job-committed", "job-put")]
 
 
-@pytest.mark.parametrize("point, nth", [(point, 1) for point in POINTS] + AGAIN)
+@pytest.mark.parametrize("point, nth", [(point, 1) for point in POINTS if point not in COMMANDS] + AGAIN)
 def test_nothing_is_lost_by_a_kill_at(make_world, backlog, point, nth):
     world = make_world()
     state = world.daemon.state_directory
@@ -140,4 +144,107 @@ def test_nothing_is_lost_by_a_kill_at(make_world, backlog, point, nth):
 
 
 def test_every_kill_point_stands_once():
-    assert POINTS and len(POINTS) == len(set(POINTS))
+    assert COMMANDS < set(POINTS) and len(POINTS) == len(set(POINTS))
+
+
+# --- commands ----------------------------------------------------------------------------------------
+
+GOOD = "[action good]\nunit = good.service\n"
+
+
+class Obeying:
+    """A device with an actuator that writes down each move, and an action, on a bus of its own."""
+
+    def __init__(self, broker, make_daemon, connect, path):
+        self._moves = path / "moves"
+        self._moves.touch()
+        self.bus = Bus(path / "bus").start()
+        self.peer = connect(broker, "lamp1/#")
+        actuator = f'[actuator arm]\ndriver = exec\ntype = string\ncommand = sh -c "echo $1 >> {self._moves}" sh\n'
+        self.daemon = make_daemon("lamp1", configs.base(broker.port, "device") + actuator + GOOD, env=self.bus.env)
+        self.said = 0  # messages before the last start
+
+    def start(self):
+        self.said = self.peer.mark()
+        self.daemon.start()
+        self.peer.wait("lamp1/status", lambda status: status["status"] == "online", self.said)
+
+    def killed_at(self, point, command):
+        """Whether it was written down that the command was carried out."""
+        self.daemon.env[VARIABLE] = point
+        self.start()
+        self.peer.publish("lamp1/commands", command)
+        assert self.daemon.wait_exit() == -signal.SIGKILL, "the point was never passed"
+        del self.daemon.env[VARIABLE]
+        assert not self.peer.received("lamp1/replies")
+        return ("command", "a1") in stored.Stored(self.daemon.state_directory).records
+
+    def reply(self, command):
+        """To a command that is sent (again) in this run."""
+        count = len(self.peer.received("lamp1/replies")) + 1
+        self.peer.publish("lamp1/commands", command)
+        return self.peer.wait("lamp1/replies", count=count)
+
+    def moves(self):
+        return self._moves.read_text().split()
+
+
+@pytest.fixture
+def obeying(broker, make_daemon, connect, tmp_path):
+    obeying = Obeying(broker, make_daemon, connect, tmp_path)
+    yield obeying
+    obeying.bus.kill()
+
+
+UP = {"$id": "a1", "arm": "up"}
+ACT = {"$id": "a1", "$action": "good"}
+ONCE = ["start good.service replace"]
+
+
+def test_what_was_set_and_not_written_down_is_set_again(obeying):
+    assert not obeying.killed_at("carried-out", UP)
+    assert obeying.moves() == ["up"]
+    obeying.start()
+    reply = obeying.reply(UP)
+    assert reply["status"] == "done"
+    moves = obeying.moves()
+    assert len(moves) > 1 and set(moves) == {"up"}
+    assert obeying.reply(UP) == reply and obeying.moves() == moves
+
+
+def test_what_was_written_down_and_not_replied_moves_nothing(obeying):
+    assert obeying.killed_at("strict-stored", UP)
+    obeying.start()
+    reply = obeying.peer.wait("lamp1/replies")  # unasked
+    assert reply["$id"] == "a1" and reply["status"] == "done"
+    obeying.peer.wait("lamp1/state", {"arm": "up"}, obeying.said)
+    moves = obeying.moves()  # its start has set it to what it was
+    assert obeying.reply(UP) == reply and obeying.moves() == moves
+
+
+def test_an_action_that_was_not_written_down_has_not_begun(obeying):
+    assert not obeying.killed_at("action-begun", ACT)
+    assert not obeying.bus.asked()
+    obeying.start()
+    assert obeying.reply(ACT)["status"] == "done"
+    assert obeying.bus.asked() == ONCE
+
+
+@pytest.mark.parametrize("point, asked", [("action-recorded", []), ("carried-out", ONCE)])
+def test_an_action_whose_end_is_not_known_is_not_begun_again(obeying, point, asked):
+    assert obeying.killed_at(point, ACT)
+    obeying.start()
+    reply = obeying.reply(ACT)
+    assert reply["status"] == "failed" and "not begun again" in reply["reason"]
+    assert obeying.reply(ACT) == reply
+    assert obeying.bus.asked() == asked
+    assert obeying.reply({**ACT, "$id": "a2"})["status"] == "done"
+
+
+def test_an_action_whose_end_was_written_down_is_answered_with_it(obeying):
+    assert obeying.killed_at("strict-stored", ACT)
+    obeying.start()
+    reply = obeying.peer.wait("lamp1/replies")
+    assert reply["$id"] == "a1" and reply["status"] == "done"
+    assert obeying.reply(ACT) == reply
+    assert obeying.bus.asked() == ONCE

@@ -101,6 +101,25 @@ static void it_is_known_in_the_next_run(void **state)
     assert_int_equal(disk.n, 3);
 }
 
+static void another_reply_takes_the_place_of_the_first(void **state)
+{
+    (void)state;
+    _cleanup_(disk_done) struct disk disk = { 0 };
+    struct journal *journal = open_journal(&disk);
+    journal_add(journal, "begun", "{\"status\": \"failed\"}", morning);
+    journal_add(journal, "other", "{}", morning + 1);
+    journal_add(journal, "begun", "{}", morning + DAY);
+    assert_string_equal(journal_find(journal, "begun"), "{}");
+    journal_free(journal);
+    assert_int_equal(disk.n, 2);
+    journal = open_journal(&disk);
+    assert_string_equal(journal_find(journal, "begun"), "{}");
+    journal_add(journal, "late", "{}", morning + 7 * DAY + 1); // its age counts from the first
+    assert_null(journal_find(journal, "begun"));
+    assert_non_null(journal_find(journal, "other"));
+    journal_free(journal);
+}
+
 static void what_is_old_is_forgotten_on_disk_too(void **state)
 {
     (void)state;
@@ -195,6 +214,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_id_is_known_with_its_reply),
         cmocka_unit_test(it_is_known_in_the_next_run),
+        cmocka_unit_test(another_reply_takes_the_place_of_the_first),
         cmocka_unit_test(what_is_old_is_forgotten_on_disk_too),
         cmocka_unit_test(a_clock_that_is_set_later_makes_nothing_old),
         cmocka_unit_test(the_oldest_go_when_there_are_too_many),
