@@ -18,8 +18,9 @@ struct run {
     sd_event *event;
     sd_event_source *timer;
     struct mqtt *mqtt;
+    bool was_connected;
     bool is_published; // or there is nothing to publish
-    char reason[256];  // why there is no connection
+    char reasons[512]; // why there is no connection, of each host
     int mid;
 };
 
@@ -64,7 +65,7 @@ static void on_connected(void *userdata, bool session_present)
 {
     struct run *run = userdata;
     (void)session_present;
-    run->reason[0] = '\0';
+    run->was_connected = true;
     int r = run->exchange->filter ? mqtt_subscribe(run->mqtt, run->exchange->filter, 1, NULL) : 0;
     if (r < 0)
         fail(run, run->exchange->filter, r);
@@ -72,12 +73,21 @@ static void on_connected(void *userdata, bool session_present)
         publish(run);
 }
 
+/* Somebody waits at a terminal: each host is tried once. One that was there is waited for. */
 static void on_disconnected(void *userdata, bool was_connected, const char *reason,
                             uint64_t retry_usec)
 {
     struct run *run = userdata;
-    (void)was_connected, (void)retry_usec;
-    snprintf(run->reason, sizeof(run->reason), "%s", reason);
+    (void)was_connected;
+    if (run->was_connected)
+        return;
+    size_t length = strlen(run->reasons);
+    snprintf(run->reasons + length, sizeof(run->reasons) - length, "%s%s", length > 0 ? "; " : "",
+             reason);
+    if (retry_usec == 0) // there is another host
+        return;
+    fprintf(stderr, "nightlightctl: %s\n", run->reasons);
+    finish(run, -ENOTCONN);
 }
 
 static void on_subscribed(void *userdata, int mid, int granted)
@@ -133,8 +143,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
         finish(run, -ETIMEDOUT);
         return 0;
     }
-    fprintf(stderr, "nightlightctl: %s%s%s\n", mqtt_describe(run->mqtt), run->reason[0] ? ": " : "",
-            run->reason);
+    char limit_text[32];
+    fprintf(stderr, "nightlightctl: %s, and no more within %s\n", mqtt_describe(run->mqtt),
+            clock_format_span(connect_limit_usec, limit_text, sizeof(limit_text)));
     finish(run, -ENOTCONN);
     return 0;
 }

@@ -24,8 +24,8 @@ struct exchange {
 };
 
 /*
- * 0; -ETIMEDOUT: nothing came in time; -ENOTCONN or another: printed. Connecting has 15 s of its
- * own.
+ * 0; -ETIMEDOUT: nothing came in time; -ENOTCONN or another: printed. A broker that refuses or is
+ * not there is told at once; one that does not answer has 15 s.
  */
 int exchange_run(const struct exchange *exchange);
 

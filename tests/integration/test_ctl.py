@@ -6,11 +6,13 @@ import os
 import pathlib
 import re
 import subprocess
+import time
 
 import pytest
 
 from support import configs
 from support.daemon import CRASH, binary, daemon_env
+from support.proxy import Proxy
 
 LAMP = configs.actuator("led_on", "{led}") + configs.actuator("speed", "{speed}", "type = number\nmax = 10")
 
@@ -130,12 +132,67 @@ def test_bad_arguments_are_refused(tmp_path, args):
     assert result.returncode == 1 and (result.stderr or "Usage" in result.stdout)
 
 
-def test_a_broker_that_refuses_is_told(tmp_path, broker):
+def broker_config(tmp_path, port, host="127.0.0.1", more=""):
     config = tmp_path / "nightlightd.conf"
-    config.write_text(f"[daemon]\nid = here\n[broker]\nhost = 127.0.0.1\nport = {broker.port}\n")
+    config.write_text(f"[daemon]\nid = here\n[broker]\nhost = {host}\nport = {port}\n{more}")
+    return config
+
+
+def told_at_once(*args):
+    """What is said on standard error; nobody waits for the 15 s that a silent broker has."""
+    begin = time.monotonic()
+    result = ctl(*args)
+    assert time.monotonic() - begin < 8 and result.returncode == 1 and not result.stdout
+    return result.stderr
+
+
+@pytest.mark.parametrize("args", [["status"], ["command", "lamp1", '{"led_on": true}', "--wait=1min"]])
+def test_a_broker_that_is_not_there_or_refuses_is_told_at_once(tmp_path, start_broker, args):
+    broker = start_broker(listener="allow_anonymous false")
+    said = told_at_once(*args, "--config", broker_config(tmp_path, broker.port))
+    assert "not authorised" in said
     broker.stop()
-    result = ctl("status", "--config", config)
-    assert result.returncode == 1 and "127.0.0.1" in result.stderr
+    said = told_at_once(*args, "--config", broker_config(tmp_path, broker.port))
+    assert f"127.0.0.1:{broker.port}: Connection refused" in said
+    said = told_at_once(*args, "--config", broker_config(tmp_path, broker.port, "127.0.0.1 127.0.0.2"))
+    assert "127.0.0.1" in said and "127.0.0.2" in said
+    said = told_at_once(*args, "--config", broker_config(tmp_path, 1883, more="username = a\npassword_file = /none\n"))
+    assert "/none" in said
+
+
+def test_a_name_that_is_not_known_is_told(tmp_path):
+    result = ctl("status", "--config", broker_config(tmp_path, 1883, "nobody.invalid"))
+    assert result.returncode == 1 and "nobody.invalid" in result.stderr
+
+
+def test_the_next_host_is_tried(tmp_path, lamp, connect, broker):
+    connect(broker, "lamp1/status").wait("lamp1/status")
+    config = broker_config(tmp_path, broker.port, "127.0.0.2 127.0.0.1")
+    result = ctl("status", "lamp1", "--config", config)
+    assert result.returncode == 0 and not result.stderr
+
+
+def test_a_connection_that_is_lost_while_it_waits_comes_back(tmp_path, broker, connect):
+    proxy = Proxy(broker.port)
+    try:
+        peer = connect(broker, "fake/commands")
+        program = pathlib.Path(binary()).with_name("nightlightctl")
+        config = broker_config(tmp_path, proxy.port, more="reconnect_min = 100ms\nreconnect_max = 100ms\n")
+        argv = [program, "command", "fake", '{"$id": "a1", "a": 1}', "-w30s", "-c", config]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=daemon_env({}))
+        peer.wait_raw("fake/commands")
+        mark = broker.mark()
+        proxy.cut()
+        broker.wait_log(r"nightlightctl-\S+ 1 fake/replies", mark)
+        peer.publish("fake/replies", {"$id": "a1", "status": "done"})
+        out, _ = process.communicate(timeout=30)
+        assert process.returncode == 0 and json.loads(out)["status"] == "done"
+    finally:
+        proxy.close()
+
+
+def test_a_bad_configuration_has_its_exit_code(tmp_path):
+    config = tmp_path / "nightlightd.conf"
     config.write_text("[broker]\nprot = 1\n")
     result = ctl("status", "--config", config)
     assert result.returncode == 78 and "prot" in result.stderr
