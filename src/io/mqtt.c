@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * The MQTT client on the main loop: a state machine over one connection at a time. Connecting is
- * mqtt-connection.c's, in a worker; what comes next after a failure is mqtt-retry.c's.
+ * mqtt-connection.c's, in a worker; what comes next after a failure is mqtt-retry.c's; what is
+ * beside the payload of a message is mqtt-message.c's.
  *
  * libmosquitto calls back from within its own functions and must not be destroyed meanwhile. So all
  * that may end in a handler is bracketed by enter() and leave(), and what mqtt_stop() and
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 #include "io/mqtt-connection.h"
+#include "io/mqtt-message.h"
 #include "io/mqtt-retry.h"
 #include "util/clock.h"
 
@@ -625,39 +627,16 @@ unsigned mqtt_receive_maximum(const struct mqtt *mqtt)
     return mqtt->state == STATE_CONNECTED ? mqtt->receive_maximum : 0;
 }
 
-static void properties_done(mosquitto_property **properties)
-{
-    mosquitto_property_free_all(properties);
-}
-
-static int make_properties(const struct mqtt_publication *publication,
-                           mosquitto_property **properties)
-{
-    int rc = MOSQ_ERR_SUCCESS;
-    for (size_t i = 0; i < publication->n_properties && rc == MOSQ_ERR_SUCCESS; i++)
-        rc = mosquitto_property_add_string_pair(properties, MQTT_PROP_USER_PROPERTY,
-                                                publication->properties[i].name,
-                                                publication->properties[i].value);
-    if (publication->response_topic && rc == MOSQ_ERR_SUCCESS)
-        rc = mosquitto_property_add_string(properties, MQTT_PROP_RESPONSE_TOPIC,
-                                           publication->response_topic);
-    if (publication->correlation && rc == MOSQ_ERR_SUCCESS)
-        rc = mosquitto_property_add_binary(properties, MQTT_PROP_CORRELATION_DATA,
-                                           publication->correlation,
-                                           (uint16_t)publication->correlation_size);
-    return rc;
-}
-
 int mqtt_publish(struct mqtt *mqtt, const struct mqtt_publication *publication, int *ret_mid)
 {
-    _cleanup_(properties_done) mosquitto_property *properties = NULL;
+    _cleanup_(mqtt_message_free_properties) mosquitto_property *properties = NULL;
     int rc = MOSQ_ERR_SUCCESS;
     if (!can_call(mqtt))
         return -ENOTCONN;
     if (publication->payload_size > INT_MAX || publication->correlation_size > UINT16_MAX)
         return -EMSGSIZE;
     if (mqtt->connection->protocol == MQTT_PROTOCOL_V5)
-        rc = make_properties(publication, &properties);
+        rc = mqtt_message_make_properties(publication, &properties);
     enter(mqtt);
     if (rc == MOSQ_ERR_SUCCESS)
         rc = mosquitto_publish_v5(mqtt->connection->mosq, ret_mid, publication->topic,
@@ -677,64 +656,4 @@ int mqtt_subscribe(struct mqtt *mqtt, const char *filter, int qos, int *ret_mid)
     int r = after_call(mqtt, rc, errno);
     leave(mqtt);
     return r;
-}
-
-/* --- properties of a message ----------------------------------------------------------------- */
-
-static const mosquitto_property *properties_of(const struct mqtt_message *message)
-{
-    return (const void *)message->properties;
-}
-
-/* The library returns NULL both for "not there" and for "no memory". */
-static int not_read(const struct mqtt_message *message, int identifier)
-{
-    for (const mosquitto_property *property = properties_of(message); property;
-         property = mosquitto_property_next(property)) {
-        if (mosquitto_property_identifier(property) == identifier)
-            return -ENOMEM;
-    }
-    return -ENOENT;
-}
-
-int mqtt_message_response_topic(const struct mqtt_message *message, char **ret_topic)
-{
-    char *topic;
-    if (!mosquitto_property_read_string(properties_of(message), MQTT_PROP_RESPONSE_TOPIC, &topic,
-                                        false))
-        return not_read(message, MQTT_PROP_RESPONSE_TOPIC);
-    *ret_topic = topic;
-    return 0;
-}
-
-int mqtt_message_correlation(const struct mqtt_message *message, void **ret_bytes, size_t *ret_size)
-{
-    void *bytes;
-    uint16_t size;
-    if (!mosquitto_property_read_binary(properties_of(message), MQTT_PROP_CORRELATION_DATA, &bytes,
-                                        &size, false))
-        return not_read(message, MQTT_PROP_CORRELATION_DATA);
-    *ret_bytes = bytes;
-    *ret_size = size;
-    return 0;
-}
-
-int mqtt_message_user_property(const struct mqtt_message *message, const char *name,
-                               char **ret_value)
-{
-    const mosquitto_property *property = properties_of(message);
-    char *found_name, *value;
-    for (bool skip = false;; skip = true) {
-        property = mosquitto_property_read_string_pair(property, MQTT_PROP_USER_PROPERTY,
-                                                       &found_name, &value, skip);
-        if (!property)
-            return -ENOENT;
-        bool found = strcmp(found_name, name) == 0;
-        free(found_name);
-        if (found)
-            break;
-        free(value);
-    }
-    *ret_value = value;
-    return 0;
 }
