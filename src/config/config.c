@@ -195,6 +195,14 @@ const struct config_section *config_nth(const struct config *config, const char 
     return NULL;
 }
 
+size_t config_count(const struct config *config, const char *kind)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < config->n_sections; i++)
+        n += strcmp(config->sections[i]->schema->name, kind) == 0;
+    return n;
+}
+
 const struct config_section *config_find(const struct config *config, const char *kind,
                                          const char *name)
 {

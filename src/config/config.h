@@ -218,6 +218,7 @@ DEFINE_CLEANUP(struct config *, config_unref)
 
 /* The i-th section of that kind ("sensor"), or NULL. In the order of the files. */
 const struct config_section *config_nth(const struct config *config, const char *kind, size_t i);
+size_t config_count(const struct config *config, const char *kind);
 const struct config_section *config_find(const struct config *config, const char *kind,
                                          const char *name);
 

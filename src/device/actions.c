@@ -159,9 +159,8 @@ static int want(struct task *task, const char *name, size_t i, struct why *why)
 static int begin_sample(struct actions *actions, struct config *config,
                         const struct envelope *envelope, uint64_t token, struct why *why)
 {
-    size_t n = strings_count(envelope->sensors);
-    while (!envelope->sensors && config_nth(config, "sensor", n))
-        n++;
+    size_t n =
+        envelope->sensors ? strings_count(envelope->sensors) : config_count(config, "sensor");
     if (n == 0)
         return why_set(why, ENOENT, "there are no sensors");
     _cleanup_(task_freep) struct task *task = new_task(actions, config, token, n);

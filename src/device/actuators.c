@@ -288,9 +288,7 @@ static struct entry *find_equal(const struct actuators *actuators,
 int actuators_prepare(struct actuators *actuators, struct config *config,
                       struct actuators_plan **ret_plan)
 {
-    size_t n = 0;
-    while (config_nth(config, "actuator", n))
-        n++;
+    size_t n = config_count(config, "actuator");
     _cleanup_(actuators_plan_freep) struct actuators_plan *plan = calloc(1, sizeof(*plan));
     if (!plan)
         return -ENOMEM;

@@ -264,13 +264,9 @@ static uint64_t delay_of(const struct config *config, const struct rule_config *
 static int collect(struct localrules *rules)
 {
     const struct config_section *section;
-    size_t n_sections = 0;
-    while (config_nth(rules->config, "sensor", rules->n_readings))
-        rules->n_readings++;
-    while (config_nth(rules->config, "rule", n_sections))
-        n_sections++;
+    rules->n_readings = config_count(rules->config, "sensor");
     rules->readings = calloc(rules->n_readings + 1, sizeof(*rules->readings));
-    rules->rules = calloc(n_sections + 1, sizeof(*rules->rules));
+    rules->rules = calloc(config_count(rules->config, "rule") + 1, sizeof(*rules->rules));
     if (!rules->readings || !rules->rules)
         return -ENOMEM;
     for (size_t i = 0; (section = config_nth(rules->config, "rule", i)); i++) {

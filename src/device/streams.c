@@ -14,9 +14,7 @@ const char streams_refusals[] = "$refusals";
 struct stream_policy *streams_make(const struct config *config, size_t *ret_n)
 {
     const struct config_section *section;
-    size_t n = 0;
-    while (config_nth(config, "stream", n))
-        n++;
+    size_t n = config_count(config, "stream");
     struct stream_policy *policies = calloc(n + 3, sizeof(*policies));
     if (!policies)
         return NULL;

@@ -296,9 +296,7 @@ static void free_streams(struct stream *streams, size_t n)
 
 static int make_streams(const struct config *config, struct stream **ret_streams, size_t *ret_n)
 {
-    size_t n = 0;
-    while (config_nth(config, "stream", n))
-        n++;
+    size_t n = config_count(config, "stream");
     struct stream *streams = calloc(n + 1, sizeof(*streams));
     if (!streams)
         return -ENOMEM;
@@ -349,9 +347,7 @@ static struct source *find_equal(struct telemetry *telemetry, const struct confi
 static int make_sources(struct telemetry *telemetry, struct config *config,
                         struct source **ret_sources, size_t *ret_n)
 {
-    size_t n = 0;
-    while (config_nth(config, "sensor", n))
-        n++;
+    size_t n = config_count(config, "sensor");
     struct source *sources = calloc(n + 1, sizeof(*sources));
     if (!sources)
         return -ENOMEM;

@@ -47,6 +47,8 @@ static void empty_file_gives_the_defaults(void **state)
     assert_int_equal(config_stream(stream)->qos, 1);
     assert_null(config_nth(config, "stream", 1));
     assert_null(config_nth(config, "sensor", 0));
+    assert_int_equal(config_count(config, "stream"), 1);
+    assert_int_equal(config_count(config, "sensor"), 0);
     config_unref(config);
 }
 
