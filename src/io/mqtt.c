@@ -59,7 +59,8 @@ struct mqtt {
     sd_event_source *again;             // comes back to serve() without an event on the socket
     bool watches_write;
 
-    char reported[256]; // the reason last given to disconnected() in this outage; "": none yet
+    char reported[256];  // the reason last given to disconnected() in this outage; "": none yet
+    bool reported_round; // that reason ended a round of all hosts
     uint64_t connected_mono_usec;
     uint64_t keepalive_usec;
     unsigned receive_maximum;
@@ -162,8 +163,12 @@ static void fail(struct mqtt *mqtt, enum mqtt_failure failure, const char *text)
     set_timer(mqtt, pause_usec, 10 * USEC_PER_MSEC);
     if (!was_connected && !fell_back && mqtt->retry.falls_back)
         return; // not the end of an attempt but its second half
-    if (was_connected || strcmp(reason, mqtt->reported) != 0) {
+    // The same of every host (an unreadable secret) is news once more when there is no other.
+    bool ends_round = pause_usec > 0;
+    if (was_connected || strcmp(reason, mqtt->reported) != 0 ||
+        (ends_round && !mqtt->reported_round)) {
         snprintf(mqtt->reported, sizeof(mqtt->reported), "%s", reason);
+        mqtt->reported_round = ends_round;
         mqtt->handlers.disconnected(mqtt->userdata, was_connected, reason, pause_usec);
     }
 }

@@ -78,7 +78,8 @@ struct mqtt_handlers {
     void (*connected)(void *userdata, bool session_present);
     // The connection has failed (was_connected), or an attempt has, unless it is for the reason
     // that was given last in this outage. What was published and not acknowledged is the caller's
-    // again. reason is one line; retry_usec the pause before the next attempt.
+    // again. reason is one line; retry_usec the pause before the next attempt, 0 while there is a
+    // host that has not been tried. The first pause of an outage is told in any case.
     void (*disconnected)(void *userdata, bool was_connected, const char *reason,
                          uint64_t retry_usec);
     void (*message)(void *userdata, const struct mqtt_message *message);

@@ -156,7 +156,8 @@ def test_a_broker_that_is_not_there_or_refuses_is_told_at_once(tmp_path, start_b
     assert f"127.0.0.1:{broker.port}: Connection refused" in said
     said = told_at_once(*args, "--config", broker_config(tmp_path, broker.port, "127.0.0.1 127.0.0.2"))
     assert "127.0.0.1" in said and "127.0.0.2" in said
-    said = told_at_once(*args, "--config", broker_config(tmp_path, 1883, more="username = a\npassword_file = /none\n"))
+    secret = "username = a\npassword_file = /none\n"  # the same of each host
+    said = told_at_once(*args, "--config", broker_config(tmp_path, 1883, "127.0.0.1 127.0.0.2", secret))
     assert "/none" in said
 
 

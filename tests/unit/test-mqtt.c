@@ -755,6 +755,20 @@ static void wrong_password_and_unreadable_file_are_named(void **state)
     assert_reason(&client, "password_file /nonexistent/password: No such file");
     client_done(&client);
 
+    // The same of each host: told with the first, and with the pause once there is no other.
+    client_init(&client, broker.port);
+    client.hosts[0] = client.hosts[1] = (char *)"127.0.0.1";
+    client.options.password_file = "/nonexistent/password";
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_int_equal(client.last_retry_usec, 0);
+    RUN_UNTIL(&client, client.n_disconnected == 2);
+    assert_true(client.last_retry_usec > 0);
+    for (int i = 0; i < 10; i++)
+        assert_true(sd_event_run(client.event, 50 * USEC_PER_MSEC) >= 0);
+    assert_int_equal(client.n_disconnected, 2);
+    client_done(&client);
+
     // A bare name is a credential.
     client_init(&client, broker.port);
     client.options.username = "user";
