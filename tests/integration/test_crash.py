@@ -127,3 +127,4 @@ def test_latest_does_not_go_back_to_what_has_arrived_but_is_still_on_disk(make_w
         world.daemon.configure(config(world.port, measures=["latest"], **settings))
         world.kill_daemon()
     world.account.check()
+    world.stop_daemon()
