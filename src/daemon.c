@@ -79,7 +79,7 @@ static int on_status_timer(sd_event_source *source, uint64_t usec, void *userdat
     return 0;
 }
 
-/* News shows in `systemctl status` at once, counters when it is time. */
+/* News shows in `systemctl status` at once, counters with what wakes up the loop next. */
 static void on_role_changed(void *userdata, bool news)
 {
     struct daemon *daemon = userdata;
@@ -89,6 +89,8 @@ static void on_role_changed(void *userdata, bool news)
     sd_event_source_get_enabled(daemon->status_timer, &enabled);
     if (enabled != SD_EVENT_OFF && !news)
         return;
+    sd_event_source_set_time_accuracy(daemon->status_timer,
+                                      news ? 100 * USEC_PER_MSEC : status_delay_usec);
     sd_event_source_set_time_relative(daemon->status_timer, news ? 0 : status_delay_usec);
     sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_ONESHOT);
 }

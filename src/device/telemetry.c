@@ -149,8 +149,10 @@ static void check_stream(struct telemetry *telemetry, struct stream *stream, uin
         else if (!sensor_has_failed(source->sensor)) // nobody waits for one that is stuck
             waiting = true;
     }
-    if (ready && (!waiting || now_mono_usec >= stream->deadline_mono_usec))
+    if (ready && (!waiting || now_mono_usec >= stream->deadline_mono_usec)) {
         publish_due(telemetry, stream);
+        ready = false;
+    }
     if (!ready && !waiting)
         stream->deadline_mono_usec = 0;
 }
@@ -274,13 +276,13 @@ static void on_sampled(void *userdata, struct sensor *sensor)
     source->tried = true;
     tell_changed(telemetry, source);
     uint64_t retry_mono_usec = sensor_retry_mono_usec(sensor);
-    if (retry_mono_usec > 0 && retry_mono_usec < source->sample_mono_usec) {
+    if (retry_mono_usec > 0 && retry_mono_usec < source->sample_mono_usec)
         source->sample_mono_usec = retry_mono_usec; // its interval may be an hour
-        if (!telemetry->ticking)
-            arm_timer(telemetry);
-    }
-    if (source->due && !telemetry->ticking)
+    if (telemetry->ticking)
+        return;
+    if (source->due)
         check_stream(telemetry, source->stream, clock_mono_usec());
+    arm_timer(telemetry); // and not for a deadline that has been kept
 }
 
 static const struct sensor_handlers sensor_handlers = { on_reading, on_sampled };

@@ -57,8 +57,11 @@ static void *thread_main(void *userdata)
         job->run(job);
         pthread_mutex_lock(&worker->lock);
         worker->has_run = true;
-        // Cannot fail: the counter is far from its limit. The orphan's has no reader.
+        pthread_mutex_unlock(&worker->lock);
+        // Cannot fail: the counter is far from its limit. The orphan's has no reader. Without the
+        // lock, which the main loop would else wait for as soon as it has woken up.
         eventfd_write(worker->event_fd, 1);
+        pthread_mutex_lock(&worker->lock);
     }
     struct worker_job *left_over = worker->job;
     pthread_mutex_unlock(&worker->lock);
@@ -170,8 +173,8 @@ int worker_run(struct worker *worker, struct worker_job *job)
     pthread_mutex_lock(&worker->lock);
     worker->job = job;
     worker->has_run = false;
-    pthread_cond_signal(&worker->changed);
     pthread_mutex_unlock(&worker->lock);
+    pthread_cond_signal(&worker->changed); // now: it would wake up only to wait for the lock
     return 0;
 }
 
