@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What an expression looks at, in words: expr_explain(). Pure.
+// What an expression has found, as numbers and in words: expr_find(), expr_explain(). Pure.
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -35,34 +36,61 @@ static void append_value(struct text *text, const char *what, double value)
 }
 
 static void append_reading(struct text *text, const struct expr_name *name,
-                           const struct expr_context *context)
+                           const struct expr_finding *finding)
 {
-    const struct expr_reading *reading = &context->readings[name->slot];
     char span[32];
-    append_value(text, name->text, reading->mono_usec > 0 ? reading->value : NAN);
-    if (reading->mono_usec > 0 && reading->mono_usec < context->now_mono_usec)
-        append(text, " (%s old)",
-               clock_format_span(context->now_mono_usec - reading->mono_usec, span, sizeof(span)));
+    append_value(text, name->text, finding->value);
+    if (finding->detail > 0)
+        append(text, " (%s old)", clock_format_span(finding->detail, span, sizeof(span)));
 }
 
-const char *expr_explain(const struct expr *expr, const struct expr_context *context, char *out,
+size_t expr_n_findings(const struct expr *expr)
+{
+    return expr->n_names + expr->n_aggregates + expr->n_windows;
+}
+
+static struct expr_finding find_reading(const struct expr_reading *reading, uint64_t now_mono_usec)
+{
+    if (reading->mono_usec == 0)
+        return (struct expr_finding){ NAN, 0 };
+    bool is_past = reading->mono_usec < now_mono_usec;
+    return (struct expr_finding){ reading->value,
+                                  is_past ? now_mono_usec - reading->mono_usec : 0 };
+}
+
+void expr_find(const struct expr *expr, const struct expr_context *context,
+               struct expr_finding *ret_findings)
+{
+    for (size_t i = 0; i < expr->n_names; i++)
+        *ret_findings++ =
+            find_reading(&context->readings[expr->names[i].slot], context->now_mono_usec);
+    for (size_t i = 0; i < expr->n_aggregates; i++) {
+        const struct expr_aggregate *aggregate = &expr->aggregates[i];
+        const struct tally *tally = &context->tallies[aggregate->slot];
+        *ret_findings++ =
+            (struct expr_finding){ tally_value(tally, aggregate->function, 1), tally_count(tally) };
+    }
+    for (size_t i = 0; i < expr->n_windows; i++) {
+        const struct expr_window *window = &expr->windows[i];
+        const struct series *series = context->series[window->slot];
+        double value =
+            series ? series_value(series, window->function, context->now_wall_usec) : NAN;
+        *ret_findings++ = (struct expr_finding){ value, 0 };
+    }
+}
+
+const char *expr_explain(const struct expr *expr, const struct expr_finding *findings, char *out,
                          size_t size)
 {
     struct text text = { out, size, 0 };
     out[0] = '\0';
-    for (size_t i = 0; context->readings && i < expr->n_names; i++)
-        append_reading(&text, &expr->names[i], context);
-    for (size_t i = 0; context->tallies && i < expr->n_aggregates; i++) {
-        const struct expr_aggregate *aggregate = &expr->aggregates[i];
-        const struct tally *tally = &context->tallies[aggregate->slot];
-        append_value(&text, aggregate->text, tally_value(tally, aggregate->function, 1));
-        append(&text, " (%zu devices)", tally_count(tally));
+    for (size_t i = 0; i < expr->n_names; i++)
+        append_reading(&text, &expr->names[i], findings++);
+    for (size_t i = 0; i < expr->n_aggregates; i++, findings++) {
+        append_value(&text, expr->aggregates[i].text, findings->value);
+        append(&text, " (%" PRIu64 " devices)", findings->detail);
     }
-    for (size_t i = 0; context->series && i < expr->n_windows; i++) {
-        const struct expr_window *window = &expr->windows[i];
-        const struct series *series = context->series[window->slot];
-        append_value(&text, window->text,
-                     series ? series_value(series, window->function, context->now_wall_usec) : NAN);
-    }
+    for (size_t i = 0; i < expr->n_windows; i++)
+        append_value(&text, expr->windows[i].text, findings++->value);
     return out;
 }

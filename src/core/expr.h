@@ -37,6 +37,7 @@ enum {
     EXPR_MAX_NAME = 64,     // bytes of a name
     EXPR_MAX_AGGREGATES = 16,
     EXPR_MAX_WINDOWS = 16,
+    EXPR_MAX_FINDINGS = EXPR_MAX_NAMES + EXPR_MAX_AGGREGATES + EXPR_MAX_WINDOWS,
 };
 
 enum expr_type { EXPR_NUMBER, EXPR_CONDITION };
@@ -114,9 +115,22 @@ int expr_condition(const struct expr *expr, const struct expr_context *context);
 /* Either, as a tally takes it: a condition as 1 or 0; NAN if it is unknown. */
 double expr_value(const struct expr *expr, const struct expr_context *context);
 
+/* What an evaluation found of one of the things that an expression looks at. */
+struct expr_finding {
+    double value;    // NAN: unknown
+    uint64_t detail; // of a reading its age in microseconds, of an aggregate how many devices count
+};
+
+/* How many those are: its names, aggregates and windows, in this order. */
+size_t expr_n_findings(const struct expr *expr);
+
+/* Writes down what context has of each, to expr_n_findings() elements. */
+void expr_find(const struct expr *expr, const struct expr_context *context,
+               struct expr_finding *ret_findings);
+
 /*
- * What it looks at, for a person: "light = 250 (3 s old), median(light) = 275 (5 devices)". What
+ * What it has found, for a person: "light = 250 (3 s old), median(light) = 275 (5 devices)". What
  * does not fit in size (>= 8) is cut and marked "...". Returns out.
  */
-const char *expr_explain(const struct expr *expr, const struct expr_context *context, char *out,
+const char *expr_explain(const struct expr *expr, const struct expr_finding *findings, char *out,
                          size_t size);

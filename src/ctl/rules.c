@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// nightlightctl rules: runs a configuration's rules over a recording, on the recording's clock.
+// nightlightctl rules: runs a configuration's rules over a recording, on the recording's clock;
+// asks the running server why it decided.
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include "config/config.h"
 #include "ctl/ctl.h"
 #include "server/engine.h"
+#include "server/explainer.h"
 #include "server/intake.h"
 #include "server/recording.h"
 #include "util/clock.h"
@@ -18,6 +20,8 @@ enum { MAX_COMPLAINTS = 10, EXPLANATION_SIZE = 1024 };
 
 /* Of the simulated clock: long after its boot, so that late readings have a time before it. */
 static const uint64_t first_mono_usec = 400ULL * 86400 * USEC_PER_SEC;
+
+static const uint64_t answer_limit_usec = 5 * USEC_PER_SEC;
 
 struct replay {
     struct engine *engine;
@@ -30,20 +34,6 @@ struct replay {
     size_t n_messages, n_readings, n_commands, n_bad;
 };
 
-static char *describe(const struct replay *replay, const struct ruleset_target *target,
-                      const struct server_rule *rule, const struct command *command)
-{
-    char time[CLOCK_RFC3339_SIZE], why[EXPLANATION_SIZE];
-    char *line;
-    engine_explain(replay->engine, target, rule, why, sizeof(why));
-    if (asprintf(&line, "%s  %s%s  rule %s: %s  because %s",
-                 clock_format_rfc3339(replay->now.wall_usec, time), target->group ? "group " : "",
-                 ruleset_target_name(target), rule->section->name, command->json,
-                 *why ? why : "the time is what it is") < 0)
-        return NULL;
-    return line;
-}
-
 static int on_send(void *userdata, const struct ruleset_target *target,
                    const struct server_rule *rule, const struct command *command)
 {
@@ -53,7 +43,10 @@ static int on_send(void *userdata, const struct ruleset_target *target,
     if (replay->target && strcmp(replay->target, ruleset_target_name(target)) != 0)
         return 0;
     replay->n_commands++;
-    char *line = describe(replay, target, rule, command);
+    char why[EXPLANATION_SIZE];
+    engine_explain(replay->engine, target, rule, why, sizeof(why));
+    char *line = engine_format_decision(replay->now.wall_usec, target->group,
+                                        ruleset_target_name(target), rule, command, why);
     if (line && !replay->rule)
         puts(line);
     free(replay->last);
@@ -191,7 +184,8 @@ static int test(struct config *config, const char *path)
     return code;
 }
 
-static int explain(struct config *config, const char *path, const char *rule, const char *target)
+static int explain_recording(struct config *config, const char *path, const char *rule,
+                             const char *target)
 {
     _cleanup_(replay_done) struct replay replay = { .rule = rule, .target = target };
     const struct config_section *section = config_find(config, "rule", rule);
@@ -211,11 +205,24 @@ static int explain(struct config *config, const char *path, const char *rule, co
     return CTL_OK;
 }
 
+static int explain_running(const char *rule, const char *target)
+{
+    _cleanup_(freep) char *text = NULL;
+    struct why why = { "" };
+    int r = explainer_ask(rule, target, answer_limit_usec, &text, &why);
+    if (r == 0) {
+        puts(text);
+        return CTL_OK;
+    }
+    fprintf(stderr, "nightlightctl: %s\n", text ? text : why.text[0] ? why.text : strerror(-r));
+    return r == -ENOENT || r == -ECONNREFUSED || r == -ETIMEDOUT ? CTL_NO_ANSWER : CTL_FAILED;
+}
+
 static int usage(void)
 {
     fputs("Usage: nightlightctl rules test [FILE] [--replay RECORDING]\n"
-          "       nightlightctl rules explain NAME [--for TARGET] [--config FILE]\n"
-          "                     [--replay RECORDING]\n",
+          "       nightlightctl rules explain NAME [--for TARGET]\n"
+          "                     [--replay RECORDING [--config FILE]]\n",
           stderr);
     return CTL_FAILED;
 }
@@ -245,11 +252,17 @@ static int run_rules(int argc, char **argv)
     bool is_test = strcmp(verb, "test") == 0;
     if (optind < argc || (!is_test && (strcmp(verb, "explain") != 0 || !word)))
         return usage();
+    if (!is_test && !path && file) {
+        fputs("nightlightctl: --config goes with --replay: a running server has its own\n", stderr);
+        return CTL_FAILED;
+    }
+    if (!is_test && !path)
+        return explain_running(word, target);
     log_set_level(LOG_WARNING); // what it tells is its own
     _cleanup_(config_unrefp) struct config *config = NULL;
     if (ctl_load(is_test && word ? word : file, "server", &config) < 0)
         return CTL_BAD_CONFIG;
-    return is_test ? test(config, path) : explain(config, path, word, target);
+    return is_test ? test(config, path) : explain_recording(config, path, word, target);
 }
 
 const struct ctl_command ctl_command_rules = {

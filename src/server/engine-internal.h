@@ -3,6 +3,7 @@
 #pragma once
 
 #include "server/engine.h"
+#include "server/reasons.h"
 #include "util/heap.h"
 #include "util/ratelimit.h"
 
@@ -19,6 +20,7 @@ struct engine {
     struct ruleset *rules;
     struct groups *groups;
     struct fleet *fleet;
+    struct reasons *reasons; // of what they have decided
 
     // Grows with each connection: a command sent before it may have been lost with the old one.
     uint32_t epoch;

@@ -95,6 +95,7 @@ void engine_evaluate(struct engine *engine, const struct ruleset_target *target,
     if (result.changed) {
         state->sent_epoch = 0;
         *ruleset_n_unheard(target) = 0;
+        reasons_put(engine->reasons, i, target, now, true);
     }
     if (!has_reading && !result.changed && !rule->uses_time)
         return;

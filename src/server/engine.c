@@ -114,7 +114,7 @@ static void catch_up(struct engine *engine, struct fleet_device *device)
          i++) {
         const struct server_rule *rule = ruleset_rule(engine->rules, i);
         const struct fleet_rule *state = ruleset_state(engine->rules, i, &common);
-        const struct command *command = ruleset_command(rule, state);
+        const struct command *command = ruleset_command(rule, state->state.outcome);
         if (command && engine_has_sent(engine, state) &&
             state->state.changed_mono_usec < device->online_mono_usec &&
             engine->handlers->send(engine->userdata, &own, rule, command) < 0)
@@ -319,9 +319,11 @@ void engine_observe(struct engine *engine, struct topic_slice id, struct json_ob
         if (!state->applies || (!is_then && !says(rule->else_command, command)))
             continue;
         enum rule_outcome outcome = is_then ? RULE_THEN : RULE_ELSE;
-        if (state->state.outcome != outcome)
-            state->state = (struct rule_state){ outcome, now->mono_usec };
         state->sent_epoch = engine->epoch;
+        if (state->state.outcome == outcome)
+            continue;
+        state->state = (struct rule_state){ outcome, now->mono_usec };
+        reasons_put(engine->reasons, i, &(struct ruleset_target){ .device = device }, now, false);
     }
 }
 
@@ -352,13 +354,6 @@ void engine_unheard(struct engine *engine, uint64_t tag)
     for (size_t i = ruleset_n_device_rules(engine->rules);
          group && i < ruleset_n_rules(engine->rules); i++)
         ruleset_state(engine->rules, i, &target)->sent_epoch = 0;
-}
-
-const char *engine_explain(const struct engine *engine, const struct ruleset_target *target,
-                           const struct server_rule *rule, char *out, size_t size)
-{
-    size_t i = (size_t)(rule - ruleset_rule(engine->rules, 0));
-    return ruleset_explain(engine->rules, i, target, &engine->now, out, size);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -392,6 +387,9 @@ int engine_new(struct config *config, const struct engine_handlers *handlers, vo
     r = groups_new(config, engine->rules, &engine->groups);
     if (r < 0)
         return r;
+    r = reasons_new(engine->rules, &engine->reasons);
+    if (r < 0)
+        return r;
     const struct fleet_shape shape = ruleset_shape(engine->rules);
     r = fleet_new(&shape, on_forget, engine, &engine->fleet);
     if (r < 0)
@@ -419,6 +417,7 @@ void engine_free(struct engine *engine)
     heap_done(&engine->unkept);
     fleet_free(engine->fleet);
     groups_free(engine->groups);
+    reasons_free(engine->reasons);
     ruleset_free(engine->rules);
     free(engine->visited);
     free(engine->touched);

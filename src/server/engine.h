@@ -13,6 +13,7 @@
 #include "server/groups.h"
 #include "server/ruleset.h"
 #include "util/cleanup.h"
+#include "util/why.h"
 
 struct engine;
 
@@ -98,3 +99,19 @@ void engine_inherit(struct engine *engine, struct engine *old, const struct rule
 /* What a rule looks at, for target, at the work at hand. Returns out. */
 const char *engine_explain(const struct engine *engine, const struct ruleset_target *target,
                            const struct server_rule *rule, char *out, size_t size);
+
+/*
+ * A decision as a line for a person, without a line feed; command NULL: it sends nothing. A new
+ * string, NULL without memory.
+ */
+char *engine_format_decision(uint64_t wall_usec, bool is_group, const char *name,
+                             const struct server_rule *rule, const struct command *command,
+                             const char *why);
+
+/*
+ * What the rule of that name decided last, for the device or group of that name (NULL: for
+ * anybody), and by which readings: one or two lines, a new string. -ENOENT: there is no such rule,
+ * or nothing of that name that it is for; -ENODATA: it has decided nothing; -ENOMEM.
+ */
+int engine_tell(const struct engine *engine, const char *rule, const char *name,
+                const struct ruleset_now *now, char **ret_text, struct why *why);

@@ -134,12 +134,11 @@ struct fleet_rule *ruleset_state(const struct ruleset *rules, size_t i,
                           : &target->group->rules[i - rules->n_device_rules];
 }
 
-const struct command *ruleset_command(const struct server_rule *rule,
-                                      const struct fleet_rule *state)
+const struct command *ruleset_command(const struct server_rule *rule, enum rule_outcome outcome)
 {
-    return state->state.outcome == RULE_THEN   ? rule->config->then_command
-           : state->state.outcome == RULE_ELSE ? rule->config->else_command
-                                               : NULL;
+    return outcome == RULE_THEN   ? rule->config->then_command
+           : outcome == RULE_ELSE ? rule->config->else_command
+                                  : NULL;
 }
 
 static void log_unknown(struct ruleset *rules, const struct server_rule *rule,
@@ -220,15 +219,19 @@ static struct expr_context context_of(const struct server_rule *rule,
     return context;
 }
 
-const char *ruleset_explain(const struct ruleset *rules, size_t i,
-                            const struct ruleset_target *target, const struct ruleset_now *now,
-                            char *out, size_t size)
+const struct expr *ruleset_condition(const struct ruleset *rules, size_t i,
+                                     enum rule_outcome outcome)
 {
-    const struct server_rule *rule = &rules->rules[i];
-    const struct expr_context context = context_of(rule, target, now);
-    const struct fleet_rule *state = ruleset_state(rules, i, target);
-    bool ended = rule->config->until && state->state.outcome == RULE_ELSE;
-    return expr_explain(ended ? rule->config->until : rule->config->when, &context, out, size);
+    const struct rule_config *config = rules->rules[i].config;
+    return config->until && outcome == RULE_ELSE ? config->until : config->when;
+}
+
+void ruleset_find(const struct ruleset *rules, size_t i, const struct ruleset_target *target,
+                  enum rule_outcome outcome, const struct ruleset_now *now,
+                  struct expr_finding *ret_findings)
+{
+    const struct expr_context context = context_of(&rules->rules[i], target, now);
+    expr_find(ruleset_condition(rules, i, outcome), &context, ret_findings);
 }
 
 void ruleset_evaluate(struct ruleset *rules, size_t i, const struct ruleset_target *target,
@@ -245,7 +248,7 @@ void ruleset_evaluate(struct ruleset *rules, size_t i, const struct ruleset_targ
         log_unknown(rules, rule, target, &decision, now->mono_usec);
     state->unknown_logged = decision.unknown;
     *ret_result = (struct ruleset_result){
-        .command = ruleset_command(rule, state),
+        .command = ruleset_command(rule, state->state.outcome),
         .changed = decision.changed,
         .unknown = decision.unknown,
         .retry_mono_usec = decision.retry_mono_usec,

@@ -96,9 +96,8 @@ uint8_t *ruleset_n_unheard(const struct ruleset_target *target);
 struct fleet_rule *ruleset_state(const struct ruleset *rules, size_t i,
                                  const struct ruleset_target *target);
 
-/* What the present outcome says; NULL: nothing. */
-const struct command *ruleset_command(const struct server_rule *rule,
-                                      const struct fleet_rule *state);
+/* What an outcome says; NULL: nothing. */
+const struct command *ruleset_command(const struct server_rule *rule, enum rule_outcome outcome);
 
 struct ruleset_now {
     uint64_t mono_usec, wall_usec;
@@ -115,10 +114,14 @@ struct ruleset_result {
 void ruleset_evaluate(struct ruleset *rules, size_t i, const struct ruleset_target *target,
                       const struct ruleset_now *now, struct ruleset_result *ret_result);
 
-/* What the i-th rule looks at now, as expr_explain(). */
-const char *ruleset_explain(const struct ruleset *rules, size_t i,
-                            const struct ruleset_target *target, const struct ruleset_now *now,
-                            char *out, size_t size);
+/* The condition that an outcome of the i-th rule comes from. */
+const struct expr *ruleset_condition(const struct ruleset *rules, size_t i,
+                                     enum rule_outcome outcome);
+
+/* What that condition finds now, as expr_find(); outcome is the present one, or another. */
+void ruleset_find(const struct ruleset *rules, size_t i, const struct ruleset_target *target,
+                  enum rule_outcome outcome, const struct ruleset_now *now,
+                  struct expr_finding *ret_findings);
 
 /*
  * Names, once, the rules that no device has sent a reading for within a minute of ruleset_new(), as

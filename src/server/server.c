@@ -10,6 +10,7 @@
 #include "outbox/uplink.h"
 #include "server/dispatch.h"
 #include "server/engine.h"
+#include "server/explainer.h"
 #include "server/intake.h"
 #include "server/keeper.h"
 #include "server/recorder.h"
@@ -36,6 +37,7 @@ struct server {
     struct uplink *uplink;
     struct intake *intake;
     struct engine *engine;
+    struct explainer *explainer;
     struct recorder *recorder; // NULL: none
     struct dispatch *dispatch;
     sd_event_source *time_timer; // for what the engine does with time alone
@@ -416,6 +418,7 @@ static void carry_out(struct server *server, struct plan *plan)
             engine_inherit(plan->engine, server->engine, &at);
         engine_free(server->engine);
         server->engine = TAKE_PTR(plan->engine);
+        explainer_configure(server->explainer, server->engine);
         recorder_free(server->recorder);
         server->recorder = TAKE_PTR(plan->recorder);
     }
@@ -464,6 +467,8 @@ int server_new(sd_event *event, struct spool *spool, struct config *config,
     if (r >= 0)
         r = dispatch_new(event, &server->dispatch);
     if (r >= 0)
+        r = explainer_new(event, &server->explainer);
+    if (r >= 0)
         r = server_reload(server, config);
     if (r < 0)
         return r;
@@ -483,6 +488,7 @@ void server_free(struct server *server)
     sd_event_source_disable_unref(server->time_timer);
     uplink_free(server->uplink);
     intake_free(server->intake);
+    explainer_free(server->explainer);
     engine_free(server->engine);
     recorder_free(server->recorder);
     dispatch_free(server->dispatch);

@@ -3,6 +3,7 @@
 
 import json
 import re
+import signal
 import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -16,10 +17,10 @@ from support.wait import wait_until
 START = datetime(2026, 9, 21, 14, 0, tzinfo=timezone.utc)
 
 
-def ctl(*arguments):
+def ctl(*arguments, **env):
     program = Path(binary()).parent / "nightlightctl"
     return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=20,
-                          env=daemon_env({}))
+                          env=daemon_env(env))
 
 
 def line(seconds, device="lamp1", kind="telemetry", **payload):
@@ -142,3 +143,50 @@ def test_a_recording_keeps_its_limit(broker, start_daemon, connect, tmp_path):
     numbers = [json.loads(each)["payload"]["light"]
                for path in (older, recording) for each in path.read_text().splitlines()]
     assert numbers == sorted(numbers) and numbers[-1] == 319
+
+
+def test_the_running_server_says_why(broker, start_daemon, connect):
+    peer = connect(broker, "#")
+    server = start_daemon("server1", configs.server(broker.port, "server1", configs.RULE))
+    broker.wait_log("server1 1 .*telemetry")
+    directory = server.directory / "run"
+
+    def explain(*arguments):
+        return ctl("rules", "explain", *arguments, RUNTIME_DIRECTORY=f"{directory}:/elsewhere")
+
+    nothing = explain("nightlight")
+    assert nothing.returncode == 1 and "has decided nothing since" in nothing.stderr
+    for lamp, light in (("lamp1", 250), ("lamp2", 500)):
+        peer.publish(f"{lamp}/telemetry", {"light": light})
+        peer.wait(f"{lamp}/commands", {"led_on": light < 300})
+    peer.publish("lamp1/telemetry", {"light": 310})
+    wait_until(lambda: "light = 310" in explain("nightlight", "--for", "lamp1").stdout, "the reading")
+    lines = explain("nightlight", "--for", "lamp1").stdout.splitlines()
+    assert re.fullmatch(r'\d{4}-\S+Z  lamp1  rule nightlight: {"led_on": true}  because light = 250', lines[0])
+    assert re.fullmatch(r"at present light = 310 \(\d+ m?s old\)", lines[1])
+    last = explain("nightlight")
+    assert last.returncode == 0 and "lamp2  rule nightlight" in last.stdout
+    for arguments, text in (
+        (["nightligt"], "did you mean 'nightlight'?"),
+        (["nightlight", "--for", "lamp9"], "nothing has been heard of a device 'lamp9'"),
+        (["nightlight", "--config", server.config_path], "--config goes with --replay"),
+    ):
+        result = explain(*arguments)
+        assert result.returncode == 1 and text in result.stderr
+
+    server.reload(configs.server(broker.port, "server1", configs.RULE.replace("300", "350")))
+    wait_until(lambda: explain("nightlight").returncode == 1, "another rule")
+    peer.publish("lamp1/telemetry", {"light": 330})
+    wait_until(lambda: "because light = 330" in explain("nightlight").stdout, "its decision")
+
+    server.signal(signal.SIGSTOP)  # it hangs: that is told as well
+    hung = explain("nightlight")
+    server.signal(signal.SIGCONT)
+    assert hung.returncode == 6 and "cannot ask the server" in hung.stderr
+    server.kill()
+    gone = explain("nightlight")
+    assert gone.returncode == 6 and "no server runs here" in gone.stderr
+    server.start()  # the socket that was left is no hindrance
+    wait_until(lambda: explain("nightlight").returncode == 1, "it is back")
+    server.stop()
+    assert not list(directory.iterdir())
