@@ -81,6 +81,10 @@ void engine_discard_kept(struct engine *engine, struct fleet_device *device);
 int engine_hear(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
                 struct fleet_device **ret_device);
 
+/* Sees to it that the command that is in force is sent again when it is time for that. */
+void engine_refresh_later(struct engine *engine, const struct ruleset_target *target, size_t i,
+                          uint64_t now_mono_usec);
+
 /* Whether the command of a rule's present outcome is on its way. */
 bool engine_has_sent(const struct engine *engine, const struct fleet_rule *state);
 

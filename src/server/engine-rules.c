@@ -51,8 +51,11 @@ static void hold(struct engine *engine, const struct ruleset_target *target, siz
         state->is_held = put_held(&engine->held, target, rule, retry_mono_usec);
 }
 
-/* A lease is renewed when two thirds of it are left. */
-static void refresh_later(struct engine *engine, const struct ruleset_target *target, size_t i,
+/*
+ * A lease is renewed when two thirds of it are left. A server that has seen another do so waits a
+ * little longer: it takes over in time for the lease when the other does not.
+ */
+void engine_refresh_later(struct engine *engine, const struct ruleset_target *target, size_t i,
                           uint64_t now_mono_usec)
 {
     const struct rule_config *rule = ruleset_rule(engine->rules, i)->config;
@@ -60,9 +63,12 @@ static void refresh_later(struct engine *engine, const struct ruleset_target *ta
     uint64_t span_usec = rule->refresh_usec;
     if (span_usec == USEC_INFINITY && rule->lease_usec != USEC_INFINITY)
         span_usec = rule->lease_usec / 3;
-    if (span_usec != USEC_INFINITY && !state->is_refreshing &&
-        engine->refreshes.n_entries < MAX_REFRESHES)
-        state->is_refreshing = put_held(&engine->refreshes, target, i, now_mono_usec + span_usec);
+    if (span_usec == USEC_INFINITY || state->is_refreshing ||
+        engine->refreshes.n_entries >= MAX_REFRESHES)
+        return;
+    if (!state->is_mine)
+        span_usec += span_usec / 4;
+    state->is_refreshing = put_held(&engine->refreshes, target, i, now_mono_usec + span_usec);
 }
 
 bool engine_has_sent(const struct engine *engine, const struct fleet_rule *state)
@@ -87,8 +93,9 @@ void engine_evaluate(struct engine *engine, const struct ruleset_target *target,
     const struct server_rule *rule = ruleset_rule(engine->rules, i);
     struct fleet_rule *state = ruleset_state(engine->rules, i, target);
     struct ruleset_result result;
-    if (!state->applies)
+    if (!state->applies || (state->is_elsewhere && !has_reading))
         return;
+    state->is_elsewhere = false;
     ruleset_evaluate(engine->rules, i, target, now, &result);
     if (result.retry_mono_usec > 0)
         hold(engine, target, i, result.retry_mono_usec);
@@ -108,8 +115,9 @@ void engine_evaluate(struct engine *engine, const struct ruleset_target *target,
     if (r < 0)
         return;
     state->sent_epoch = r > 0 ? FLEET_ASSURED : engine->epoch;
+    state->is_mine = true;
     tell_decision(engine, target, rule, state);
-    refresh_later(engine, target, i, now->mono_usec);
+    engine_refresh_later(engine, target, i, now->mono_usec);
 }
 
 void engine_evaluate_once(struct engine *engine, const struct ruleset_target *target, size_t i,
@@ -174,6 +182,21 @@ static void run_held(struct engine *engine, const struct ruleset_now *now)
     }
 }
 
+static void refresh(struct engine *engine, const struct ruleset_target *target, size_t i,
+                    const struct ruleset_now *now)
+{
+    struct fleet_rule *state = ruleset_state(engine->rules, i, target);
+    bool is_done = state->was_renewed && !state->is_mine; // by another server
+    state->is_refreshing = state->was_renewed = false;
+    if (is_done) {
+        engine_refresh_later(engine, target, i, now->mono_usec);
+        return;
+    }
+    state->sent_epoch = 0;
+    if (!state->is_elsewhere) // else with the next reading, that of here being an old one
+        engine_evaluate(engine, target, i, now, true);
+}
+
 /* While a condition is unknown nothing is repeated: then a lease runs out. */
 static void run_refreshes(struct engine *engine, const struct ruleset_now *now)
 {
@@ -184,10 +207,7 @@ static void run_refreshes(struct engine *engine, const struct ruleset_now *now)
             return;
         if (!target.device && !target.group)
             continue;
-        struct fleet_rule *state = ruleset_state(engine->rules, i, &target);
-        state->is_refreshing = false;
-        state->sent_epoch = 0;
-        engine_evaluate(engine, &target, i, now, true);
+        refresh(engine, &target, i, now);
     }
 }
 

@@ -306,24 +306,38 @@ static bool says(const struct command *command, struct json_object *object)
     return true;
 }
 
+/* The i-th rule of device has been seen to have that outcome. */
+static void observe_outcome(struct engine *engine, struct fleet_device *device, size_t i,
+                            enum rule_outcome outcome, bool is_foreign,
+                            const struct ruleset_now *now)
+{
+    const struct ruleset_target target = { .device = device };
+    struct fleet_rule *state = &device->rules[i];
+    bool is_other = state->state.outcome != outcome;
+    state->sent_epoch = engine->epoch;
+    if (is_other) {
+        state->state = (struct rule_state){ outcome, now->mono_usec };
+        state->is_elsewhere = true;
+        reasons_put(engine->reasons, i, &target, now, false);
+    }
+    state->is_mine &= !is_other && !is_foreign;
+    if (state->is_mine)
+        return; // it comes back
+    state->was_renewed = true;
+    engine_refresh_later(engine, &target, i, now->mono_usec);
+}
+
 void engine_observe(struct engine *engine, struct topic_slice id, struct json_object *command,
-                    const struct ruleset_now *now)
+                    bool is_foreign, const struct ruleset_now *now)
 {
     struct fleet_device *device;
     if (engine_hear(engine, id, now, &device) < 0)
         return;
     for (size_t i = 0; i < ruleset_n_device_rules(engine->rules); i++) {
         const struct rule_config *rule = ruleset_rule(engine->rules, i)->config;
-        struct fleet_rule *state = &device->rules[i];
         bool is_then = says(rule->then_command, command);
-        if (!state->applies || (!is_then && !says(rule->else_command, command)))
-            continue;
-        enum rule_outcome outcome = is_then ? RULE_THEN : RULE_ELSE;
-        state->sent_epoch = engine->epoch;
-        if (state->state.outcome == outcome)
-            continue;
-        state->state = (struct rule_state){ outcome, now->mono_usec };
-        reasons_put(engine->reasons, i, &(struct ruleset_target){ .device = device }, now, false);
+        if (device->rules[i].applies && (is_then || says(rule->else_command, command)))
+            observe_outcome(engine, device, i, is_then ? RULE_THEN : RULE_ELSE, is_foreign, now);
     }
 }
 

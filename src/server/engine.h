@@ -63,10 +63,13 @@ bool engine_presence(struct engine *engine, struct topic_slice id, bool online, 
 
 /*
  * A command to a device was seen on its topic: a rule that says just that has decided so, here or
- * on another server that shares the fleet, and need not say it again.
+ * on another server that shares the fleet, and need not say it again. If it has decided otherwise
+ * than here, it does so by a newer reading: time alone decides nothing here until the next one. It
+ * renews its leases; when it stops doing so, this server does. is_foreign: this one is not known to
+ * have sent it.
  */
 void engine_observe(struct engine *engine, struct topic_slice id, struct json_object *command,
-                    const struct ruleset_now *now);
+                    bool is_foreign, const struct ruleset_now *now);
 
 /* What was sent before may be lost: every command is sent again with the next reading. */
 void engine_reconnected(struct engine *engine);

@@ -35,10 +35,14 @@ struct fleet_rule {
     // The server's epoch when its command was last sent; 0: it is to be sent; FLEET_ASSURED: it
     // will reach the device, whatever becomes of the connection.
     uint32_t sent_epoch;
-    bool applies; // the device is one of the rule's
-    bool unknown_logged;
-    bool is_held;       // a change waits for its time
-    bool is_refreshing; // its command is to be sent again
+    bool applies : 1; // the device is one of the rule's
+    bool unknown_logged : 1;
+    bool is_held : 1;       // a change waits for its time
+    bool is_refreshing : 1; // its command is to be sent again
+    // Where several servers share a fleet:
+    bool is_mine : 1;      // this one has sent its command last
+    bool is_elsewhere : 1; // another has a newer reading, since it has decided otherwise
+    bool was_renewed : 1;  // another has sent its command since is_refreshing was set
 };
 
 /* What a device says in its group to the argument of an aggregate. */

@@ -515,7 +515,7 @@ static void who_is_silent_for_long_is_forgotten(void **state)
 static void observe(struct world *world, const char *id, const char *json)
 {
     struct json_object *object = json_tokener_parse(json);
-    engine_observe(world->engine, slice(id), object, &world->now);
+    engine_observe(world->engine, slice(id), object, false, &world->now);
     json_object_put(object);
 }
 

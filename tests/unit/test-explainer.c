@@ -112,7 +112,7 @@ static void what_others_have_decided_is_told_as_such(void **state)
     struct engine *engine = make_engine(LAMP "[rule arm]\nwhen = light < 5\ndelivery = ordered\n"
                                              "then = {\"up\": true}\n");
     struct json_object *command = json_tokener_parse("{\"$id\": \"x\", \"led\": true}");
-    engine_observe(engine, slice("lamp1"), command, &now);
+    engine_observe(engine, slice("lamp1"), command, true, &now);
     json_object_put(command);
     expect(engine, "{\"explain\": \"lamp\"}",
            "{\"text\":\"2026-09-21T14:13:20.000Z  lamp1  rule lamp: {\\\"led\\\": true}  because "
