@@ -122,3 +122,49 @@ int command_check_item(const struct command_item *item, const struct command_lim
                        limits->max, value->number);
     return 0;
 }
+
+static bool is_value(const struct value *value, struct json_object *member)
+{
+    enum json_type type = json_object_get_type(member);
+    switch (value->type) {
+    case VALUE_BOOL:
+        return type == json_type_boolean && json_object_get_boolean(member) == value->boolean;
+    case VALUE_NUMBER:
+        return (type == json_type_int || type == json_type_double) &&
+               json_object_get_double(member) == value->number;
+    case VALUE_STRING:
+        return type == json_type_string &&
+               strcmp(json_object_get_string(member), value->string) == 0;
+    default:
+        return false;
+    }
+}
+
+bool command_is_said_by(const struct command *command, struct json_object *object)
+{
+    size_t n_items = 0;
+    struct json_object *member;
+    json_object_object_foreach(object, key, ignored)
+    {
+        (void)ignored;
+        n_items += key[0] != '$';
+    }
+    if (command->n_items != n_items)
+        return false;
+    for (size_t i = 0; i < n_items; i++) {
+        if (!json_object_object_get_ex(object, command->items[i].key, &member) ||
+            !is_value(&command->items[i].value, member))
+            return false;
+    }
+    return true;
+}
+
+bool command_is_covered_by(const struct command *command, struct json_object *object)
+{
+    struct json_object *member;
+    for (size_t i = 0; i < command->n_items; i++) {
+        if (!json_object_object_get_ex(object, command->items[i].key, &member))
+            return false;
+    }
+    return true;
+}

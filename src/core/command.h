@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <json-c/json.h>
@@ -59,3 +60,7 @@ struct command_limits {
 /* Whether item's value is of the type and in the range: 0, or -EINVAL or -ERANGE with why. */
 int command_check_item(const struct command_item *item, const struct command_limits *limits,
                        struct why *why);
+
+/* Whether object says the same, its envelope apart; whether it sets all that command sets. */
+bool command_is_said_by(const struct command *command, struct json_object *object);
+bool command_is_covered_by(const struct command *command, struct json_object *object);

@@ -256,6 +256,14 @@ void dispatch_reply(struct dispatch *dispatch, struct topic_slice id, const stru
     arm_timer(dispatch);
 }
 
+bool dispatch_observe(struct dispatch *dispatch, struct topic_slice id, struct json_object *command,
+                      const struct ruleset_now *at)
+{
+    bool is_foreign = issuer_observe(dispatch->issuer, id, command, at);
+    arm_timer(dispatch);
+    return is_foreign;
+}
+
 size_t dispatch_n_open(const struct dispatch *dispatch)
 {
     struct issuer_counts counts;

@@ -52,4 +52,7 @@ void dispatch_announce(struct dispatch *dispatch, struct topic_slice id, bool on
 void dispatch_withdraw(struct dispatch *dispatch, struct topic_slice id);
 void dispatch_heard(struct dispatch *dispatch, struct topic_slice id,
                     const struct ruleset_now *now);
+/* As issuer_observe(). */
+bool dispatch_observe(struct dispatch *dispatch, struct topic_slice id, struct json_object *command,
+                      const struct ruleset_now *now);
 void dispatch_reply(struct dispatch *dispatch, struct topic_slice id, const struct answer *answer);

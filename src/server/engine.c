@@ -269,41 +269,10 @@ bool engine_presence(struct engine *engine, struct topic_slice id, bool online, 
     return changed;
 }
 
-static bool same_value(const struct value *value, struct json_object *member)
+/* command may be NULL. */
+static bool is_said_by(const struct command *command, struct json_object *object)
 {
-    enum json_type type = json_object_get_type(member);
-    switch (value->type) {
-    case VALUE_BOOL:
-        return type == json_type_boolean && json_object_get_boolean(member) == value->boolean;
-    case VALUE_NUMBER:
-        return (type == json_type_int || type == json_type_double) &&
-               json_object_get_double(member) == value->number;
-    case VALUE_STRING:
-        return type == json_type_string &&
-               strcmp(json_object_get_string(member), value->string) == 0;
-    default:
-        return false;
-    }
-}
-
-/* Whether object says the same, its envelope apart. */
-static bool says(const struct command *command, struct json_object *object)
-{
-    size_t n_items = 0;
-    struct json_object *member;
-    json_object_object_foreach(object, key, ignored)
-    {
-        (void)ignored;
-        n_items += key[0] != '$';
-    }
-    if (!command || command->n_items != n_items)
-        return false;
-    for (size_t i = 0; i < n_items; i++) {
-        if (!json_object_object_get_ex(object, command->items[i].key, &member) ||
-            !same_value(&command->items[i].value, member))
-            return false;
-    }
-    return true;
+    return command && command_is_said_by(command, object);
 }
 
 /* The i-th rule of device has been seen to have that outcome. */
@@ -335,8 +304,8 @@ void engine_observe(struct engine *engine, struct topic_slice id, struct json_ob
         return;
     for (size_t i = 0; i < ruleset_n_device_rules(engine->rules); i++) {
         const struct rule_config *rule = ruleset_rule(engine->rules, i)->config;
-        bool is_then = says(rule->then_command, command);
-        if (device->rules[i].applies && (is_then || says(rule->else_command, command)))
+        bool is_then = is_said_by(rule->then_command, command);
+        if (device->rules[i].applies && (is_then || is_said_by(rule->else_command, command)))
             observe_outcome(engine, device, i, is_then ? RULE_THEN : RULE_ELSE, is_foreign, now);
     }
 }

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <json-c/json.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -121,6 +122,13 @@ void issuer_heard(struct issuer *issuer, struct topic_slice id, const struct rul
 /* Returns whether it was the reply to an open command of that device. */
 bool issuer_reply(struct issuer *issuer, struct topic_slice id, const struct answer *answer,
                   const struct ruleset_now *now);
+
+/*
+ * A command was seen on a device's topic, an object. Returns whether it is known to be another
+ * sender's; what is open and is settled by it is closed.
+ */
+bool issuer_observe(struct issuer *issuer, struct topic_slice device, struct json_object *command,
+                    const struct ruleset_now *now);
 
 void issuer_connected(struct issuer *issuer, const struct ruleset_now *now);
 void issuer_recorded(struct issuer *issuer, uint64_t ticket, const struct ruleset_now *now);

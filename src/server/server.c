@@ -242,8 +242,11 @@ static void take_command(struct server *server, const struct mqtt_message *messa
 {
     _cleanup_(json_object_putp) struct json_object *object = NULL;
     const struct ruleset_now at = now();
-    if (json_parse_object(message->payload, message->payload_size, &object, NULL) == 0)
-        engine_observe(server->engine, id, object, false, &at);
+    if (json_parse_object(message->payload, message->payload_size, &object, NULL) < 0)
+        return;
+    bool is_foreign = dispatch_observe(server->dispatch, id, object, &at);
+    engine_observe(server->engine, id, object, is_foreign, &at);
+    arm_timer(server);
 }
 
 static void on_message(void *userdata, const struct mqtt_message *message)

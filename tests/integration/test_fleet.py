@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Several servers for one fleet: shared telemetry, one of them killed, and what each decides for."""
 
+import json
+import random
+import time
+
 import pytest
 
 from support import configs
+from support.wait import wait_until
 
 RULE = """
 [rule nightlight]
@@ -64,6 +69,94 @@ def test_servers_share_a_fleet_and_one_is_killed(broker, start_daemon, connect, 
     fleet.expect(newcomers, True, False)
     for server in fleet.servers:  # the work was shared
         assert "command" in server.log()
+
+
+def settle(peer):
+    """Until nobody has said anything for a while: the next reading is no news to a slow server."""
+    count = -1
+    while count != peer.mark():
+        count = peer.mark()
+        time.sleep(0.1)
+
+
+class Shift:
+    """Lamps that change sides in step, some of which announce themselves and reply to commands."""
+
+    def __init__(self, peer, name):
+        self.peer = peer
+        self.lamps = [f"{name}-{i}" for i in range(12)]
+        self.answered = set()
+        self.said = 0
+        self.sides = []
+        for lamp in self.lamps[::2]:
+            peer.publish(f"{lamp}/status", {"status": "online"}, retain=True)
+
+    def reply(self):
+        for lamp in self.lamps[::2]:
+            for command in self.peer.objects(f"{lamp}/commands"):
+                if command["$id"] not in self.answered:
+                    self.answered.add(command["$id"])
+                    self.peer.publish(f"{lamp}/replies", {"$id": command["$id"], "status": "done"})
+
+    def turn(self, side, interfere=lambda: None):
+        """Readings of one side, some of which a server takes with it when it is killed."""
+        self.sides.append(side)
+        victim = random.randrange(len(self.lamps) * 2)
+        for step in range(4):
+            for i, lamp in enumerate(self.lamps):
+                if step * len(self.lamps) + i == victim:
+                    interfere()
+                self.said += 1
+                self.peer.publish(f"{lamp}/telemetry", {"light": (100 if side else 500) + self.said / 1000})
+            settle(self.peer)
+            self.reply()
+
+    def check(self):
+        for lamp in self.lamps:
+            commands = self.peer.objects(f"{lamp}/commands")
+            assert [command["led_on"] for command in commands] == self.sides, lamp
+            ids = [command.get("$id") for command in commands]
+            assert all(ids) and len(set(ids)) == len(ids) if lamp in self.lamps[::2] else not any(ids)
+
+
+def telemetry_of(recording):
+    return [line for line in recording.read_text().splitlines() if json.loads(line)["topic"].endswith("/telemetry")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_servers", [2, 3])
+def test_nothing_is_lost_and_nothing_said_twice_over_many_kills(broker, start_daemon, connect, tmp_path, n_servers):
+    peer = connect(broker, "#")
+    for round_number in range(4):
+        begin = broker.mark()
+        servers, recordings = [], []
+        for i in range(n_servers):
+            name = f"s{round_number}-{i}"
+            recordings.append(tmp_path / f"{name}.ndjson")
+            rule = RULE + f"record = {recordings[-1]}\n"
+            servers.append(start_daemon(name, configs.server(broker.port, name, rule)))
+            broker.wait_log(f"{name} 1 .*telemetry")
+        shift = Shift(peer, f"r{round_number}")
+        settle(peer)
+        dead = random.randrange(n_servers)
+        for side in (True, False):
+            shift.turn(side)
+        shift.turn(True, servers[dead].kill)
+        for side in (False, True, False):
+            shift.turn(side)
+        shift.check()
+
+        taken = 0
+        for i, server in enumerate(servers):
+            given = len(broker.grep(rf"Sending PUBLISH to {server.name} \(d0.*/telemetry'", begin))
+            taken += given
+            assert given > 0
+            if i != dead:  # all that the broker has given a survivor has come in
+                wait_until(lambda: len(telemetry_of(recordings[i])) == given, "the recording")
+        assert taken == shift.said  # each was somebody's
+        for i, server in enumerate(servers):
+            if i != dead:
+                server.stop()
 
 
 def test_groups_are_divided_between_servers(broker, start_daemon, connect):

@@ -484,6 +484,60 @@ static void reply_that_comes_twice_moves_the_queue_once(void **state)
     expect_last(world, 2, "arm", "grip");
 }
 
+/* --- other servers --------------------------------------------------------------------------- */
+
+static bool observe(struct world *world, const char *device, const char *json)
+{
+    struct json_object *object = json_tokener_parse(json);
+    bool is_foreign = issuer_observe(world->issuer, slice(device), object, &world->now);
+    json_object_put(object);
+    run(world);
+    return is_foreign;
+}
+
+static void what_another_server_has_said_first_is_not_said_again(void **state)
+{
+    struct world *world = *state;
+    issue_latest(world, "lamp", ON);
+    assert_true(observe(world, "lamp", "{\"$id\": \"a-1\", \"$seq\": 1, \"led\": true}"));
+    settle(world);
+    assert_int_equal(world->n_sent, 0);
+    assert_int_equal(world->n_records, 0);
+    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 1);
+
+    issue_latest(world, "lamp", ON);
+    observe(world, "lamp", "{\"$id\": \"a-2\", \"$seq\": 1, \"led\": false}"); // older than ours
+    observe(world, "lamp", "{\"$id\": \"a-3\", \"led\": true}"); // a person's: nobody repeats it
+    observe(world, "other", "{\"$id\": \"a-4\", \"$seq\": 1, \"led\": true}");
+    settle(world);
+    expect_last(world, 1, "lamp", ON + 1);
+    char own[256];
+    snprintf(own, sizeof(own), "%s", last(world)->payload);
+    assert_false(observe(world, "lamp", own)); // it comes back
+    assert_int_equal(world->n_records, 1);
+    crash(world);
+    assert_false(observe(world, "lamp", own)); // also after a restart
+    assert_int_equal(world->n_records, 1);
+}
+
+static void what_another_server_says_later_takes_the_place_of_the_older(void **state)
+{
+    struct world *world = *state;
+    issue_latest(world, "lamp", ON);
+    settle(world);
+    expect_last(world, 1, "lamp", ON + 1);
+    const char *newer = "{\"$id\": \"a-1\", \"$seq\": 1900000000000, \"led\": false}";
+    announce(world, "lamp", false);
+    assert_true(observe(world, "lamp", newer)); // it may not get there
+    assert_int_equal(world->n_records, 1);
+    announce(world, "lamp", true);
+    issue_latest(world, "lamp", "{\"fan\": 1}");
+    settle(world);
+    issue_ordered(world, "lamp", ON);
+    observe(world, "lamp", newer);
+    assert_int_equal(world->n_records, 2); // what it does not set, and what is in order
+}
+
 /* --- expiry ---------------------------------------------------------------------------------- */
 
 static void expired_one_is_never_sent(void **state)
@@ -727,6 +781,8 @@ int main(void)
         TEST(next_one_waits_for_the_reply_to_the_one_before),
         TEST(latest_one_does_not_wait_for_ordered_ones),
         TEST(reply_that_comes_twice_moves_the_queue_once),
+        TEST(what_another_server_has_said_first_is_not_said_again),
+        TEST(what_another_server_says_later_takes_the_place_of_the_older),
         TEST(expired_one_is_never_sent),
         TEST(expired_one_lets_the_next_go),
         TEST(group_is_told_once_and_each_device_replies),
