@@ -292,7 +292,7 @@ static void check_share(struct check *check, const struct config_section *sectio
         if (!rule->bad && config_rule(rule)->scope == SCOPE_GROUP)
             check_complain(check, section, "share",
                            "rule %s is for groups and has to hear every device; expected it on a "
-                           "server without share",
+                           "server of its own, with groups instead of share",
                            rule->name);
     }
 }

@@ -8,7 +8,7 @@
 #include "server/ruleset.h"
 #include "util/cleanup.h"
 
-enum { REASONS_MAX = 20000 }; // some 80 bytes each
+enum { REASONS_MAX = 20000 }; // some 100 bytes each
 
 struct reasons;
 

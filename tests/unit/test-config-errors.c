@@ -570,7 +570,7 @@ static void scopes_that_do_not_fit_are_refused(void **state)
           "would wait for it; expected session_expiry = 0s" },
         { "[server]\nshare = a\n" GROUP_RULE("when = max(light) < 300"), 2,
           "server.share: rule r is for groups and has to hear every device; expected it on a server "
-          "without share" },
+          "of its own, with groups instead of share" },
         { "[group g]\n", 1,
           "group g.devices: the key is missing; expected words separated by spaces" },
     };
