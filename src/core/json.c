@@ -429,6 +429,15 @@ const char *json_quote(const char *text, char *out, size_t size)
     return out;
 }
 
+const char *json_text_of(struct json_object *object, const char *key)
+{
+    struct json_object *member;
+    if (!json_object_object_get_ex(object, key, &member) ||
+        !json_object_is_type(member, json_type_string))
+        return NULL;
+    return json_object_get_string(member);
+}
+
 bool json_has_keys_of(const char *newer, const char *older)
 {
     _cleanup_(json_object_putp) struct json_object *new_object = NULL, *old_object = NULL;

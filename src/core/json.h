@@ -38,6 +38,9 @@ int json_check(const char *bytes, size_t length, size_t max_size, unsigned max_d
 int json_parse_object(const char *bytes, size_t length, struct json_object **ret_object,
                       struct why *why);
 
+/* The text of a member, which stays object's; NULL: there is none, or it is no string. */
+const char *json_text_of(struct json_object *object, const char *key);
+
 /* Whether newer, a JSON object, has every key that older, another, has. false if one is none. */
 bool json_has_keys_of(const char *newer, const char *older);
 

@@ -17,7 +17,7 @@
 
 enum {
     INQUIRY_MAX_QUESTION = 1024, // bytes; what is longer is not answered
-    INQUIRY_MAX_ANSWER = 16384,
+    INQUIRY_MAX_ANSWER = 32768,
 };
 
 struct inquiry;

@@ -18,16 +18,6 @@ struct explainer {
 
 /* --- the server ------------------------------------------------------------------------------ */
 
-/* NULL: there is none. */
-static const char *text_of(struct json_object *object, const char *key)
-{
-    struct json_object *member;
-    if (!json_object_object_get_ex(object, key, &member) ||
-        !json_object_is_type(member, json_type_string))
-        return NULL;
-    return json_object_get_string(member);
-}
-
 static char *format(const char *key, const char *text)
 {
     _cleanup_(json_object_putp) struct json_object *object = json_object_new_object();
@@ -44,11 +34,11 @@ char *explainer_answer(const struct engine *engine, const char *question, size_t
     _cleanup_(freep) char *text = NULL;
     struct why why = { "" };
     int r = json_parse_object(question, size, &object, &why);
-    const char *rule = text_of(object, "explain");
+    const char *rule = json_text_of(object, "explain");
     if (r == 0 && !rule)
         return format("error", "this is no question that the server knows");
     if (r == 0)
-        r = engine_tell(engine, rule, text_of(object, "for"), now, &text, &why);
+        r = engine_tell(engine, rule, json_text_of(object, "for"), now, &text, &why);
     return r == 0 ? format("text", text) : format("error", why.text[0] ? why.text : strerror(-r));
 }
 
@@ -110,7 +100,7 @@ static int read_answer(const char *answer, char **ret_text, struct why *why)
     int r = json_parse_object(answer, strlen(answer), &object, why);
     if (r < 0)
         return r;
-    const char *text = text_of(object, "text"), *error = text_of(object, "error");
+    const char *text = json_text_of(object, "text"), *error = json_text_of(object, "error");
     if (!text && !error)
         return why_set(why, EBADMSG, "the server's answer makes no sense");
     char *copy = strdup(text ? text : error);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "server/issuer-internal.h"
 
 /* Of this run; those of an earlier one are open, or over. */
@@ -39,12 +40,10 @@ static bool is_settled(const struct open *open, struct json_object *command, uin
 bool issuer_observe(struct issuer *issuer, struct topic_slice device, struct json_object *command,
                     const struct ruleset_now *now)
 {
-    struct json_object *id, *seq;
+    struct json_object *seq;
+    const char *id = json_text_of(command, "$id");
     struct peer *peer = issuer_peer(issuer, device);
-    if (!json_object_object_get_ex(command, "$id", &id) ||
-        !json_object_is_type(id, json_type_string) ||
-        is_of_this_run(issuer, json_object_get_string(id)) ||
-        is_open(peer, json_object_get_string(id)))
+    if (!id || is_of_this_run(issuer, id) || is_open(peer, id))
         return false;
     // A server's has a $seq, and that server sees it through. One to a device that is offline, or
     // a person's, may come to nothing.
