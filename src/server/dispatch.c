@@ -168,7 +168,7 @@ static int issue(struct dispatch *dispatch, const struct ruleset_target *target,
     _cleanup_(freep) const char **ids = members(target->group, &n);
     int r = ids ? issuer_issue_group(dispatch->issuer, order, ids, n, &at) : -ENOMEM;
     arm_timer(dispatch);
-    return r < 0 ? r : 1;
+    return r < 0 ? r : 1; // it is on its way
 }
 
 int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target,
@@ -230,10 +230,10 @@ void dispatch_recorded(struct dispatch *dispatch, uint64_t ticket)
     arm_timer(dispatch);
 }
 
-void dispatch_announce(struct dispatch *dispatch, struct topic_slice id, bool online)
+void dispatch_announce(struct dispatch *dispatch, struct topic_slice id, bool online, bool is_news)
 {
     const struct ruleset_now at = now();
-    issuer_announce(dispatch->issuer, id, online, &at);
+    issuer_announce(dispatch->issuer, id, online, is_news, &at);
     arm_timer(dispatch);
 }
 
@@ -354,7 +354,15 @@ void dispatch_load(struct dispatch *dispatch, struct spool *spool)
                     strerror(-r));
     issuer_recalled(dispatch->issuer, &at);
     issuer_count(dispatch->issuer, &counts);
-    if (counts.n_open > 0)
-        log_notice(NULL, "%zu commands of an earlier run wait for their reply", counts.n_open);
+    if (counts.n_open + counts.n_outstanding > 0)
+        log_notice(NULL, "%zu commands of an earlier run wait for their reply",
+                   counts.n_open + counts.n_outstanding);
     arm_timer(dispatch);
+}
+
+/* --- the end --------------------------------------------------------------------------------- */
+
+void dispatch_flush(struct dispatch *dispatch)
+{
+    issuer_flush(dispatch->issuer);
 }

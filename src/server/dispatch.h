@@ -32,6 +32,9 @@ void dispatch_configure(struct dispatch *dispatch, struct uplink *uplink,
 /* Takes up what an earlier run has left open. Blocks on the disk. */
 void dispatch_load(struct dispatch *dispatch, struct spool *spool);
 
+/* The end is near: what waits to be written down is. */
+void dispatch_flush(struct dispatch *dispatch);
+
 /* For struct engine_handlers. */
 int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target,
                   const struct server_rule *rule, const struct command *command);
@@ -48,7 +51,7 @@ size_t dispatch_n_open(const struct dispatch *dispatch);
 void dispatch_add_status(const struct dispatch *dispatch, struct json_object *status);
 
 /* As issuer_announce() and issuer_withdraw(); a message that is no status; a reply. */
-void dispatch_announce(struct dispatch *dispatch, struct topic_slice id, bool online);
+void dispatch_announce(struct dispatch *dispatch, struct topic_slice id, bool online, bool is_news);
 void dispatch_withdraw(struct dispatch *dispatch, struct topic_slice id);
 void dispatch_heard(struct dispatch *dispatch, struct topic_slice id,
                     const struct ruleset_now *now);

@@ -140,12 +140,18 @@ static void add_count(struct json_object *object, const char *key, uint64_t coun
         json_object_object_add(object, key, json_object_new_uint64(count));
 }
 
-char *body_format(const struct body *body, const char *device)
+char *body_format(const struct body *body, const char *device, const struct roll_head *head)
 {
     _cleanup_(json_object_putp) struct json_object *object = json_object_new_object();
     if (!object)
         return NULL;
-    add_text(object, "device", device);
+    if (device) {
+        add_text(object, "device", device);
+    } else {
+        add_count(object, "members", head->n_members);
+        add_count(object, "done", head->n_done);
+        add_count(object, "sent", head->is_sent);
+    }
     if (body->group)
         add_text(object, "group", body->group);
     add_text(object, "rule", body->rule);
@@ -196,7 +202,8 @@ static int take_members(struct body *body, struct json_object *object)
     return r < 0 ? r : complete(body, text_of(object, "group"), rule, command);
 }
 
-int body_parse(const char *key, const char *value, struct body **ret_body, char **ret_device)
+int body_parse(const char *key, const char *value, struct body **ret_body, char **ret_device,
+               struct roll_head *ret_head)
 {
     _cleanup_(json_object_putp) struct json_object *object = NULL;
     _cleanup_(body_unrefp) struct body *body = calloc(1, sizeof(*body));
@@ -212,11 +219,18 @@ int body_parse(const char *key, const char *value, struct body **ret_body, char 
     if (r < 0)
         return r;
     const char *device = text_of(object, "device");
-    if (!device || !topic_valid_value(device, strlen(device)))
+    const char *receiver = device ? device : body->group;
+    if (!receiver || !topic_valid_value(receiver, strlen(receiver)))
         return -EBADMSG;
-    *ret_device = strdup(device);
-    if (!*ret_device)
+    char *copy = device ? strdup(device) : NULL;
+    if (device && !copy)
         return -ENOMEM;
+    *ret_head = (struct roll_head){
+        .is_sent = count_of(object, "sent", 0) > 0,
+        .n_members = count_of(object, "members", 0),
+        .n_done = count_of(object, "done", 0),
+    };
+    *ret_device = copy;
     *ret_body = TAKE_PTR(body);
     return 0;
 }

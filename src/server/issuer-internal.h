@@ -6,7 +6,11 @@
 #include "util/heap.h"
 #include "util/ratelimit.h"
 
-enum { ISSUER_BUCKETS = 1 << 16 }; // a pointer each; what is not touched costs no memory
+enum {
+    ISSUER_BUCKETS = 1 << 16, // a pointer each; what is not touched costs no memory
+    ISSUER_ROLL_BUCKETS = 1 << 10,
+    ISSUER_PART_DEVICES = 64,
+};
 
 /* What is said; shared by the devices of a group. */
 struct body {
@@ -20,8 +24,13 @@ struct body {
     char *payload;
     struct command *command;
     char id[ISSUER_ID_SIZE];
-    // Of a group's: how many were told, of how many it is known what became of it, how many did it.
-    size_t n_members, n_closed, n_done;
+    struct roll *roll; // of a group's; NULL: a device's own, or the roll has been struck off
+};
+
+/* Of a group's command, as it is written down beside what it says. */
+struct roll_head {
+    bool is_sent;             // the group has been told
+    size_t n_members, n_done; // devices that are to reply, and that have done it
 };
 
 struct peer;
@@ -36,7 +45,39 @@ struct open {
     uint64_t ticket;        // it is on disk with this one
     uint64_t try_mono_usec; // not sent before
     unsigned n_tries;
-    bool is_groups; // followed, not on disk
+    bool is_groups;            // one of its body's roll, which is on disk as a whole
+    struct open *next_in_part; // of the roll
+    size_t part;
+};
+
+/* Some of a roll's devices: a record with the ids of those that have not replied. */
+struct part {
+    struct open *first;
+    size_t n_enrolled; // ever
+    bool is_dirty, is_on_disk;
+};
+
+/* A command to a group: who has not replied. What changes is written down in portions. */
+struct roll {
+    struct heap_entry due;
+    struct roll *next; // in the bucket of its group
+    struct body *body;
+    uint64_t ticket;          // it is on disk with this one
+    uint64_t try_mono_usec;   // the group is not told before
+    uint64_t flush_mono_usec; // when replies are written down; USEC_INFINITY: there are none
+    bool is_recorded, is_sent;
+    bool is_inherited; // the rule that said so has begun anew, and has not repeated it yet
+    bool is_fresh;     // the group was told since the rule has begun
+    bool is_dissolving;
+    size_t n_members, n_closed, n_done;
+    size_t n_parts;
+    struct part *parts;
+};
+
+/* Part of a roll that an earlier run has written down. */
+struct stray {
+    struct stray *next;
+    char *key, *value;
 };
 
 /* A device that has announced itself, or has open commands. */
@@ -57,9 +98,12 @@ struct issuer {
     size_t n_announced;
     struct open *oldest, *newest;
     struct open *unrecorded; // the first, in their order, that is not on disk yet
-    struct heap due;
+    struct heap due, rolls_due;
     size_t n_open, n_bytes, n_followed;
-    size_t n_offline; // peers
+    struct roll *rolls[ISSUER_ROLL_BUCKETS]; // by hash of the group
+    size_t n_rolls, n_unrecorded;            // and those of them that are not on disk yet
+    struct stray *strays;                    // until issuer_recalled()
+    size_t n_offline;                        // peers
     uint64_t recorded_ticket;
     bool is_connected;
     uint64_t ended[ISSUER_ENDS], n_refused;
@@ -68,9 +112,79 @@ struct issuer {
 
 /* --- issuer.c -------------------------------------------------------------------------------- */
 
-/* Closes a command; its peer may be freed with it. */
+/* Closes a command; its peer, and its roll, may be freed with it. */
 void issuer_close(struct issuer *issuer, struct open *open, enum issuer_end end, const char *reason,
                   const struct ruleset_now *now);
+
+/* The next body; 0 or -ENOMEM. */
+int issuer_make_body(struct issuer *issuer, const struct issuer_order *order,
+                     const struct ruleset_now *now, struct body **ret_body);
+/* An open command of peer with a reference to body, not linked yet; NULL without memory. */
+struct open *issuer_new_open(struct peer *peer, struct body *body, bool is_groups);
+/* Puts open behind all others, of its peer and of all; and takes it out. */
+void issuer_link(struct issuer *issuer, struct open *open);
+void issuer_unlink(struct issuer *issuer, struct open *open);
+struct issuer_item issuer_item(const struct body *body, const char *device);
+/* Counts and logs an order at a bound. -ENOBUFS. */
+int issuer_refuse(struct issuer *issuer, const struct issuer_order *order,
+                  const struct ruleset_now *now);
+/* Whether order says once more what body does. */
+bool issuer_repeats(const struct body *body, const struct issuer_order *order);
+/*
+ * Closes the `latest` commands of peer that are older than by, which is another of peer's, and
+ * issues anew what they set beside it.
+ */
+void issuer_supersede(struct issuer *issuer, struct peer *peer, const struct body *by,
+                      const struct ruleset_now *now);
+/* What issues rest, a part of old's command, as old was. device NULL: to the group. */
+struct issuer_order issuer_order_rest(const char *device, const struct body *old,
+                                      const struct command *rest, const struct ruleset_now *now);
+
+/* --- issuer-roll.c --------------------------------------------------------------------------- */
+
+/* A roll of nobody, of a group's body. 0 or -ENOMEM. */
+int roll_new(struct issuer *issuer, struct body *body, struct roll **ret_roll);
+/* Its i-th part, made if need be; NULL without memory. */
+struct part *roll_part(struct roll *roll, size_t i);
+/* Lets peer reply, in the i-th part. false: at a bound, without memory, or it is to reply already.
+ */
+bool roll_enroll(struct issuer *issuer, struct roll *roll, struct peer *peer, size_t i);
+/* Likewise, in the next part with room. Who does not find any is told with the group, once. */
+void roll_enroll_next(struct issuer *issuer, struct roll *roll, struct peer *peer);
+/* Where the rolls of a group begin, among those of others. */
+struct roll **roll_bucket(struct issuer *issuer, const char *group);
+/* Writes it all down; it waits until that is on disk. 0 or -ENOMEM. */
+int roll_record(struct issuer *issuer, struct roll *roll);
+/* Nobody is to reply any more: tells how it ended, and removes it. */
+void roll_end(struct issuer *issuer, struct roll *roll);
+/* Ends it for all who have not replied. Returns for how many, at least 1. */
+size_t roll_dissolve(struct issuer *issuer, struct roll *roll, enum issuer_end end,
+                     const char *reason, const struct ruleset_now *now);
+/* open, of a roll, comes to its end; the last one takes the roll along. */
+void roll_strike(struct issuer *issuer, struct open *open, enum issuer_end end,
+                 const struct ruleset_now *now);
+/* Whether a device of the roll may be sent the command on its own. */
+bool roll_is_out(const struct roll *roll);
+/* Sees to it that it is looked at when there is something to do for it. */
+void roll_arm(struct issuer *issuer, struct roll *roll, const struct ruleset_now *now);
+void roll_connected(struct issuer *issuer, const struct ruleset_now *now);
+void roll_recorded(struct issuer *issuer, const struct ruleset_now *now);
+void roll_run(struct issuer *issuer, const struct ruleset_now *now);
+void roll_free_all(struct issuer *issuer);
+
+/* --- issuer-group.c -------------------------------------------------------------------------- */
+
+/* As issuer_review(), of groups. */
+size_t roll_review(struct issuer *issuer,
+                   bool (*stands)(void *userdata, const struct issuer_item *item), void *userdata,
+                   const struct ruleset_now *now);
+
+/* --- issuer-recall.c ------------------------------------------------------------------------- */
+
+/* Writes down what a roll says and how far it is; who of its i-th part has not replied. 0, -ENOMEM.
+ */
+int roll_save_head(const struct issuer *issuer, const struct roll *roll);
+int roll_save_part(const struct issuer *issuer, struct roll *roll, size_t i);
 
 /* --- issuer-peers.c -------------------------------------------------------------------------- */
 
@@ -83,6 +197,8 @@ void issuer_free_peers(struct issuer *issuer);
 
 /* --- issuer-send.c --------------------------------------------------------------------------- */
 
+/* When body expires, by the other clock; USEC_INFINITY: never. */
+uint64_t issuer_expires_mono_usec(const struct body *body, const struct ruleset_now *now);
 /* Sees to it that open is looked at when there is something to do for it. */
 void issuer_arm(struct issuer *issuer, struct open *open, const struct ruleset_now *now);
 void issuer_arm_all(struct issuer *issuer, struct peer *peer, const struct ruleset_now *now);
@@ -104,6 +220,10 @@ bool body_overlaps(const struct body *a, const struct command *b);
 /* A new command of a's items that b does not set; -ENOENT: there is none. */
 int body_remainder(const struct body *a, const struct command *b, struct command **ret_command);
 
-/* The record of a device's own command, a new string, or NULL; and back. -EBADMSG, -ENOMEM. */
-char *body_format(const struct body *body, const char *device);
-int body_parse(const char *key, const char *value, struct body **ret_body, char **ret_device);
+/*
+ * The record of a command, a new string, or NULL: of a device's own, or with device NULL of a
+ * group's, with head; and back. -EBADMSG, -ENOMEM.
+ */
+char *body_format(const struct body *body, const char *device, const struct roll_head *head);
+int body_parse(const char *key, const char *value, struct body **ret_body, char **ret_device,
+               struct roll_head *ret_head);

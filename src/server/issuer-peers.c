@@ -74,7 +74,7 @@ static void set_offline(struct issuer *issuer, struct peer *peer, bool is_offlin
         issuer->n_offline--;
 }
 
-void issuer_announce(struct issuer *issuer, struct topic_slice id, bool is_online,
+void issuer_announce(struct issuer *issuer, struct topic_slice id, bool is_online, bool is_news,
                      const struct ruleset_now *now)
 {
     char text[65];
@@ -84,7 +84,7 @@ void issuer_announce(struct issuer *issuer, struct topic_slice id, bool is_onlin
         peer = issuer_make_peer(issuer, text);
     if (!peer)
         return; // it is served as one that has not
-    bool is_back = is_online && (peer->is_offline || !peer->is_announced);
+    bool is_back = is_online && (peer->is_offline || (!peer->is_announced && is_news));
     issuer->n_announced += !peer->is_announced;
     peer->is_announced = true;
     set_offline(issuer, peer, !is_online);

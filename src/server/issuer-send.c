@@ -7,6 +7,7 @@ enum { MAX_SENT_AT_ONCE = 500 }; // in one turn of the main loop
 
 static const uint64_t first_pause_usec = 5 * USEC_PER_SEC;
 static const uint64_t longest_pause_usec = 300 * USEC_PER_SEC;
+static const uint64_t status_pause_usec = 1 * USEC_PER_SEC;
 static const uint64_t full_pause_usec = 1 * USEC_PER_SEC;
 
 static bool is_its_turn(const struct open *open)
@@ -19,21 +20,25 @@ static bool is_its_turn(const struct open *open)
 
 static bool is_sendable(const struct issuer *issuer, const struct open *open)
 {
-    return issuer->is_connected && !open->peer->is_offline &&
-           open->ticket <= issuer->recorded_ticket && is_its_turn(open);
+    bool is_recorded =
+        open->is_groups ? roll_is_out(open->body->roll) : open->ticket <= issuer->recorded_ticket;
+    return issuer->is_connected && !open->peer->is_offline && is_recorded && is_its_turn(open);
+}
+
+uint64_t issuer_expires_mono_usec(const struct body *body, const struct ruleset_now *now)
+{
+    if (body->expires_wall_usec == USEC_INFINITY)
+        return USEC_INFINITY;
+    uint64_t left_usec =
+        body->expires_wall_usec > now->wall_usec ? body->expires_wall_usec - now->wall_usec : 0;
+    return now->mono_usec + left_usec;
 }
 
 void issuer_arm(struct issuer *issuer, struct open *open, const struct ruleset_now *now)
 {
-    uint64_t expires_wall_usec = open->body->expires_wall_usec, due_mono_usec = USEC_INFINITY;
-    if (is_sendable(issuer, open))
+    uint64_t due_mono_usec = issuer_expires_mono_usec(open->body, now);
+    if (is_sendable(issuer, open) && open->try_mono_usec < due_mono_usec)
         due_mono_usec = open->try_mono_usec;
-    if (expires_wall_usec != USEC_INFINITY) {
-        uint64_t left_usec =
-            expires_wall_usec > now->wall_usec ? expires_wall_usec - now->wall_usec : 0;
-        if (now->mono_usec + left_usec < due_mono_usec)
-            due_mono_usec = now->mono_usec + left_usec;
-    }
     if (due_mono_usec == USEC_INFINITY)
         heap_remove(&issuer->due, &open->due);
     else
@@ -71,9 +76,12 @@ void issuer_connected(struct issuer *issuer, const struct ruleset_now *now)
 {
     issuer->is_connected = true;
     for (struct open *open = issuer->oldest; open; open = open->newer) {
-        open->try_mono_usec = now->mono_usec; // it, or its reply, may be lost
+        open->try_mono_usec = now->mono_usec;             // it, or its reply, may be lost
+        if (open->is_groups && !open->peer->is_announced) // its status comes before that
+            open->try_mono_usec += status_pause_usec;
         issuer_arm(issuer, open, now);
     }
+    roll_connected(issuer, now);
 }
 
 void issuer_recorded(struct issuer *issuer, uint64_t ticket, const struct ruleset_now *now)
@@ -83,6 +91,7 @@ void issuer_recorded(struct issuer *issuer, uint64_t ticket, const struct rulese
         issuer_arm(issuer, issuer->unrecorded, now);
         issuer->unrecorded = issuer->unrecorded->newer;
     }
+    roll_recorded(issuer, now);
 }
 
 /* Returns whether others are to be tried as well. */
@@ -107,7 +116,7 @@ static bool try_to_send(struct issuer *issuer, struct open *open, const struct r
     return r == 0;
 }
 
-void issuer_run(struct issuer *issuer, const struct ruleset_now *now)
+static void run_opens(struct issuer *issuer, const struct ruleset_now *now)
 {
     struct heap_entry *first;
     for (unsigned n = 0; n < MAX_SENT_AT_ONCE; n++) {
@@ -126,8 +135,17 @@ void issuer_run(struct issuer *issuer, const struct ruleset_now *now)
     }
 }
 
+void issuer_run(struct issuer *issuer, const struct ruleset_now *now)
+{
+    run_opens(issuer, now);
+    roll_run(issuer, now);
+}
+
 uint64_t issuer_next_mono_usec(const struct issuer *issuer)
 {
     const struct heap_entry *first = heap_first(&issuer->due);
+    const struct heap_entry *roll = heap_first(&issuer->rolls_due);
+    if (!first || (roll && roll->key < first->key))
+        first = roll;
     return first ? first->key : USEC_INFINITY;
 }

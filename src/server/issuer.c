@@ -39,14 +39,7 @@ static void tell_end(struct issuer *issuer, const struct open *open, enum issuer
            n_suppressed ? " (and others before it)" : "");
 }
 
-static void tell_group(const struct body *body)
-{
-    log_info(LOG_FIELDS({ "GROUP", body->group }, { "RULE", body->rule }, { "COMMAND", body->id }),
-             "rule %s: command %s to group %s: %zu of %zu devices have done it", body->rule,
-             body->command->json, body->group, body->n_done, body->n_members);
-}
-
-static void unlink_open(struct issuer *issuer, struct open *open)
+void issuer_unlink(struct issuer *issuer, struct open *open)
 {
     struct open **place = &open->peer->first;
     while (*place != open)
@@ -68,8 +61,6 @@ static void unlink_open(struct issuer *issuer, struct open *open)
 static void free_open(struct issuer *issuer, struct open *open)
 {
     heap_remove(&issuer->due, &open->due);
-    if (open->is_groups && ++open->body->n_closed == open->body->n_members)
-        tell_group(open->body);
     body_unref(open->body);
     free(open);
 }
@@ -79,11 +70,12 @@ void issuer_close(struct issuer *issuer, struct open *open, enum issuer_end end,
 {
     struct peer *peer = open->peer;
     issuer->ended[end]++;
-    open->body->n_done += end == ISSUER_DONE;
     tell_end(issuer, open, end, reason, now);
-    if (!open->is_groups) // without memory it is sent once more after a restart
+    if (open->is_groups)
+        roll_strike(issuer, open, end, now);
+    else // without memory it is sent once more after a restart
         (void)issuer->handlers->save(issuer->userdata, open->body->id, NULL);
-    unlink_open(issuer, open);
+    issuer_unlink(issuer, open);
     free_open(issuer, open);
     issuer_arm_all(issuer, peer, now); // one of them may have waited for this
     issuer_release_peer(issuer, peer);
@@ -91,8 +83,7 @@ void issuer_close(struct issuer *issuer, struct open *open, enum issuer_end end,
 
 /* --- opening --------------------------------------------------------------------------------- */
 
-/* Takes a reference to body. */
-static struct open *new_open(struct peer *peer, struct body *body, bool is_groups)
+struct open *issuer_new_open(struct peer *peer, struct body *body, bool is_groups)
 {
     struct open *open = calloc(1, sizeof(*open));
     if (!open)
@@ -104,7 +95,7 @@ static struct open *new_open(struct peer *peer, struct body *body, bool is_group
     return open;
 }
 
-static void link_open(struct issuer *issuer, struct open *open)
+void issuer_link(struct issuer *issuer, struct open *open)
 {
     struct open **place = &open->peer->first;
     while (*place)
@@ -127,14 +118,14 @@ static void link_open(struct issuer *issuer, struct open *open)
 /* Writes it down; it waits until that is on disk. */
 static int record(struct issuer *issuer, struct open *open)
 {
-    _cleanup_(freep) char *value = body_format(open->body, open->peer->id);
+    _cleanup_(freep) char *value = body_format(open->body, open->peer->id, NULL);
     int r = value ? issuer->handlers->save(issuer->userdata, open->body->id, value) : -ENOMEM;
     if (r == 0)
         open->ticket = issuer->handlers->sync(issuer->userdata);
     return r;
 }
 
-static int make_body(struct issuer *issuer, const struct issuer_order *order,
+int issuer_make_body(struct issuer *issuer, const struct issuer_order *order,
                      const struct ruleset_now *now, struct body **ret_body)
 {
     uint64_t seq = 0;
@@ -158,17 +149,18 @@ static bool is_full(const struct issuer *issuer, const struct peer *peer)
            peer->n_open >= ISSUER_MAX_OPEN_DEVICE;
 }
 
-static int refuse(struct issuer *issuer, const struct issuer_order *order,
+int issuer_refuse(struct issuer *issuer, const struct issuer_order *order,
                   const struct ruleset_now *now)
 {
     unsigned n_suppressed;
     issuer->n_refused++;
     if (ratelimit_pass(&issuer->refusals, now->mono_usec, &n_suppressed))
         log_warning(LOG_FIELDS(LOG_ID(LOG_ID_COMMANDS_FULL), { "DEVICE", order->device },
-                               { "RULE", order->rule }),
-                    "rule %s: command %s to %s is not issued: too many wait for their reply; it "
+                               { "GROUP", order->group }, { "RULE", order->rule }),
+                    "rule %s: command %s to %s%s is not issued: too many wait for their reply; it "
                     "is tried again with the next reading%s",
-                    order->rule, order->command->json, order->device,
+                    order->rule, order->command->json, order->device ? "" : "group ",
+                    order->device ? order->device : order->group,
                     n_suppressed ? " (and others before it)" : "");
     return -ENOBUFS;
 }
@@ -177,10 +169,10 @@ static int open_new(struct issuer *issuer, struct peer *peer, const struct issue
                     const struct ruleset_now *now)
 {
     _cleanup_(body_unrefp) struct body *body = NULL;
-    int r = make_body(issuer, order, now, &body);
+    int r = issuer_make_body(issuer, order, now, &body);
     if (r < 0)
         return r;
-    struct open *open = new_open(peer, body, false);
+    struct open *open = issuer_new_open(peer, body, false);
     if (!open)
         return -ENOMEM;
     r = record(issuer, open);
@@ -189,22 +181,18 @@ static int open_new(struct issuer *issuer, struct peer *peer, const struct issue
         return r;
     }
     open->try_mono_usec = now->mono_usec;
-    link_open(issuer, open);
+    issuer_link(issuer, open);
     issuer_arm(issuer, open, now);
     return 0;
 }
 
 /* --- what is newer --------------------------------------------------------------------------- */
 
-/* What an older command sets beside the newer one is still to be set. */
-static void reissue(struct issuer *issuer, struct peer *peer, const struct body *old,
-                    const struct command *newer, const struct ruleset_now *now)
+struct issuer_order issuer_order_rest(const char *device, const struct body *old,
+                                      const struct command *rest, const struct ruleset_now *now)
 {
-    _cleanup_(command_freep) struct command *rest = NULL;
-    if (body_remainder(old, newer, &rest) < 0)
-        return;
-    const struct issuer_order order = {
-        .device = peer->id,
+    return (struct issuer_order){
+        .device = device,
         .group = old->group,
         .rule = old->rule,
         .command = rest,
@@ -216,14 +204,20 @@ static void reissue(struct issuer *issuer, struct peer *peer, const struct body 
         .lease_usec = old->lease_usec,
         .has_seq = old->seq > 0,
     };
+}
+
+/* What an older command sets beside the newer one is still to be set. */
+static void reissue(struct issuer *issuer, struct peer *peer, const struct body *old,
+                    const struct command *newer, const struct ruleset_now *now)
+{
+    _cleanup_(command_freep) struct command *rest = NULL;
+    if (body_remainder(old, newer, &rest) < 0)
+        return;
+    const struct issuer_order order = issuer_order_rest(peer->id, old, rest, now);
     (void)open_new(issuer, peer, &order, now); // without memory the rule says it again in time
 }
 
-/*
- * Closes the `latest` commands of peer up to last that are older than what has just come. The peer
- * has another open one, so that it stays.
- */
-static void supersede(struct issuer *issuer, struct peer *peer, const struct body *by,
+void issuer_supersede(struct issuer *issuer, struct peer *peer, const struct body *by,
                       const struct ruleset_now *now)
 {
     struct open *next;
@@ -239,12 +233,17 @@ static void supersede(struct issuer *issuer, struct peer *peer, const struct bod
     }
 }
 
+bool issuer_repeats(const struct body *body, const struct issuer_order *order)
+{
+    return !body->is_ordered && !order->is_ordered && strcmp(body->rule, order->rule) == 0 &&
+           strcmp(body->command->json, order->command->json) == 0;
+}
+
 /* Whether that is what peer was told last, and has not replied to. */
 static bool is_still_open(const struct peer *peer, const struct issuer_order *order)
 {
-    for (const struct open *open = peer->first; open && !order->is_ordered; open = open->next) {
-        if (!open->body->is_ordered && strcmp(open->body->rule, order->rule) == 0 &&
-            strcmp(open->body->command->json, order->command->json) == 0)
+    for (const struct open *open = peer->first; open; open = open->next) {
+        if (issuer_repeats(open->body, order))
             return true;
     }
     return false;
@@ -258,109 +257,45 @@ int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
         return -ENOMEM;
     if (is_still_open(peer, order))
         return 1;
-    int r = is_full(issuer, peer) ? refuse(issuer, order, now) : open_new(issuer, peer, order, now);
+    int r = is_full(issuer, peer) ? issuer_refuse(issuer, order, now)
+                                  : open_new(issuer, peer, order, now);
     if (r < 0) {
         issuer_release_peer(issuer, peer);
         return r;
     }
     if (!order->is_ordered)
-        supersede(issuer, peer, issuer->newest->body, now);
+        issuer_supersede(issuer, peer, issuer->newest->body, now);
     return 0;
 }
 
-/* --- groups ---------------------------------------------------------------------------------- */
+/* --- other rules ----------------------------------------------------------------------------- */
 
-static void follow(struct issuer *issuer, struct peer *peer, struct body *body,
-                   const struct ruleset_now *now)
+struct issuer_item issuer_item(const struct body *body, const char *device)
 {
-    struct open *open = NULL;
-    if (issuer->n_followed < ISSUER_MAX_FOLLOWED && peer->n_open < ISSUER_MAX_OPEN_DEVICE)
-        open = new_open(peer, body, true);
-    if (!open)
-        return;
-    open->n_tries = 1;
-    open->try_mono_usec = issuer_next_try(issuer, 1, now->mono_usec);
-    link_open(issuer, open);
-    issuer_arm(issuer, open, now);
-    body->n_members++;
-    supersede(issuer, peer, body, now);
-}
-
-int issuer_issue_group(struct issuer *issuer, const struct issuer_order *order,
-                       const char *const *devices, size_t n_devices, const struct ruleset_now *now)
-{
-    _cleanup_(body_unrefp) struct body *body = NULL;
-    int r = make_body(issuer, order, now, &body);
-    if (r < 0)
-        return r;
-    const struct issuer_letter letter = {
-        .group = order->group,
-        .id = body->id,
-        .rule = order->rule,
-        .payload = body->payload,
-        .qos = order->qos,
+    return (struct issuer_item){
+        .device = device,
+        .group = body->group,
+        .rule = body->rule,
+        .command = body->command,
+        .is_ordered = body->is_ordered,
     };
-    r = issuer->handlers->send(issuer->userdata, &letter);
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < n_devices; i++) {
-        struct peer *peer =
-            issuer_peer(issuer, (struct topic_slice){ devices[i], strlen(devices[i]) });
-        if (peer && peer->is_announced)
-            follow(issuer, peer, body, now);
+}
+
+size_t issuer_review(struct issuer *issuer,
+                     bool (*stands)(void *userdata, const struct issuer_item *item), void *userdata,
+                     const struct ruleset_now *now)
+{
+    size_t n = roll_review(issuer, stands, userdata, now);
+    struct open *next;
+    for (struct open *open = issuer->oldest; open; open = next) {
+        const struct issuer_item item = issuer_item(open->body, open->peer->id);
+        next = open->newer;
+        if (stands(userdata, &item))
+            continue;
+        issuer_close(issuer, open, ISSUER_SUPERSEDED, "no rule says so any more", now);
+        n++;
     }
-    return 0;
-}
-
-/* --- an earlier run -------------------------------------------------------------------------- */
-
-void issuer_recall(struct issuer *issuer, const char *key, const char *value,
-                   const struct ruleset_now *now)
-{
-    _cleanup_(body_unrefp) struct body *body = NULL;
-    _cleanup_(freep) char *device = NULL;
-    if (body_parse(key, value, &body, &device) < 0) {
-        if (ratelimit_pass(&issuer->troubles, now->mono_usec, NULL))
-            log_warning(LOG_FIELDS({ "COMMAND", key }),
-                        "the record of command %s makes no sense and is removed", key);
-        (void)issuer->handlers->save(issuer->userdata, key, NULL);
-        return;
-    }
-    struct peer *peer = issuer_make_peer(issuer, device);
-    struct open *open = peer ? new_open(peer, body, false) : NULL;
-    if (!open) // it stays on disk for another run
-        return;
-    open->try_mono_usec = now->mono_usec;
-    if (body->number > issuer->last_number)
-        issuer->last_number = body->number;
-    if (body->seq > issuer->last_seq)
-        issuer->last_seq = body->seq;
-    link_open(issuer, open);
-}
-
-static int compare(const void *a, const void *b)
-{
-    const struct open *x = *(struct open *const *)a, *y = *(struct open *const *)b;
-    return x->body->number < y->body->number ? -1 : x->body->number > y->body->number;
-}
-
-/* In the order in which they were issued, of each device and of all. */
-void issuer_recalled(struct issuer *issuer, const struct ruleset_now *now)
-{
-    size_t n = 0;
-    _cleanup_(freep) struct open **opens = calloc(issuer->n_open + 1, sizeof(struct open *));
-    for (struct open *open = issuer->oldest; opens && open; open = open->newer)
-        opens[n++] = open;
-    for (size_t i = 0; i < n; i++)
-        unlink_open(issuer, opens[i]);
-    for (size_t i = 0; i < n; i++)
-        opens[i]->next = opens[i]->newer = opens[i]->older = NULL;
-    if (n > 0)
-        qsort(opens, n, sizeof(struct open *), compare);
-    for (size_t i = 0; i < n; i++)
-        link_open(issuer, opens[i]);
-    for (size_t i = 0; i < n; i++)
-        issuer_arm(issuer, opens[i], now);
+    return n;
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -405,6 +340,7 @@ void issuer_free(struct issuer *issuer)
         free(open);
     }
     heap_done(&issuer->due);
+    roll_free_all(issuer);
     issuer_free_peers(issuer);
     free(issuer);
 }

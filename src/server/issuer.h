@@ -25,7 +25,7 @@
 #include "util/cleanup.h"
 
 enum {
-    ISSUER_MAX_OPEN = 20000,      // commands, of all devices
+    ISSUER_MAX_OPEN = 20000,      // commands to devices, and as many to groups
     ISSUER_MAX_BYTES = 16 << 20,  // of those, as they are sent
     ISSUER_MAX_OPEN_DEVICE = 100, // of one device
     ISSUER_MAX_FOLLOWED = 100000, // devices that are to reply to their group's commands
@@ -76,6 +76,15 @@ struct issuer_order {
     bool has_seq; // the clock is right: devices may order by it what they are sent
 };
 
+/* An open command, as issuer_review() shows it. */
+struct issuer_item {
+    const char *device; // NULL: a group's as a whole, before its devices are shown
+    const char *group;  // NULL: none
+    const char *rule;
+    const struct command *command; // or what is left of the rule's
+    bool is_ordered;
+};
+
 struct issuer_counts {
     uint64_t ended[ISSUER_ENDS]; // since the start
     uint64_t refused;            // at a bound
@@ -89,7 +98,7 @@ int issuer_new(uint64_t seed, const struct issuer_handlers *handlers, void *user
 void issuer_free(struct issuer *issuer);
 DEFINE_CLEANUP(struct issuer *, issuer_free)
 
-/* A record of an earlier run, in any order; what is none is removed. */
+/* A record of an earlier run, in any order; what is none is removed. After the last one: */
 void issuer_recall(struct issuer *issuer, const char *key, const char *value,
                    const struct ruleset_now *now);
 void issuer_recalled(struct issuer *issuer, const struct ruleset_now *now);
@@ -102,15 +111,28 @@ int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
                  const struct ruleset_now *now);
 
 /*
- * Sends a command to a group, at once, and follows those of devices (a vector of ids) that have
- * announced themselves: each that does not reply is sent it on its own, with the same $id. 0, or
- * what handlers->send() returns; -ENOMEM. It is not on disk: after a restart a group decides anew.
+ * Issues a command to a group: it is published once, and those of devices (a vector of ids) that
+ * have announced themselves are to reply: each that does not is sent it on its own, with the same
+ * $id. So are devices that have not replied to an older one whose place it takes, and may not have
+ * been heard of since a restart. Of more than ISSUER_MAX_FOLLOWED no reply is expected. Returns as
+ * issuer_issue(); 1 also when a rule that has begun anew only repeats itself.
  */
 int issuer_issue_group(struct issuer *issuer, const struct issuer_order *order,
                        const char *const *devices, size_t n_devices, const struct ruleset_now *now);
 
-/* A status message. Commands for one that is offline wait. */
-void issuer_announce(struct issuer *issuer, struct topic_slice id, bool is_online,
+/*
+ * The rules are others, and decide anew: closes, as superseded, what does not stand by what they
+ * say now. Returns how many.
+ */
+size_t issuer_review(struct issuer *issuer,
+                     bool (*stands)(void *userdata, const struct issuer_item *item), void *userdata,
+                     const struct ruleset_now *now);
+
+/* Writes down at once what would be written down soon: before the end. */
+void issuer_flush(struct issuer *issuer);
+
+/* A status message; is_news: just now. Commands for one that is offline wait. */
+void issuer_announce(struct issuer *issuer, struct topic_slice id, bool is_online, bool is_news,
                      const struct ruleset_now *now);
 /* Its status message is gone. */
 void issuer_withdraw(struct issuer *issuer, struct topic_slice id);

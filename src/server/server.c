@@ -217,7 +217,7 @@ static void take_status(struct server *server, const struct mqtt_message *messag
     if (!message->retain)
         record(server, message, 0);
     const struct ruleset_now at = now();
-    dispatch_announce(server->dispatch, id, online);
+    dispatch_announce(server->dispatch, id, online, !message->retain);
     if (!engine_presence(server->engine, id, online, !message->retain, &at) || message->retain)
         return;
     char name[65];
@@ -504,6 +504,7 @@ void server_stop(struct server *server)
 {
     server->stopping = true;
     engine_flush(server->engine, MAX_FLUSHED);
+    dispatch_flush(server->dispatch);
     uplink_stop(server->uplink);
 }
 

@@ -13,7 +13,7 @@ import pytest
 from support import configs, stored
 from support.bus import Bus
 from support.crash import config
-from support.daemon import ROOT, binary
+from support.daemon import ROOT, Value, binary
 from support.wait import DEADLINE, wait_until
 
 VARIABLE = "NIGHTLIGHT_KILL_POINT"
@@ -23,12 +23,18 @@ with open(binary(), "rb") as program:
         VARIABLE.encode() not in program.read(), reason="the daemon was built without -DKILL_POINTS=ON"
     )
 
-POINTS = sorted(
-    point
-    for path in (ROOT / "src").glob("*/*.[ch]")
-    if path.name != "killpoint.h"
-    for point in re.findall(r'KILL_POINT\("([^"]*)"\)', path.read_text())
-)
+
+def points_of(pattern):
+    return sorted(
+        point
+        for path in (ROOT / "src").glob(pattern)
+        if path.name != "killpoint.h"
+        for point in re.findall(r'KILL_POINT\("([^"]*)"\)', path.read_text())
+    )
+
+
+SERVERS = points_of("server/*.[ch]")
+POINTS = points_of("*/*.[ch]")
 
 
 # --- what brings a daemon by the points --------------------------------------------------------------
@@ -112,12 +118,13 @@ def make_backlog(world, directory):
 
 # Passed with a command alone: they have tests of their own.
 COMMANDS = {"action-begun", "action-recorded", "carried-out", "strict-stored"}
+OTHERS = COMMANDS.union(SERVERS)
 
 # Some are passed often: not only the first time is of interest.
 AGAIN = [(point, 5) for point in ("acknowledged", "handed-over", "job-commit", "job-committed", "job-put")]
 
 
-@pytest.mark.parametrize("point, nth", [(point, 1) for point in POINTS if point not in COMMANDS] + AGAIN)
+@pytest.mark.parametrize("point, nth", [(point, 1) for point in POINTS if point not in OTHERS] + AGAIN)
 def test_nothing_is_lost_by_a_kill_at(make_world, backlog, point, nth):
     world = make_world()
     state = world.daemon.state_directory
@@ -248,3 +255,68 @@ def test_an_action_whose_end_was_written_down_is_answered_with_it(obeying):
     assert reply["$id"] == "a1" and reply["status"] == "done"
     assert obeying.reply(ACT) == reply
     assert obeying.bus.asked() == ONCE
+
+
+# --- a group's command -------------------------------------------------------------------------------
+
+GROUP_RULE = """
+[rule floodlight]
+scope = group
+when = median(light) < 300
+min_devices = 2
+delivery = latest
+then = {"led_on": true}
+"""
+
+
+@pytest.fixture
+def make_lamp(broker, start_daemon, tmp_path):
+    """A device by day; returns it, its light and what its lamp is set to."""
+
+    def make(name):
+        light, led = Value(tmp_path / f"{name}-light", 999), Value(tmp_path / f"{name}-led")
+        return start_daemon(name, configs.device(broker.port, light, led, name=name)), light, led
+
+    return make
+
+
+# The replies are written down behind the publication.
+@pytest.mark.parametrize("point", SERVERS + ["group-flush:2"])
+def test_a_groups_command_is_done_once_by_each_when_the_server_is_killed_at(
+    point, broker, connect, make_daemon, make_lamp
+):
+    witness = connect(broker, "#")
+    server = make_daemon("server1", configs.server(broker.port, rule=GROUP_RULE))
+    server.env[VARIABLE] = point
+    server.start()
+    lamps = {name: make_lamp(name) for name in ("lamp1", "lamp2", "lamp3")}
+    for name in lamps:
+        server.wait_log(f"telemetry from {name}")
+    absent = lamps["lamp3"][0]
+    absent.stop()
+    for _, light, _ in lamps.values():
+        light.write(1)
+    if point != "group-end":  # that comes with the last reply
+        assert server.wait_exit(2 * DEADLINE) == -signal.SIGKILL, "the point was never passed"
+    else:
+        lamps["lamp1"][2].wait("1\n")
+    absent.start()
+    assert server.wait_exit(2 * DEADLINE) == -signal.SIGKILL, "the point was never passed"
+    del server.env[VARIABLE]
+    server.start()
+    for _, _, led in lamps.values():
+        led.wait("1\n", 2 * DEADLINE)
+    server.wait_log("devices have done it", timeout=2 * DEADLINE)
+    wait_until(
+        lambda: not any(space == "issued" for space, _ in records_of(server)), lambda: records_of(server)
+    )
+    for name in lamps:  # an $id that came twice was done once: the journal repeats the reply
+        replies = {}
+        for reply in witness.objects(f"{name}/replies"):
+            assert reply["status"] == "done"
+            assert replies.setdefault(reply["$id"], reply) == reply
+        assert len(replies) <= 2, "a group decides at most once in each of the server's lives"
+
+
+def records_of(daemon):
+    return stored.Stored(daemon.state_directory, checks=False).records

@@ -193,7 +193,14 @@ static int issue_ordered(struct world *world, const char *device, const char *js
 
 static void announce(struct world *world, const char *device, bool online)
 {
-    issuer_announce(world->issuer, slice(device), online, &world->now);
+    issuer_announce(world->issuer, slice(device), online, true, &world->now);
+    run(world);
+}
+
+/* As a broker has kept it. */
+static void announce_again(struct world *world, const char *device, bool online)
+{
+    issuer_announce(world->issuer, slice(device), online, false, &world->now);
     run(world);
 }
 
@@ -287,6 +294,10 @@ static void nonsense_on_disk_is_removed(void **state)
             "{\"device\": \"lamp\", \"rule\": \"r\", \"delivery\": \"latest\", "
             "\"number\": 1, \"command\": \"{}\"}");
     on_save(world, "0123456789012345678901234567890123456789", "{}");
+    on_save(world, "e", // a group's without a group
+            "{\"members\": 1, \"rule\": \"r\", \"delivery\": \"latest\", "
+            "\"number\": 1, \"command\": \"{\\\"led\\\": true}\"}");
+    on_save(world, "f/0", "lamp"); // of no group's
     crash(world);
     assert_int_equal(world->n_records, 0);
     assert_int_equal(count(world).n_open, 0);
@@ -590,6 +601,27 @@ static int issue_group(struct world *world, const char *json, const char *const 
     return r;
 }
 
+/* An online group of n devices, d0, d1, ... */
+static const char *const *make_group(struct world *world, size_t n)
+{
+    static char names[1000][8];
+    static const char *ids[1000];
+    for (size_t i = 0; i < n; i++) {
+        snprintf(names[i], sizeof(names[i]), "d%zu", i);
+        ids[i] = names[i];
+        announce(world, ids[i], true);
+    }
+    return ids;
+}
+
+static size_t n_sent_to(const struct world *world, const char *device)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < world->n_sent; i++)
+        n += strcmp(world->sent[i].device, device) == 0;
+    return n;
+}
+
 static void group_is_told_once_and_each_device_replies(void **state)
 {
     struct world *world = *state;
@@ -599,12 +631,14 @@ static void group_is_told_once_and_each_device_replies(void **state)
     announce(world, "c", false);
     assert_int_equal(issue_group(world, ON, devices, 4), 0);
     run(world);
+    assert_int_equal(world->n_records, 2); // what it says, and who is to reply
+    assert_int_equal(world->n_sent, 0);
+    settle(world);
     assert_int_equal(world->n_sent, 1);
     struct sent first = *last(world);
     assert_string_equal(first.group, "north");
     assert_string_equal(first.device, "");
     assert_int_equal(count(world).n_outstanding, 3);
-    assert_int_equal(world->n_records, 0);
     assert_true(reply(world, "a", first.id, REPLY_DONE));
     assert_false(reply(world, "plain", first.id, REPLY_DONE));
     assert_int_equal(count(world).n_outstanding, 2);
@@ -618,6 +652,172 @@ static void group_is_told_once_and_each_device_replies(void **state)
     assert_true(reply(world, "c", first.id, REPLY_DONE));
     assert_int_equal(count(world).n_outstanding, 0);
     assert_int_equal(count(world).ended[ISSUER_DONE], 3);
+    assert_int_equal(world->n_records, 0);
+    pass(world, 60 * MINUTE);
+    assert_int_equal(world->n_sent, 3);
+}
+
+static void group_of_nobody_that_replies_is_told_and_done_with(void **state)
+{
+    struct world *world = *state;
+    static const char *const devices[] = { "plain" };
+    assert_int_equal(issue_group(world, ON, devices, 1), 0);
+    settle(world);
+    assert_int_equal(world->n_sent, 1);
+    assert_int_equal(world->n_records, 0);
+}
+
+static void crash_before_a_group_was_told_tells_it_once(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 3);
+    issue_group(world, ON, devices, 3);
+    crash(world);
+    for (unsigned i = 0; i < 3; i++)
+        announce_again(world, devices[i], true);
+    pass(world, 2 * USEC_PER_SEC);
+    expect_last(world, 1, "", "true");
+    assert_string_equal(last(world)->group, "north");
+    // The rule, which has begun anew, only says so once more.
+    assert_int_equal(issue_group(world, ON, devices, 3), 1);
+    settle(world);
+    assert_int_equal(world->n_sent, 1);
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(reply(world, devices[i], world->sent[0].id, REPLY_DONE));
+    assert_int_equal(world->n_records, 0);
+}
+
+static void crash_leaves_those_that_have_not_replied(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 3);
+    issue_group(world, ON, devices, 3);
+    settle(world);
+    struct sent first = *last(world);
+    reply(world, "d1", first.id, REPLY_DONE);
+    pass(world, 2 * USEC_PER_SEC);
+    crash(world);
+    announce_again(world, "d0", true);
+    announce_again(world, "d1", true);
+    announce_again(world, "d2", false);
+    pass(world, 2 * USEC_PER_SEC);
+    assert_int_equal(count(world).n_outstanding, 2);
+    assert_int_equal(n_sent_to(world, ""), 1); // the group as a whole is not told again
+    assert_int_equal(n_sent_to(world, "d0"), 1);
+    assert_int_equal(n_sent_to(world, "d1"), 0);
+    assert_string_equal(last(world)->id, first.id);
+    assert_string_equal(last(world)->payload, first.payload);
+    assert_true(reply(world, "d0", first.id, REPLY_DONE));
+    assert_int_equal(n_sent_to(world, "d2"), 0);
+    announce(world, "d2", true);
+    assert_int_equal(n_sent_to(world, "d2"), 1);
+    assert_true(reply(world, "d2", first.id, REPLY_DONE));
+    assert_int_equal(world->n_records, 0);
+    crash(world);
+    pass(world, 60 * MINUTE);
+    assert_int_equal(world->n_sent, 3);
+}
+
+static void rule_that_begins_anew_repeats_itself_with_the_same_id(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 3);
+    issue_group(world, ON, devices, 2);
+    settle(world);
+    struct sent first = *last(world);
+    reply(world, "d0", first.id, REPLY_DONE);
+    crash(world);
+    for (unsigned i = 0; i < 3; i++)
+        announce_again(world, devices[i], true);
+    assert_int_equal(issue_group(world, ON, devices, 3), 1); // d2 may have come meanwhile
+    settle(world);
+    expect_last(world, 2, "", "true");
+    assert_string_equal(last(world)->id, first.id); // the others know that they have done it
+    pass(world, 3 * USEC_PER_SEC);
+    assert_int_equal(world->n_sent, 2);
+    assert_int_equal(issue_group(world, ON, devices, 3), 0); // the rule's `refresh`
+    settle(world);
+    expect_last(world, 3, "", "true");
+    assert_string_not_equal(last(world)->id, first.id);
+}
+
+static void lease_of_a_group_is_renewed_whoever_has_not_replied(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 2);
+    struct command *command;
+    struct issuer_order order = order_for(NULL);
+    order.lease_usec = MINUTE;
+    assert_int_equal(command_parse(ON, strlen(ON), &command, NULL), 0);
+    order.command = command;
+    assert_int_equal(issuer_issue_group(world->issuer, &order, devices, 2, &world->now), 0);
+    settle(world);
+    char id[64];
+    snprintf(id, sizeof(id), "%s", last(world)->id);
+    crash(world);
+    make_group(world, 2);
+    assert_int_equal(issuer_issue_group(world->issuer, &order, devices, 2, &world->now), 0);
+    settle(world);
+    assert_string_equal(last(world)->group, "default");
+    assert_string_not_equal(last(world)->id, id);
+    command_free(command);
+}
+
+static void replies_of_a_group_are_written_down_together(void **state)
+{
+    enum { N = 640, N_PARTS = 10 };
+    struct world *world = *state;
+    const char *const *devices = make_group(world, N);
+    issue_group(world, ON, devices, N);
+    settle(world);
+    struct sent first = *last(world);
+    assert_in_range(world->n_saved, N_PARTS + 1, N_PARTS + 3);
+    world->n_saved = 0;
+    for (unsigned i = 0; i < N / 2; i++)
+        reply(world, devices[i], first.id, REPLY_DONE);
+    assert_int_equal(world->n_saved, 0);
+    pass(world, 1 * USEC_PER_SEC);
+    assert_in_range(world->n_saved, N_PARTS / 2, N_PARTS + 1);
+    crash(world);
+    assert_int_equal(count(world).n_outstanding, N / 2);
+    for (unsigned i = N / 2; i < N; i++)
+        assert_true(reply(world, devices[i], first.id, REPLY_DONE));
+    assert_int_equal(world->n_records, 0);
+}
+
+static void end_writes_down_what_a_group_has_replied(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 2);
+    issue_group(world, ON, devices, 2);
+    settle(world);
+    reply(world, "d0", last(world)->id, REPLY_DONE);
+    issuer_flush(world->issuer);
+    crash(world);
+    assert_int_equal(count(world).n_outstanding, 1);
+}
+
+static void damaged_roll_is_taken_up_as_far_as_it_goes(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 3);
+    char key[96];
+    issue_group(world, ON, devices, 3);
+    settle(world);
+    struct sent first = *last(world);
+    snprintf(key, sizeof(key), "%s/0", first.id);
+    on_save(world, key, "d0  no+id d0 d2");
+    snprintf(key, sizeof(key), "%s/99999999999999999999", first.id);
+    on_save(world, key, "d1");
+    snprintf(key, sizeof(key), "%s/-1", first.id);
+    on_save(world, key, "d1");
+    crash(world);
+    assert_int_equal(world->n_records, 2);
+    assert_int_equal(count(world).n_outstanding, 2);
+    assert_true(reply(world, "d0", first.id, REPLY_DONE));
+    assert_false(reply(world, "d1", first.id, REPLY_DONE));
+    assert_true(reply(world, "d2", first.id, REPLY_DONE));
+    assert_int_equal(world->n_records, 0);
 }
 
 static void newer_command_of_a_group_takes_the_place_of_the_older(void **state)
@@ -627,10 +827,12 @@ static void newer_command_of_a_group_takes_the_place_of_the_older(void **state)
     announce(world, "a", false);
     announce(world, "b", false);
     issue_group(world, ON, devices, 2);
+    settle(world);
     issue_latest(world, "b", "{\"fan\": 1}");
     issue_group(world, OFF, devices, 2);
     settle(world);
     assert_int_equal(count(world).n_outstanding, 2);
+    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 2);
     announce(world, "a", true);
     expect_last(world, 3, "a", "false");
     announce(world, "b", true);
@@ -638,14 +840,158 @@ static void newer_command_of_a_group_takes_the_place_of_the_older(void **state)
     expect_last(world, 5, "b", "false");
 }
 
-static void group_that_cannot_be_told_is_not_followed(void **state)
+static void group_that_was_not_told_yet_is_told_the_newest_alone(void **state)
 {
     struct world *world = *state;
-    static const char *const devices[] = { "a" };
-    announce(world, "a", true);
+    const char *const *devices = make_group(world, 2);
     world->is_offline = true;
-    assert_int_equal(issue_group(world, ON, devices, 1), -ENOTCONN);
+    issue_group(world, ON, devices, 2);
+    settle(world);
+    issue_group(world, OFF, devices, 2);
+    settle(world);
+    assert_int_equal(world->n_sent, 0);
+    assert_int_equal(world->n_records, 2);
+    world->is_offline = false;
+    issuer_connected(world->issuer, &world->now);
+    run(world);
+    expect_last(world, 1, "", "false");
+}
+
+static void device_unheard_since_a_restart_is_not_sent_what_is_out_of_date(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 3);
+    announce(world, "d2", false);
+    issue_group(world, ON, devices, 3);
+    settle(world);
+    reply(world, "d0", last(world)->id, REPLY_DONE);
+    reply(world, "d1", last(world)->id, REPLY_DONE);
+    crash(world);
+    announce_again(world, "d0", true);
+    announce_again(world, "d1", true);
+    announce_again(world, "d2", false);
+    issue_group(world, OFF, devices, 2); // the engine has not heard of d2
+    settle(world);
+    announce(world, "d2", true);
+    assert_int_equal(n_sent_to(world, "d2"), 1);
+    expect_last(world, world->n_sent, "d2", "false");
+}
+
+static void what_an_older_command_of_a_group_sets_besides_is_still_set(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 2);
+    issue_group(world, "{\"led\": true, \"fan\": 1}", devices, 2);
+    settle(world);
+    reply(world, "d0", last(world)->id, REPLY_DONE);
+    announce(world, "d1", false);
+    issue_group(world, OFF, devices, 2);
+    settle(world);
+    assert_int_equal(n_sent_to(world, ""), 2); // d0 has done the rest
+    assert_int_equal(n_sent_to(world, "d0"), 0);
+    crash(world);
+    announce(world, "d1", false);
+    announce(world, "d1", true);
+    assert_int_equal(n_sent_to(world, "d1"), 2);
+    assert_int_equal(count(world).n_outstanding, 3);
+}
+
+static void command_to_a_device_takes_the_place_of_its_groups(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 2);
+    announce(world, "d1", false);
+    issue_group(world, ON, devices, 2);
+    settle(world);
+    issue_latest(world, "d1", OFF);
+    settle(world);
+    crash(world); // before the group's record is written
+    announce(world, "d1", false);
+    announce(world, "d1", true);
+    expect_last(world, world->n_sent, "d1", "false");
+}
+
+static void group_does_not_get_an_expired_command(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 2);
+    struct command *command;
+    struct issuer_order order = order_for(NULL);
+    order.expires_usec = MINUTE;
+    assert_int_equal(command_parse(ON, strlen(ON), &command, NULL), 0);
+    order.command = command;
+    world->is_offline = true;
+    assert_int_equal(issuer_issue_group(world->issuer, &order, devices, 2, &world->now), 0);
+    assert_int_equal(issuer_issue_group(world->issuer, &order, NULL, 0, &world->now), 1);
+    settle(world);
+    pass(world, 2 * MINUTE);
+    world->is_offline = false;
+    issuer_connected(world->issuer, &world->now);
+    pass(world, MINUTE);
+    assert_int_equal(world->n_sent, 0);
+    assert_int_equal(count(world).ended[ISSUER_EXPIRED], 2);
+    assert_int_equal(world->n_records, 0);
+    command_free(command);
+}
+
+static void group_that_does_not_reply_is_given_up(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 2);
+    issue_group(world, ON, devices, 2);
+    settle(world);
+    reply(world, "d0", last(world)->id, REPLY_DONE);
+    pass(world, 24 * 60 * MINUTE);
+    assert_int_equal(world->n_sent, ISSUER_MAX_TRIES);
+    assert_int_equal(count(world).ended[ISSUER_UNANSWERED], 1);
+    assert_int_equal(world->n_records, 0);
+}
+
+/* --- other rules ----------------------------------------------------------------------------- */
+
+static bool sets_no_led(void *userdata, const struct issuer_item *item)
+{
+    (void)userdata;
+    return !strstr(item->command->json, "led");
+}
+
+static void what_no_rule_says_any_more_is_not_sent(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 2);
+    announce(world, "d1", false);
+    announce(world, "arm", false);
+    issue_latest(world, "d1", "{\"fan\": 1}");
+    issue_ordered(world, "arm", ON);
+    issue_ordered(world, "arm", "{\"grip\": true}");
+    issue_group(world, ON, devices, 2);
+    settle(world);
+    assert_int_equal(issuer_review(world->issuer, sets_no_led, NULL, &world->now), 3);
+    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 3);
     assert_int_equal(count(world).n_outstanding, 0);
+    crash(world);
+    assert_int_equal(count(world).n_open, 2);
+    assert_int_equal(count(world).n_outstanding, 0);
+    announce(world, "arm", true);
+    expect_last(world, world->n_sent, "arm", "grip");
+}
+
+static bool is_not_d1(void *userdata, const struct issuer_item *item)
+{
+    (void)userdata;
+    return !item->device || strcmp(item->device, "d1") != 0;
+}
+
+static void device_that_no_rule_is_for_any_more_leaves_its_group(void **state)
+{
+    struct world *world = *state;
+    const char *const *devices = make_group(world, 2);
+    issue_group(world, ON, devices, 2);
+    settle(world);
+    assert_int_equal(issuer_review(world->issuer, is_not_d1, NULL, &world->now), 1);
+    assert_int_equal(count(world).n_outstanding, 1);
+    assert_true(reply(world, "d0", last(world)->id, REPLY_DONE));
+    assert_int_equal(world->n_records, 0);
 }
 
 /* --- bounds ---------------------------------------------------------------------------------- */
@@ -760,6 +1106,57 @@ static void once_and_in_order_whatever_happens(void **state)
     }
 }
 
+/* Lamps with journals of their own, that lose what they are sent, and reply or not. */
+static void group_has_the_newest_whatever_happens(void **state)
+{
+    enum { N_LAMPS = 5, N_STEPS = 20 };
+    struct world *world = *state;
+    static struct robot lamps[N_LAMPS];
+    random_begin();
+    for (unsigned round = 0; round < 50; round++) {
+        const char *const *devices = make_group(world, N_LAMPS);
+        unsigned n_led = 0;
+        size_t seen_sent = world->n_sent = 0;
+        memset(lamps, 0, sizeof(lamps));
+        while (n_led < N_STEPS || count(world).n_outstanding + count(world).n_open > 0) {
+            unsigned what = (unsigned)random_below(10);
+            if (what < 2 && n_led < N_STEPS) {
+                char text[64];
+                snprintf(text, sizeof(text), "{\"led\": %u}", ++n_led);
+                assert_int_equal(issue_group(world, text, devices, N_LAMPS), 0);
+            } else if (what == 2) {
+                crash(world);
+                for (unsigned i = 0; i < N_LAMPS; i++)
+                    announce(world, devices[i], random_below(2));
+            } else if (what == 3) {
+                announce(world, devices[random_below(N_LAMPS)], random_below(2));
+            } else {
+                issuer_recorded(world->issuer, world->ticket, &world->now);
+                pass(world, random_below(20 * USEC_PER_SEC));
+            }
+            for (; seen_sent < world->n_sent; seen_sent++) {
+                const struct sent *sent = &world->sent[seen_sent];
+                for (unsigned i = 0; i < N_LAMPS; i++) {
+                    if ((sent->device[0] && strcmp(sent->device, devices[i]) != 0) ||
+                        random_below(4) == 0)
+                        continue;
+                    obey(&lamps[i], sent);
+                    struct answer answer = { .status = REPLY_DONE };
+                    snprintf(answer.id, sizeof(answer.id), "%s", sent->id);
+                    if (random_below(4) > 0)
+                        issuer_reply(world->issuer, slice(devices[i]), &answer, &world->now);
+                }
+            }
+            if (n_led == N_STEPS)
+                make_group(world, N_LAMPS);
+            assert_true(world->n_sent < MAX_SENT);
+        }
+        for (unsigned i = 0; i < N_LAMPS; i++)
+            assert_int_equal(lamps[i].led, n_led);
+        assert_int_equal(world->n_records, 0);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -786,11 +1183,27 @@ int main(void)
         TEST(expired_one_is_never_sent),
         TEST(expired_one_lets_the_next_go),
         TEST(group_is_told_once_and_each_device_replies),
+        TEST(group_of_nobody_that_replies_is_told_and_done_with),
+        TEST(crash_before_a_group_was_told_tells_it_once),
+        TEST(crash_leaves_those_that_have_not_replied),
+        TEST(rule_that_begins_anew_repeats_itself_with_the_same_id),
+        TEST(lease_of_a_group_is_renewed_whoever_has_not_replied),
+        TEST(replies_of_a_group_are_written_down_together),
+        TEST(end_writes_down_what_a_group_has_replied),
+        TEST(damaged_roll_is_taken_up_as_far_as_it_goes),
         TEST(newer_command_of_a_group_takes_the_place_of_the_older),
-        TEST(group_that_cannot_be_told_is_not_followed),
+        TEST(group_that_was_not_told_yet_is_told_the_newest_alone),
+        TEST(device_unheard_since_a_restart_is_not_sent_what_is_out_of_date),
+        TEST(what_an_older_command_of_a_group_sets_besides_is_still_set),
+        TEST(command_to_a_device_takes_the_place_of_its_groups),
+        TEST(group_does_not_get_an_expired_command),
+        TEST(group_that_does_not_reply_is_given_up),
+        TEST(what_no_rule_says_any_more_is_not_sent),
+        TEST(device_that_no_rule_is_for_any_more_leaves_its_group),
         TEST(too_many_are_refused_and_counted),
         TEST(device_that_withdraws_is_as_one_that_never_said_anything),
         TEST(once_and_in_order_whatever_happens),
+        TEST(group_has_the_newest_whatever_happens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A group's command is on disk with those that have not replied."""
+
+import pytest
+
+from support.issuing import World
+from support.stored import Stored
+from support.wait import holds_for, wait_until
+
+RULE = """
+[rule g]
+scope = group
+when = median(light) < 300
+min_devices = 2
+then = {"led_on": true}
+else = {"led_on": false}
+"""
+GROUP = "groups/default/commands"
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture
+def make_world(broker, make_daemon, connect):
+    return lambda text=RULE: World(broker, make_daemon, connect, text)
+
+
+def issued(world):
+    """The records of commands, as they are on disk."""
+    records = Stored(world.server.state_directory, checks=False).records
+    return {key: value for (space, key), value in records.items() if space == "issued"}
+
+
+def open_for(world, command):
+    """Who has not replied, as it is on disk."""
+    return set(issued(world)[command["$id"] + "/0"].split())
+
+
+def told(world):
+    """A world in which c is offline, and all three have been told; and the command."""
+    for name in NAMES:
+        world.status(name)
+        world.say(name, hello=1)  # it is one of the group
+    world.status("c", "offline")
+    world.say("a", light=1)
+    world.say("b", light=1)
+    return world.command(GROUP)
+
+
+def test_who_has_not_replied_is_known_after_kill_9(make_world):
+    world = make_world(RULE.replace("min_devices = 2", "min_devices = 3"))
+    for name in NAMES:
+        world.status(name)
+    for name in NAMES:
+        world.say(name, light=1)
+    command = world.command(GROUP)
+    world.reply("a", command)
+    wait_until(lambda: open_for(world, command) == {"b", "c"}, lambda: issued(world))
+    world.status("c", "offline")
+    world.restart()
+    world.server.wait_log("2 commands of an earlier run wait for their reply")
+    assert world.command("b/commands") == command
+    world.reply("b", command)
+    holds_for(lambda: not world.peer.received("c/commands"), 1, "c is offline")
+    world.status("c")
+    assert world.command("c/commands") == command
+    world.reply("c", command)
+    world.server.wait_log("to group default: 3 of 3 devices have done it")
+    wait_until(lambda: not issued(world), lambda: issued(world))
+    mark = world.peer.mark()
+    world.restart()
+    holds_for(
+        lambda: not [topic for topic in (GROUP, "a/commands", "b/commands", "c/commands")
+                     if world.peer.received(topic, mark)],
+        2,
+        "all have done it",
+    )
+    assert len(world.peer.received(GROUP)) == 1 and not world.peer.received("a/commands")
+
+
+def test_a_rule_that_begins_anew_repeats_itself_with_the_same_id(make_world):
+    world = make_world()
+    command = told(world)
+    world.reply("a", command)
+    wait_until(lambda: open_for(world, command) == {"b", "c"}, lambda: issued(world))
+    world.restart()
+    world.say("a", light=1)
+    world.say("b", light=1)
+    assert world.command(GROUP, count=2) == command
+    world.reply("a", command)  # from its journal
+    world.reply("b", command)
+    world.status("c")
+    assert world.command("c/commands") == command
+    world.reply("c", command)
+    wait_until(lambda: not issued(world), lambda: issued(world))
+    assert len(world.peer.received(GROUP)) == 2 and len(world.peer.received("c/commands")) == 1
+
+
+def test_what_a_newer_decision_has_replaced_is_not_sent_after_a_restart(make_world):
+    world = make_world()
+    command = told(world)
+    world.reply("a", command)
+    world.reply("b", command)
+    world.restart()
+    world.say("a", light=999)
+    world.say("b", light=999)
+    newest = world.command(GROUP, count=2)
+    assert newest["led_on"] is False
+    world.status("c")
+    assert world.command("c/commands") == newest
+    assert len(world.peer.received("c/commands")) == 1
+
+
+def test_a_clean_restart_asks_nobody_that_has_replied(make_world):
+    world = make_world()
+    command = told(world)
+    world.reply("a", command)
+    world.reply("b", command)
+    wait_until(lambda: world.peer.received("b/replies"), "the replies")
+    world.server.stop()
+    assert open_for(world, command) == {"c"}
+    mark = world.broker.mark()
+    world.server.start()
+    world.wait_subscribed(mark)
+    world.status("c")
+    assert world.command("c/commands") == command
+    assert not world.peer.received("a/commands") and not world.peer.received("b/commands")
