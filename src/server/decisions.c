@@ -30,18 +30,22 @@ static struct decision **place_of(struct decisions *decisions, const char *key)
     return place;
 }
 
+static void forget(struct decisions *decisions, struct decision **place)
+{
+    struct decision *decision = *place;
+    *place = decision->next;
+    decisions->save(decisions->userdata, decision->key, NULL);
+    decisions->n--;
+    free(decision->value);
+    free(decision);
+}
+
 /* Whichever: a rule that is gone, or a device, leaves its outcomes behind. */
 static void forget_one(struct decisions *decisions)
 {
     while (!decisions->buckets[decisions->cursor % BUCKETS])
         decisions->cursor++;
-    struct decision **bucket = &decisions->buckets[decisions->cursor++ % BUCKETS];
-    struct decision *decision = *bucket;
-    *bucket = decision->next;
-    decisions->save(decisions->userdata, decision->key, NULL);
-    decisions->n--;
-    free(decision->value);
-    free(decision);
+    forget(decisions, &decisions->buckets[decisions->cursor++ % BUCKETS]);
 }
 
 /* 0; 1: it was so already; -ENOMEM. */
@@ -83,10 +87,10 @@ static char *format_value(const struct config_section *rule, enum rule_outcome o
     return text;
 }
 
-static char *format_key(const struct config_section *rule, const char *device)
+static char *format_key(const char *rule, const char *device)
 {
     char *text;
-    return asprintf(&text, "%s/%s", rule->name, device) < 0 ? NULL : text;
+    return asprintf(&text, "%s/%s", rule, device) < 0 ? NULL : text;
 }
 
 void decisions_recall(struct decisions *decisions, const char *key, const char *value)
@@ -98,7 +102,7 @@ void decisions_recall(struct decisions *decisions, const char *key, const char *
 enum rule_outcome decisions_find(const struct decisions *decisions,
                                  const struct config_section *rule, const char *device)
 {
-    _cleanup_(freep) char *key = format_key(rule, device);
+    _cleanup_(freep) char *key = format_key(rule->name, device);
     const struct decision *decision = key ? *place_of((struct decisions *)decisions, key) : NULL;
     for (int outcome = RULE_THEN; decision && outcome <= RULE_ELSE; outcome++) {
         _cleanup_(freep) char *value = format_value(rule, (enum rule_outcome)outcome);
@@ -111,10 +115,18 @@ enum rule_outcome decisions_find(const struct decisions *decisions,
 void decisions_put(struct decisions *decisions, const struct config_section *rule,
                    const char *device, enum rule_outcome outcome)
 {
-    _cleanup_(freep) char *key = format_key(rule, device);
+    _cleanup_(freep) char *key = format_key(rule->name, device);
     _cleanup_(freep) char *value = format_value(rule, outcome);
     if (key && value && set(decisions, key, value) == 0)
         decisions->save(decisions->userdata, key, value);
+}
+
+void decisions_forget(struct decisions *decisions, const char *rule, const char *device)
+{
+    _cleanup_(freep) char *key = format_key(rule, device);
+    struct decision **place = key ? place_of(decisions, key) : NULL;
+    if (place && *place)
+        forget(decisions, place);
 }
 
 int decisions_new(decisions_save_fn save, void *userdata, struct decisions **ret_decisions)

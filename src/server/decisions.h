@@ -34,3 +34,6 @@ enum rule_outcome decisions_find(const struct decisions *decisions,
 
 void decisions_put(struct decisions *decisions, const struct config_section *rule,
                    const char *device, enum rule_outcome outcome);
+
+/* What rule, a section's name, decided for a device was not carried out, and is taken anew. */
+void decisions_forget(struct decisions *decisions, const char *rule, const char *device);

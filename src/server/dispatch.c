@@ -8,6 +8,7 @@
 #include <systemd/sd-id128.h>
 
 #include "server/decisions.h"
+#include "server/standing.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/ratelimit.h"
@@ -360,7 +361,42 @@ void dispatch_load(struct dispatch *dispatch, struct spool *spool)
     arm_timer(dispatch);
 }
 
-/* --- the end --------------------------------------------------------------------------------- */
+/* --- other rules ----------------------------------------------------------------------------- */
+
+struct review {
+    struct dispatch *dispatch;
+    const struct config *config;
+    const struct intake *intake;
+    char example[256]; // the first that does not hold
+};
+
+static bool on_review(void *userdata, const struct issuer_item *item)
+{
+    struct review *review = userdata;
+    if (standing_holds(review->config, intake_has_group(review->intake), item))
+        return true;
+    if (!review->example[0])
+        snprintf(review->example, sizeof(review->example), "%s of rule %s to %s%s",
+                 item->command->json, item->rule, item->device ? "" : "group ",
+                 item->device ? item->device : item->group);
+    if (item->is_ordered) // should the rule come back, it decides anew
+        decisions_forget(review->dispatch->decisions, item->rule, item->device);
+    return false;
+}
+
+void dispatch_review(struct dispatch *dispatch, const struct config *config,
+                     const struct intake *intake)
+{
+    struct review review = { .dispatch = dispatch, .config = config, .intake = intake };
+    const struct ruleset_now at = now();
+    size_t n = issuer_review(dispatch->issuer, on_review, &review, &at);
+    if (n > 0)
+        log_notice(NULL,
+                   "%zu commands that wait for their reply are given up, since no rule says so any "
+                   "more: %s%s",
+                   n, review.example, n > 1 ? ", and others" : "");
+    arm_timer(dispatch);
+}
 
 void dispatch_flush(struct dispatch *dispatch)
 {

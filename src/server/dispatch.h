@@ -32,6 +32,13 @@ void dispatch_configure(struct dispatch *dispatch, struct uplink *uplink,
 /* Takes up what an earlier run has left open. Blocks on the disk. */
 void dispatch_load(struct dispatch *dispatch, struct spool *spool);
 
+/*
+ * The rules are those of config, with its intake, and decide anew: what is open and not by one of
+ * them is given up.
+ */
+void dispatch_review(struct dispatch *dispatch, const struct config *config,
+                     const struct intake *intake);
+
 /* The end is near: what waits to be written down is. */
 void dispatch_flush(struct dispatch *dispatch);
 

@@ -19,7 +19,7 @@ struct groups {
     struct group *buckets[N_BUCKETS];
 };
 
-static const char default_group[] = "default";
+const char groups_default[] = "default";
 
 /* FNV-1a; never 0, since it serves as the tag of a command. */
 static uint64_t hash_of(const char *name)
@@ -133,7 +133,7 @@ static const char *configured_group(const struct groups *groups, const char *id)
         if (strings_match_any(config_group(section)->devices, id))
             return section->name;
     }
-    return default_group;
+    return groups_default;
 }
 
 int groups_join(struct groups *groups, struct fleet_device *device, struct topic_slice name,

@@ -13,6 +13,9 @@
 
 enum { GROUPS_MAX = 10000 };
 
+/* The group of a device that is of no other. */
+extern const char groups_default[];
+
 struct group {
     struct group *next; // in its bucket
     uint64_t hash;

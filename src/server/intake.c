@@ -166,6 +166,15 @@ enum intake_kind intake_classify(const struct intake *intake, const char *topic,
     return kind;
 }
 
+bool intake_has_group(const struct intake *intake)
+{
+    for (size_t i = 0; i < intake->n_telemetry; i++) {
+        if (topic_has(intake->telemetry[i], TOPIC_GROUP))
+            return true;
+    }
+    return false;
+}
+
 int intake_command_topic(const struct intake *intake, const char *id, const char *group,
                          char **ret_topic)
 {

@@ -39,6 +39,9 @@ void intake_filters(const struct intake *intake,
 enum intake_kind intake_classify(const struct intake *intake, const char *topic,
                                  struct topic_slice *ret_id, struct topic_slice *ret_group);
 
+/* Whether some telemetry topic names the device's group, which may then be any. */
+bool intake_has_group(const struct intake *intake);
+
 /* A new topic for a command to a device. group is NULL where the device's topic names none. */
 int intake_command_topic(const struct intake *intake, const char *id, const char *group,
                          char **ret_topic);

@@ -411,14 +411,16 @@ static int make_plan(struct server *server, struct config *config, struct plan *
 }
 
 /* Cannot fail. */
-static void carry_out(struct server *server, struct plan *plan)
+static void carry_out(struct server *server, struct config *config, struct plan *plan)
 {
     intake_free(server->intake);
     server->intake = TAKE_PTR(plan->intake);
     if (plan->engine) {
         const struct ruleset_now at = now();
-        if (server->engine)
+        if (server->engine) {
+            dispatch_review(server->dispatch, config, server->intake); // first: then it decides
             engine_inherit(plan->engine, server->engine, &at);
+        }
         engine_free(server->engine);
         server->engine = TAKE_PTR(plan->engine);
         explainer_configure(server->explainer, server->engine);
@@ -435,7 +437,7 @@ int server_reload(struct server *server, struct config *config)
     int r = make_plan(server, config, &plan);
     if (r < 0)
         return r;
-    carry_out(server, &plan);
+    carry_out(server, config, &plan);
     config_unref(server->config);
     server->config = config_ref(config);
     return 0;
@@ -476,6 +478,7 @@ int server_new(sd_event *event, struct spool *spool, struct config *config,
     if (r < 0)
         return r;
     dispatch_load(server->dispatch, spool); // first: what a device had been told counts
+    dispatch_review(server->dispatch, config, server->intake);
     restore_series(server);
     r = uplink_start(server->uplink);
     if (r < 0)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A group's command is on disk with those that have not replied."""
+"""A group's command is on disk with those that have not replied; rules that are gone say nothing."""
 
 import pytest
 
+from support import configs
 from support.issuing import World
 from support.stored import Stored
 from support.wait import holds_for, wait_until
@@ -124,3 +125,47 @@ def test_a_clean_restart_asks_nobody_that_has_replied(make_world):
     world.status("c")
     assert world.command("c/commands") == command
     assert not world.peer.received("a/commands") and not world.peer.received("b/commands")
+
+
+def test_a_rule_that_a_reload_removes_says_nothing_any_more(make_world):
+    other = '[rule other]\nwhen = light < 300\nthen = {"fan": true}\n'
+    world = make_world(RULE + other)
+    told(world)
+    world.say("c", light=1)  # by another connection than its last will's
+    world.command("c/commands")
+    world.status("c", "offline")
+    mark = world.peer.mark()
+    world.server.reload(configs.server(world.broker.port, rule=other))
+    world.server.wait_log("given up, since no rule says so any more: .*led_on")
+    wait_until(
+        lambda: not any("led_on" in value for value in issued(world).values()), lambda: issued(world)
+    )
+    world.status("c")
+    assert "fan" in world.command("c/commands", since=mark)
+    holds_for(lambda: "led_on" not in str(world.peer.objects("c/commands", mark)), 1, "silence")
+    assert world.server.log().count("given up, since") == 1
+
+
+ORDERED = '[rule raise]\nwhen = part > 0\nthen = {"raised": true}\ndelivery = ordered\n'
+
+
+def test_an_ordered_rule_that_comes_back_decides_anew(make_world):
+    world = make_world(ORDERED)
+    world.status("arm", "offline")
+    world.say("other", part=0)
+    world.status("arm")
+    world.say("arm", part=1)
+    first = world.command("arm/commands")
+    world.server.stop()
+    world.server.configure(configs.server(world.broker.port, rule=RULE))
+    mark = world.broker.mark()
+    world.server.start()
+    world.server.wait_log("1 commands that wait for their reply are given up")
+    world.wait_subscribed(mark)
+    world.server.reload(configs.server(world.broker.port, rule=ORDERED))
+    world.server.wait_log("configuration reloaded")
+    world.say("arm", part=1)
+    second = world.peer.wait("arm/commands", lambda command: command["$id"] != first["$id"])
+    assert second["raised"] is True
+    world.reply("arm", second)
+    wait_until(lambda: not issued(world), lambda: issued(world))

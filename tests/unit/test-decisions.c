@@ -76,6 +76,23 @@ static void nonsense_is_removed_or_means_nothing(void **state)
                      RULE_UNDECIDED);
 }
 
+static void decision_that_was_not_carried_out_is_taken_anew(void **state)
+{
+    (void)state;
+    struct disk disk = { 0 };
+    _cleanup_(config_unrefp) struct config *config = load_rule("true");
+    _cleanup_(decisions_freep) struct decisions *decisions = NULL;
+    assert_int_equal(decisions_new(on_save, &disk, &decisions), 0);
+    decisions_put(decisions, config_nth(config, "rule", 0), "arm", RULE_THEN);
+    decisions_forget(decisions, "raise", "leg");
+    assert_int_equal(disk.n_removed, 0);
+    decisions_forget(decisions, "raise", "arm");
+    assert_int_equal(disk.n_removed, 1);
+    assert_string_equal(disk.key, "raise/arm");
+    assert_int_equal(decisions_find(decisions, config_nth(config, "rule", 0), "arm"),
+                     RULE_UNDECIDED);
+}
+
 static void one_makes_room_for_another(void **state)
 {
     (void)state;
@@ -96,6 +113,7 @@ int main(void)
         in_directory(a_decision_is_known_in_the_next_run),
         in_directory(a_rule_that_says_something_else_decides_anew),
         in_directory(nonsense_is_removed_or_means_nothing),
+        in_directory(decision_that_was_not_carried_out_is_taken_anew),
         in_directory(one_makes_room_for_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
