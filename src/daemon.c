@@ -42,7 +42,8 @@ struct daemon {
     uint64_t watchdog_usec;
     char status[768]; // as systemd was last told
     struct worker *loader;
-    bool reload_again; // SIGHUP came while loading
+    struct reload *reload; // is loaded, and waits for the store; NULL: none
+    bool reload_again;     // SIGHUP came while loading
 };
 
 /* --- what systemd is told -------------------------------------------------------------------- */
@@ -286,15 +287,10 @@ static void end_reload(struct daemon *daemon, const char *failure)
         device_reloaded(daemon->device, failure);
 }
 
-static void finish_reload(struct worker_job *base)
+static void carry_out(struct reload *reload)
 {
-    struct reload *reload = (struct reload *)base;
     struct daemon *daemon = reload->daemon;
     int r = reload->result;
-    if (daemon->stopping) {
-        free_reload(base);
-        return;
-    }
     const char *failure = NULL;
     if (r < 0 && reload->errors.n_lines > 0) {
         failure = reload->errors.lines[0];
@@ -309,14 +305,44 @@ static void finish_reload(struct worker_job *base)
             log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONFIG_RELOADED)), "configuration reloaded");
     }
     end_reload(daemon, failure);
-    free_reload(base);
+    free_reload(&reload->base);
     if (daemon->reload_again)
         start_reload(daemon);
 }
 
+static void on_store_free(void *userdata)
+{
+    struct daemon *daemon = userdata;
+    struct reload *reload = TAKE_PTR(daemon->reload);
+    if (daemon->stopping)
+        free_reload(&reload->base);
+    else
+        carry_out(reload);
+}
+
+/* A role that is new has records in the store, and reads them before it does anything. */
+static bool brings_role(const struct daemon *daemon, const struct config *config)
+{
+    return (has_device(config) && !daemon->device) || (has_server(config) && !daemon->server);
+}
+
+static void finish_reload(struct worker_job *base)
+{
+    struct reload *reload = (struct reload *)base;
+    struct daemon *daemon = reload->daemon;
+    if (daemon->stopping) {
+        free_reload(base);
+    } else if (reload->result >= 0 && brings_role(daemon, reload->config)) {
+        daemon->reload = reload;
+        spool_pause(daemon->spool, on_store_free, daemon);
+    } else {
+        carry_out(reload);
+    }
+}
+
 static void start_reload(struct daemon *daemon)
 {
-    daemon->reload_again = worker_busy(daemon->loader);
+    daemon->reload_again = worker_busy(daemon->loader) || daemon->reload;
     if (daemon->reload_again || daemon->stopping)
         return;
     struct reload *reload = calloc(1, sizeof(*reload));
@@ -389,6 +415,10 @@ static int add_timers(struct daemon *daemon)
 
 static void daemon_done(struct daemon *daemon)
 {
+    if (daemon->reload) {
+        spool_pause(daemon->spool, NULL, NULL);
+        free_reload(&daemon->reload->base);
+    }
     device_free(daemon->device);
     server_free(daemon->server);
     spool_free(daemon->spool);

@@ -44,6 +44,9 @@ struct spool {
     struct task *busy; // at work in the thread
     uint64_t busy_mono_usec;
     bool has_thread;
+    void (*pause)(void *userdata); // is to be called before the next job; NULL: none
+    void *pause_userdata;
+    bool is_paused; // it is being called
     uint8_t boot[STORE_BOOT_SIZE];
 };
 
@@ -102,6 +105,17 @@ static void hand_back(struct task *task)
 
 static void next_turn(struct spool *spool);
 
+static void take_pause(struct spool *spool)
+{
+    void (*pause)(void *userdata) = spool->pause;
+    if (!pause || spool->busy)
+        return;
+    spool->is_paused = true;
+    spool->pause = NULL;
+    pause(spool->pause_userdata);
+    spool->is_paused = false;
+}
+
 static void finish_task(struct worker_job *base)
 {
     struct task *task = (struct task *)base;
@@ -109,6 +123,15 @@ static void finish_task(struct worker_job *base)
     spool->busy = NULL;
     hand_back(task);
     free(task);
+    take_pause(spool);
+    next_turn(spool);
+}
+
+void spool_pause(struct spool *spool, void (*call)(void *userdata), void *userdata)
+{
+    spool->pause = call;
+    spool->pause_userdata = userdata;
+    take_pause(spool);
     next_turn(spool);
 }
 
@@ -143,7 +166,7 @@ static struct spool_client *take_turn(struct spool *spool)
 
 static void next_turn(struct spool *spool)
 {
-    if (spool->busy)
+    if (spool->busy || spool->pause || spool->is_paused)
         return;
     struct spool_client *client = take_turn(spool);
     if (!client)

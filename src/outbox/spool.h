@@ -42,12 +42,19 @@ bool spool_is_stuck(const struct spool *spool);
 const uint8_t *spool_boot(const struct spool *spool);
 
 /*
- * Calls visit for each record of space. Blocks on the disk: at the start only. As store_records(),
- * and -EBUSY while a job is at work.
+ * Calls visit for each record of space. Blocks on the disk: before spool_start(), or within
+ * spool_pause(). As store_records(), and -EBUSY while a job is at work.
  */
 int spool_records(struct spool *spool, const char *space,
                   void (*visit)(void *userdata, const char *key, const char *value),
                   void *userdata);
+
+/*
+ * Calls call once, when no job is at work: now, or when the one that is has come back. Jobs that it
+ * brings up wait until it has returned, so that what it reads is all that there is. With call NULL
+ * one that has not been called yet never is.
+ */
+void spool_pause(struct spool *spool, void (*call)(void *userdata), void *userdata);
 
 /* adopts: what nobody configures is this outbox's to send. 0 or -ENOMEM. */
 int spool_add(struct spool *spool, struct outbox *outbox, bool adopts,

@@ -272,3 +272,30 @@ def test_the_latest_value_waits_for_a_disk_that_hangs_but_not_for_ever(line, mak
     light.write(2)
     wait_until(lambda: line.witness.objects(TELEMETRY)[-1]["light"] == 2, "the value", DEADLINE)
     assert daemon.alive()
+
+
+def test_a_role_that_a_reload_switches_on_reads_its_records_when_the_disk_works(
+    line, make_daemon, value, disk, connect
+):
+    light = value("light", 1)
+    peer = connect(line.broker, "other/#")
+    server = configs.RULE + "delivery = latest\n"
+    device = config(line.port, light)
+    daemon = make_daemon("lamp1", configs.server(line.port, "lamp1", rule=server), env=disk.env).start()
+    daemon.wait_log("connected to")
+    peer.publish("other/telemetry", {"light": 1})
+    command = peer.wait("other/commands")  # nobody replies
+    mark = daemon.reload(device)
+    daemon.wait_log("configuration reloaded", mark)
+    wait_light(line, 1)
+    disk.hangs()
+    holds_for(daemon.alive, 0.5, "the store gets stuck")
+    mark = daemon.reload(device.replace("role = device", "role = combined") + server)
+    light.write(2)
+    wait_light(line, 2)  # the loop does not wait
+    holds_for(lambda: not daemon.grep("configuration reloaded", mark), 0.5, "the reload waits")
+    told = peer.mark()
+    disk.works()
+    daemon.wait_log("configuration reloaded", mark)
+    daemon.wait_log("1 commands of an earlier run wait for their reply", mark)
+    assert peer.wait("other/commands", since=told) == command

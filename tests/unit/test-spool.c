@@ -218,6 +218,67 @@ static void spool_may_go_while_a_job_is_at_work(void **state)
     spool = NULL;
 }
 
+static void on_record(void *userdata, const char *key, const char *value)
+{
+    size_t *n = userdata;
+    assert_string_equal(key, "key");
+    assert_string_equal(value, "value");
+    ++*n;
+}
+
+struct newcomer {
+    struct role role;
+    unsigned n_calls;
+    size_t n_records;
+};
+
+static void on_pause(void *userdata)
+{
+    struct newcomer *newcomer = userdata;
+    newcomer->n_calls++;
+    role_init(&newcomer->role, "other", false);
+    outbox_tick(newcomer->role.outbox); // its first job, which waits
+    assert_int_equal(spool_records(spool, "space", on_record, &newcomer->n_records), 0);
+}
+
+/* A role that a reload has switched on. */
+static void role_that_comes_later_reads_what_is_there_before_its_first_job(void **state)
+{
+    struct role one = { 0 };
+    struct newcomer newcomer = { 0 };
+    (void)state;
+    role_init(&one, "one", true);
+    spool_start(spool);
+    assert_int_equal(outbox_put_record(one.outbox, "space", "key", "value"), 0);
+    outbox_tick(one.outbox);
+    assert_int_equal(spool_records(spool, "space", on_record, &newcomer.n_records), -EBUSY);
+    spool_pause(spool, on_pause, &newcomer);
+    publish(&one, "one"); // waits as well
+    assert_int_equal(newcomer.n_calls, 0);
+    finish(&one);
+    assert_int_equal(newcomer.n_calls, 1);
+    assert_int_equal(newcomer.n_records, 1);
+    finish(&newcomer.role);
+    spool_remove(newcomer.role.client);
+    spool_remove(one.client);
+}
+
+static void pause_that_is_not_wanted_any_more_is_not_called(void **state)
+{
+    struct role one = { 0 };
+    struct newcomer newcomer = { 0 };
+    (void)state;
+    role_init(&one, "one", true);
+    spool_start(spool);
+    publish(&one, "one");
+    outbox_tick(one.outbox);
+    spool_pause(spool, on_pause, &newcomer);
+    spool_pause(spool, NULL, NULL);
+    finish(&one);
+    assert_int_equal(newcomer.n_calls, 0);
+    spool_remove(one.client);
+}
+
 static void newer_file_is_refused_by_name(void **state)
 {
     struct why why = { "" };
@@ -259,6 +320,8 @@ int main(void)
         TEST(what_nobody_configures_is_adopted_by_one),
         TEST(outbox_may_go_before_its_job_is_back),
         TEST(spool_may_go_while_a_job_is_at_work),
+        TEST(role_that_comes_later_reads_what_is_there_before_its_first_job),
+        TEST(pause_that_is_not_wanted_any_more_is_not_called),
         TEST(newer_file_is_refused_by_name),
         TEST(directory_that_cannot_be_used_is_no_reason_to_stop),
     };
