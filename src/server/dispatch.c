@@ -172,6 +172,16 @@ static int issue(struct dispatch *dispatch, const struct ruleset_target *target,
     return r < 0 ? r : 1; // it is on its way
 }
 
+/* What a plain command sets is not open any more; most often nothing is. */
+static void overrule(struct dispatch *dispatch, const struct issuer_order *order)
+{
+    if (issuer_is_idle(dispatch->issuer))
+        return;
+    const struct ruleset_now at = now();
+    issuer_overrule(dispatch->issuer, order, &at);
+    arm_timer(dispatch);
+}
+
 int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target,
                   const struct server_rule *rule, const struct command *command)
 {
@@ -194,12 +204,14 @@ int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target
         return issue(dispatch, target, &order);
     int r =
         publish(dispatch, order.device, order.group, command->json, order.qos, engine_tag(target));
-    if (r == 0)
-        tell(dispatch,
-             &(struct issuer_letter){
-                 .device = order.device, .group = order.group, .rule = order.rule },
-             command->json);
-    return r;
+    if (r < 0)
+        return r;
+    overrule(dispatch, &order);
+    const struct issuer_letter letter = { .device = order.device,
+                                          .group = order.group,
+                                          .rule = order.rule };
+    tell(dispatch, &letter, command->json);
+    return 0;
 }
 
 enum rule_outcome dispatch_recall(struct dispatch *dispatch, const char *device,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // What a group is told: once, never what a newer command has replaced, and not again what it has
 // been told already.
+#include <assert.h>
 #include <string.h>
 
 #include "server/issuer-internal.h"
@@ -39,26 +40,34 @@ static void reissue(struct issuer *issuer, struct roll *old, const struct comman
         roll_arm(issuer, roll, now);
 }
 
-static bool is_replaced(const struct roll *old, const struct body *by)
+static bool is_replaced(const struct roll *old, const char *group, const struct command *by,
+                        uint64_t before)
 {
-    return old->body->number < by->number && strcmp(old->body->group, by->group) == 0 &&
-           body_overlaps(old->body, by->command);
+    return old->body->number < before && strcmp(old->body->group, group) == 0 &&
+           body_overlaps(old->body, by);
 }
 
-static void supersede(struct issuer *issuer, struct roll *roll, const struct ruleset_now *now)
+void roll_supersede(struct issuer *issuer, const char *group, const struct command *by,
+                    uint64_t before, const struct ruleset_now *now)
 {
-    struct body *by = roll->body;
     struct roll *next;
-    for (struct roll *old = *roll_bucket(issuer, by->group); old; old = next) {
+    for (struct roll *old = *roll_bucket(issuer, group); old; old = next) {
         next = old->next;
-        if (!is_replaced(old, by))
+        if (!is_replaced(old, group, by, before))
             continue;
-        reissue(issuer, old, by->command, now);
+        reissue(issuer, old, by, now);
         roll_dissolve(issuer, old, ISSUER_SUPERSEDED, "by a newer one", now);
     }
+}
+
+/* What its devices have been sent before. */
+static void supersede(struct issuer *issuer, const struct roll *roll, const struct ruleset_now *now)
+{
+    const struct body *by = roll->body;
+    roll_supersede(issuer, by->group, by->command, by->number, now);
     for (size_t i = 0; i < roll->n_parts; i++) {
         for (struct open *open = roll->parts[i].first; open; open = open->next_in_part)
-            issuer_supersede(issuer, open->peer, by, now);
+            issuer_supersede(issuer, open->peer, by->command, by->number, now);
     }
 }
 
@@ -79,7 +88,7 @@ static void enroll_all(struct issuer *issuer, struct roll *roll, const char *con
             roll_enroll_next(issuer, roll, peer);
     }
     for (struct roll *old = *roll_bucket(issuer, roll->body->group); old; old = old->next) {
-        if (is_replaced(old, roll->body))
+        if (is_replaced(old, roll->body->group, roll->body->command, roll->body->number))
             enroll_rest(issuer, roll, old);
     }
 }
@@ -117,7 +126,7 @@ int issuer_issue_group(struct issuer *issuer, const struct issuer_order *order,
                        const char *const *devices, size_t n_devices, const struct ruleset_now *now)
 {
     _cleanup_(body_unrefp) struct body *body = NULL;
-    struct roll *roll;
+    struct roll *roll = NULL;
     if (is_still_open(issuer, order, now))
         return 1;
     if (issuer->n_rolls >= ISSUER_MAX_OPEN || issuer->n_bytes >= ISSUER_MAX_BYTES)
@@ -127,6 +136,7 @@ int issuer_issue_group(struct issuer *issuer, const struct issuer_order *order,
         r = roll_new(issuer, body, &roll);
     if (r < 0)
         return r;
+    assert(roll);
     enroll_all(issuer, roll, devices, n_devices);
     r = roll_record(issuer, roll);
     if (r < 0) {
@@ -154,8 +164,7 @@ size_t roll_review(struct issuer *issuer,
             roll->is_inherited = true;
             roll->is_fresh = false;
             if (!stands(userdata, &item))
-                n +=
-                    roll_dissolve(issuer, roll, ISSUER_SUPERSEDED, "no rule says so any more", now);
+                n += roll_dissolve(issuer, roll, ISSUER_SUPERSEDED, issuer_unwanted, now);
         }
     }
     return n;

@@ -131,14 +131,17 @@ int issuer_refuse(struct issuer *issuer, const struct issuer_order *order,
 /* Whether order says once more what body does. */
 bool issuer_repeats(const struct body *body, const struct issuer_order *order);
 /*
- * Closes the `latest` commands of peer that are older than by, which is another of peer's, and
- * issues anew what they set beside it.
+ * Closes the `latest` commands of peer with a number below before whose place by takes, and issues
+ * anew what they set beside it. peer may be freed with its last one.
  */
-void issuer_supersede(struct issuer *issuer, struct peer *peer, const struct body *by,
-                      const struct ruleset_now *now);
+void issuer_supersede(struct issuer *issuer, struct peer *peer, const struct command *by,
+                      uint64_t before, const struct ruleset_now *now);
 /* What issues rest, a part of old's command, as old was. device NULL: to the group. */
 struct issuer_order issuer_order_rest(const char *device, const struct body *old,
                                       const struct command *rest, const struct ruleset_now *now);
+
+/* Why issuer_review() closes a command. */
+extern const char issuer_unwanted[];
 
 /* --- issuer-roll.c --------------------------------------------------------------------------- */
 
@@ -146,8 +149,7 @@ struct issuer_order issuer_order_rest(const char *device, const struct body *old
 int roll_new(struct issuer *issuer, struct body *body, struct roll **ret_roll);
 /* Its i-th part, made if need be; NULL without memory. */
 struct part *roll_part(struct roll *roll, size_t i);
-/* Lets peer reply, in the i-th part. false: at a bound, without memory, or it is to reply already.
- */
+/* Lets peer reply, in the i-th part. false: at a bound, without memory, or it is one already. */
 bool roll_enroll(struct issuer *issuer, struct roll *roll, struct peer *peer, size_t i);
 /* Likewise, in the next part with room. Who does not find any is told with the group, once. */
 void roll_enroll_next(struct issuer *issuer, struct roll *roll, struct peer *peer);
@@ -174,6 +176,10 @@ void roll_free_all(struct issuer *issuer);
 
 /* --- issuer-group.c -------------------------------------------------------------------------- */
 
+/* As issuer_supersede(), of what a group is told. */
+void roll_supersede(struct issuer *issuer, const char *group, const struct command *by,
+                    uint64_t before, const struct ruleset_now *now);
+
 /* As issuer_review(), of groups. */
 size_t roll_review(struct issuer *issuer,
                    bool (*stands)(void *userdata, const struct issuer_item *item), void *userdata,
@@ -181,8 +187,7 @@ size_t roll_review(struct issuer *issuer,
 
 /* --- issuer-recall.c ------------------------------------------------------------------------- */
 
-/* Writes down what a roll says and how far it is; who of its i-th part has not replied. 0, -ENOMEM.
- */
+/* Writes down what a roll says and how far it is; its i-th part. 0 or -ENOMEM. */
 int roll_save_head(const struct issuer *issuer, const struct roll *roll);
 int roll_save_part(const struct issuer *issuer, struct roll *roll, size_t i);
 

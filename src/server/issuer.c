@@ -217,20 +217,37 @@ static void reissue(struct issuer *issuer, struct peer *peer, const struct body 
     (void)open_new(issuer, peer, &order, now); // without memory the rule says it again in time
 }
 
-void issuer_supersede(struct issuer *issuer, struct peer *peer, const struct body *by,
-                      const struct ruleset_now *now)
+void issuer_supersede(struct issuer *issuer, struct peer *peer, const struct command *by,
+                      uint64_t before, const struct ruleset_now *now)
 {
     struct open *next;
     for (struct open *open = peer->first; open; open = next) {
         next = open->next;
-        if (open->body == by || open->body->number > by->number || open->body->is_ordered ||
-            !body_overlaps(open->body, by->command))
+        if (open->body->number >= before || open->body->is_ordered ||
+            !body_overlaps(open->body, by))
             continue;
-        open->body->n_refs++;
-        _cleanup_(body_unrefp) struct body *old = open->body;
+        reissue(issuer, peer, open->body, by, now);
         issuer_close(issuer, open, ISSUER_SUPERSEDED, "by a newer one", now);
-        reissue(issuer, peer, old, by->command, now);
     }
+}
+
+bool issuer_is_idle(const struct issuer *issuer)
+{
+    return !issuer->oldest && issuer->n_rolls == 0;
+}
+
+void issuer_overrule(struct issuer *issuer, const struct issuer_order *order,
+                     const struct ruleset_now *now)
+{
+    uint64_t before = issuer->last_number + 1;
+    if (!order->device) {
+        roll_supersede(issuer, order->group, order->command, before, now);
+        return;
+    }
+    struct peer *peer =
+        issuer_peer(issuer, (struct topic_slice){ order->device, strlen(order->device) });
+    if (peer)
+        issuer_supersede(issuer, peer, order->command, before, now);
 }
 
 bool issuer_repeats(const struct body *body, const struct issuer_order *order)
@@ -264,11 +281,13 @@ int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
         return r;
     }
     if (!order->is_ordered)
-        issuer_supersede(issuer, peer, issuer->newest->body, now);
+        issuer_supersede(issuer, peer, order->command, issuer->last_number, now);
     return 0;
 }
 
 /* --- other rules ----------------------------------------------------------------------------- */
+
+const char issuer_unwanted[] = "no rule says so any more";
 
 struct issuer_item issuer_item(const struct body *body, const char *device)
 {
@@ -292,7 +311,7 @@ size_t issuer_review(struct issuer *issuer,
         next = open->newer;
         if (stands(userdata, &item))
             continue;
-        issuer_close(issuer, open, ISSUER_SUPERSEDED, "no rule says so any more", now);
+        issuer_close(issuer, open, ISSUER_SUPERSEDED, issuer_unwanted, now);
         n++;
     }
     return n;

@@ -120,6 +120,13 @@ int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
 int issuer_issue_group(struct issuer *issuer, const struct issuer_order *order,
                        const char *const *devices, size_t n_devices, const struct ruleset_now *now);
 
+/* Nothing is open. */
+bool issuer_is_idle(const struct issuer *issuer);
+
+/* What order says was published without being seen through: what it replaces is out of date. */
+void issuer_overrule(struct issuer *issuer, const struct issuer_order *order,
+                     const struct ruleset_now *now);
+
 /*
  * The rules are others, and decide anew: closes, as superseded, what does not stand by what they
  * say now. Returns how many.

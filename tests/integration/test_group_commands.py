@@ -111,6 +111,18 @@ def test_what_a_newer_decision_has_replaced_is_not_sent_after_a_restart(make_wor
     assert len(world.peer.received("c/commands")) == 1
 
 
+def test_a_plain_command_of_a_group_makes_the_one_before_it_out_of_date(make_world):
+    world = make_world()
+    told(world)
+    world.say("plain", hello=1)  # one without a status has joined the group
+    world.say("a", light=999)
+    world.say("b", light=999)
+    assert world.command(GROUP, count=2) == {"led_on": False}
+    world.restart()
+    world.status("c")
+    holds_for(lambda: not world.peer.received("c/commands"), 2, "silence")
+
+
 def test_a_clean_restart_asks_nobody_that_has_replied(make_world):
     world = make_world()
     command = told(world)

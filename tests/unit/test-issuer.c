@@ -911,6 +911,36 @@ static void command_to_a_device_takes_the_place_of_its_groups(void **state)
     expect_last(world, world->n_sent, "d1", "false");
 }
 
+/* As when a plain device has joined the group. */
+static void plain_command_takes_the_place_of_what_is_open(void **state)
+{
+    struct world *world = *state;
+    struct command *command;
+    struct issuer_order order = order_for("lamp");
+    const char *const *devices = make_group(world, 2);
+    announce(world, "d1", false);
+    issue_group(world, "{\"led\": true, \"fan\": 1}", devices, 2);
+    issue_latest(world, "lamp", ON);
+    issue_latest(world, "lamp", "{\"fan\": 1}");
+    issue_ordered(world, "lamp", ON);
+    settle(world);
+    assert_int_equal(command_parse(OFF, strlen(OFF), &command, NULL), 0);
+    order.command = command;
+    issuer_overrule(world->issuer, &order, &world->now);
+    assert_int_equal(count(world).n_open, 2);
+    order.device = "nobody";
+    issuer_overrule(world->issuer, &order, &world->now);
+    order.device = NULL;
+    order.group = "north";
+    issuer_overrule(world->issuer, &order, &world->now);
+    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 3);
+    settle(world);
+    announce(world, "d1", true);
+    expect_last(world, world->n_sent, "d1", "\"fan\": 1}");
+    assert_null(strstr(last(world)->payload, "led"));
+    command_free(command);
+}
+
 static void group_does_not_get_an_expired_command(void **state)
 {
     struct world *world = *state;
@@ -1196,6 +1226,7 @@ int main(void)
         TEST(device_unheard_since_a_restart_is_not_sent_what_is_out_of_date),
         TEST(what_an_older_command_of_a_group_sets_besides_is_still_set),
         TEST(command_to_a_device_takes_the_place_of_its_groups),
+        TEST(plain_command_takes_the_place_of_what_is_open),
         TEST(group_does_not_get_an_expired_command),
         TEST(group_that_does_not_reply_is_given_up),
         TEST(what_no_rule_says_any_more_is_not_sent),
