@@ -5,6 +5,7 @@
  */
 #include "core/series.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -130,11 +131,10 @@ int series_add(struct series *series, double value, uint64_t wall_usec, uint64_t
             part->newest_wall_usec = wall_usec;
         return 0;
     }
-    if (series->n_parts == MAX_PARTS) {
-        // A clock that was set back has left parts from the future; the oldest makes room.
-        drop(series, 1);
-        at -= at > 0;
-    }
+    // So many are not within one span: a clock that was set back has left parts from the future.
+    if (series->n_parts == MAX_PARTS)
+        series->n_parts--;
+    assert(at <= series->n_parts);
     int r = make_room(series);
     if (r < 0)
         return r;
@@ -145,20 +145,25 @@ int series_add(struct series *series, double value, uint64_t wall_usec, uint64_t
     return 0;
 }
 
-/* All of the window, its first part at *ret_first; false when there is nothing. */
+/*
+ * All of the window, which is the parts from *ret_first to before *ret_end; false when there is
+ * nothing. What a clock that was set back has left in the future is not in it.
+ */
 static bool sum_up(const struct series *series, uint64_t now_wall_usec, struct sums *ret_sums,
-                   size_t *ret_first)
+                   size_t *ret_first, size_t *ret_end)
 {
-    size_t i = 0;
-    while (i < series->n_parts &&
-           !is_within(series, series->parts[i].newest_wall_usec, now_wall_usec))
+    size_t i = 0, end = series->n_parts;
+    while (end > 0 && series->parts[end - 1].index > now_wall_usec / series->part_usec)
+        end--;
+    while (i < end && !is_within(series, series->parts[i].newest_wall_usec, now_wall_usec))
         i++;
-    if (i == series->n_parts)
+    if (i == end)
         return false;
     uint64_t first_index = series->parts[i].index;
     *ret_first = i;
+    *ret_end = end;
     *ret_sums = series->parts[i].sums;
-    for (i++; i < series->n_parts; i++) {
+    for (i++; i < end; i++) {
         const struct part *part = &series->parts[i];
         double shift = (double)(part->index - first_index) * (double)series->part_usec;
         combine(ret_sums, &part->sums, shift / (double)USEC_PER_SEC);
@@ -173,11 +178,11 @@ static int by_value(const void *a, const void *b)
     return (one > other) - (one < other);
 }
 
-static double median(const struct series *series, size_t first, double n)
+static double median(const struct series *series, size_t first, size_t end, double n)
 {
     const struct sums *parts[MAX_PARTS];
     size_t n_parts = 0;
-    for (size_t i = first; i < series->n_parts; i++)
+    for (size_t i = first; i < end; i++)
         parts[n_parts++] = &series->parts[i].sums;
     qsort(parts, n_parts, sizeof(const struct sums *), by_value);
     double seen = 0;
@@ -192,7 +197,7 @@ static double median(const struct series *series, size_t first, double n)
 }
 
 static double value_of(const struct series *series, const struct sums *sums, size_t first,
-                       enum aggregate aggregate)
+                       size_t end, enum aggregate aggregate)
 {
     switch (aggregate) {
     case AGGREGATE_MIN:
@@ -202,7 +207,7 @@ static double value_of(const struct series *series, const struct sums *sums, siz
     case AGGREGATE_MEAN:
         return sums->value;
     case AGGREGATE_MEDIAN:
-        return median(series, first, sums->n);
+        return median(series, first, end, sums->n);
     case AGGREGATE_SUM:
         return sums->value * sums->n;
     case AGGREGATE_COUNT:
@@ -218,10 +223,10 @@ static double value_of(const struct series *series, const struct sums *sums, siz
 double series_value(const struct series *series, enum aggregate aggregate, uint64_t now_wall_usec)
 {
     struct sums sums;
-    size_t first = 0;
-    if (!sum_up(series, now_wall_usec, &sums, &first))
+    size_t first = 0, end = 0;
+    if (!sum_up(series, now_wall_usec, &sums, &first, &end))
         return aggregate == AGGREGATE_COUNT || aggregate == AGGREGATE_SUM ? 0 : NAN;
-    double value = value_of(series, &sums, first, aggregate);
+    double value = value_of(series, &sums, first, end, aggregate);
     return isfinite(value) ? value : NAN;
 }
 

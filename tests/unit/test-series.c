@@ -201,6 +201,25 @@ static void a_clock_that_is_set_back_breaks_no_bound(void **state)
     assert_true(series_value(series, AGGREGATE_MEAN, later_wall_usec) == 3);
 }
 
+/* Else a window would be what it was before for as long as the clock has gone back. */
+static void after_a_clock_is_set_back_the_window_is_what_comes_then(void **state)
+{
+    (void)state;
+    _cleanup_(series_freep) struct series *series = NULL;
+    assert_int_equal(series_new(SPAN, &series), 0);
+    for (uint64_t i = 0; i < 1000; i++)
+        series_add(series, 1, T0 + i * USEC_PER_SEC, T0 + i * USEC_PER_SEC);
+    uint64_t then_wall_usec = T0 - 365 * 86400 * USEC_PER_SEC;
+    assert_true(series_value(series, AGGREGATE_COUNT, then_wall_usec) == 0);
+    for (uint64_t i = 0; i < 1000; i++) {
+        uint64_t now_wall_usec = then_wall_usec + i * USEC_PER_SEC;
+        assert_int_equal(series_add(series, 7, now_wall_usec, now_wall_usec), 0);
+        assert_true(series_value(series, AGGREGATE_MEAN, now_wall_usec) == 7);
+        assert_true(series_value(series, AGGREGATE_MEDIAN, now_wall_usec) == 7);
+        assert_true(series_value(series, AGGREGATE_COUNT, now_wall_usec) >= fmin((double)i, 59));
+    }
+}
+
 static void what_is_saved_loads_and_goes_on(void **state)
 {
     (void)state;
@@ -240,6 +259,7 @@ int main(void)
         cmocka_unit_test(an_empty_window_counts_nothing_and_knows_nothing),
         cmocka_unit_test(numbers_beyond_all_bounds_are_unknown),
         cmocka_unit_test(a_clock_that_is_set_back_breaks_no_bound),
+        cmocka_unit_test(after_a_clock_is_set_back_the_window_is_what_comes_then),
         cmocka_unit_test(what_is_saved_loads_and_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
