@@ -113,7 +113,7 @@ static void write_down(struct commander *commander, const struct pending *pendin
                        const char *reply)
 {
     if (pending->id[0])
-        journal_add(commander->journal, pending->id, reply, clock_wall_usec());
+        journal_add(commander->journal, pending->id, reply, clock_mono_usec(), clock_wall_usec());
 }
 
 /*

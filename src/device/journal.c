@@ -16,8 +16,9 @@ static const uint64_t clock_set_usec = 1704067200 * USEC_PER_SEC; // 2024-01-01
 struct entry {
     struct entry *next; // in the bucket
     struct entry *newer;
-    uint64_t number; // in order
-    uint64_t wall_usec;
+    uint64_t number;    // in order
+    uint64_t mono_usec; // when it was added; 0: by a run before this one
+    uint64_t wall_usec; // likewise, which is all that is known of an earlier run
     char *reply;
     char id[];
 };
@@ -95,19 +96,22 @@ static struct entry *take_oldest(struct journal *journal)
     return entry;
 }
 
-static bool is_too_old(struct entry *entry, uint64_t now_wall_usec)
+/* A clock that is set forward, by mistake or at last, makes nothing of this run old. */
+static bool is_too_old(struct entry *entry, uint64_t now_mono_usec, uint64_t now_wall_usec)
 {
+    if (entry->mono_usec > 0)
+        return now_mono_usec - entry->mono_usec > JOURNAL_MAX_AGE_USEC;
     if (entry->wall_usec < clock_set_usec)
         entry->wall_usec = now_wall_usec; // its age counts from now on
     return now_wall_usec > entry->wall_usec &&
            now_wall_usec - entry->wall_usec > JOURNAL_MAX_AGE_USEC;
 }
 
-static void forget_old(struct journal *journal, uint64_t now_wall_usec)
+static void forget_old(struct journal *journal, uint64_t now_mono_usec, uint64_t now_wall_usec)
 {
     while (journal->oldest &&
            (journal->n_entries > JOURNAL_MAX_ENTRIES || journal->n_bytes > JOURNAL_MAX_BYTES ||
-            is_too_old(journal->oldest, now_wall_usec))) {
+            is_too_old(journal->oldest, now_mono_usec, now_wall_usec))) {
         _cleanup_(entry_freep) struct entry *entry = take_oldest(journal);
         journal->save(journal->userdata, entry->id, NULL);
     }
@@ -128,12 +132,13 @@ const char *journal_find(const struct journal *journal, const char *id)
 }
 
 static struct entry *add(struct journal *journal, const char *id, const char *reply,
-                         uint64_t wall_usec)
+                         uint64_t mono_usec, uint64_t wall_usec)
 {
     struct entry *entry = new_entry(id, reply);
     if (!entry)
         return NULL;
     entry->number = journal->next_number++;
+    entry->mono_usec = mono_usec;
     entry->wall_usec = wall_usec;
     append(journal, entry);
     return entry;
@@ -151,18 +156,19 @@ static struct entry *replace(struct journal *journal, struct entry *entry, const
     return entry;
 }
 
-void journal_add(struct journal *journal, const char *id, const char *reply, uint64_t wall_usec)
+void journal_add(struct journal *journal, const char *id, const char *reply, uint64_t mono_usec,
+                 uint64_t wall_usec)
 {
     _cleanup_(freep) char *value = NULL;
     struct entry *entry = find(journal, id);
-    entry = entry ? replace(journal, entry, reply) : add(journal, id, reply, wall_usec);
+    entry = entry ? replace(journal, entry, reply) : add(journal, id, reply, mono_usec, wall_usec);
     if (!entry)
         return;
     if (asprintf(&value, "%" PRIu64 " %" PRIu64 " %s", entry->number, entry->wall_usec, reply) < 0)
         value = NULL;
     if (value)
         journal->save(journal->userdata, id, value);
-    forget_old(journal, wall_usec);
+    forget_old(journal, mono_usec, wall_usec);
 }
 
 /* --- an earlier run -------------------------------------------------------------------------- */

@@ -39,7 +39,9 @@ void journal_recalled(struct journal *journal);
 const char *journal_find(const struct journal *journal, const char *id);
 
 /*
- * Adds an id, or gives one that is known another reply: it keeps its place and its time. Without
- * memory it is not kept: a duplicate would be carried out.
+ * Adds an id, or gives one that is known another reply: it keeps its place and its time. Now it is
+ * mono_usec and wall_usec; what this run has added ages with the former, what is left of an earlier
+ * one with the latter. Without memory it is not kept: a duplicate would be carried out.
  */
-void journal_add(struct journal *journal, const char *id, const char *reply, uint64_t wall_usec);
+void journal_add(struct journal *journal, const char *id, const char *reply, uint64_t mono_usec,
+                 uint64_t wall_usec);

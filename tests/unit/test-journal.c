@@ -47,6 +47,12 @@ static void on_save(void *userdata, const char *key, const char *value)
     disk->n += i == disk->n;
 }
 
+/* On a machine that has run for some time, whose clock nobody sets. */
+static void add(struct journal *journal, const char *id, const char *reply, uint64_t wall_usec)
+{
+    journal_add(journal, id, reply, wall_usec - morning + 10 * DAY, wall_usec);
+}
+
 static void disk_done(struct disk *disk)
 {
     for (size_t i = 0; i < disk->n; i++)
@@ -73,8 +79,8 @@ static void an_id_is_known_with_its_reply(void **state)
     _cleanup_(disk_done) struct disk disk = { 0 };
     _cleanup_(journal_freep) struct journal *journal = open_journal(&disk);
     assert_null(journal_find(journal, "a"));
-    journal_add(journal, "a", "{\"status\": \"done\"}", morning);
-    journal_add(journal, "b", "{\"status\": \"failed\"}", morning);
+    add(journal, "a", "{\"status\": \"done\"}", morning);
+    add(journal, "b", "{\"status\": \"failed\"}", morning);
     assert_string_equal(journal_find(journal, "a"), "{\"status\": \"done\"}");
     assert_string_equal(journal_find(journal, "b"), "{\"status\": \"failed\"}");
     assert_null(journal_find(journal, "c"));
@@ -95,7 +101,7 @@ static void it_is_known_in_the_next_run(void **state)
         }
         snprintf(id, sizeof(id), "id %d", run);
         assert_null(journal_find(journal, id));
-        journal_add(journal, id, "{\"a\": 1}", morning);
+        add(journal, id, "{\"a\": 1}", morning);
         journal_free(journal);
     }
     assert_int_equal(disk.n, 3);
@@ -106,15 +112,15 @@ static void another_reply_takes_the_place_of_the_first(void **state)
     (void)state;
     _cleanup_(disk_done) struct disk disk = { 0 };
     struct journal *journal = open_journal(&disk);
-    journal_add(journal, "begun", "{\"status\": \"failed\"}", morning);
-    journal_add(journal, "other", "{}", morning + 1);
-    journal_add(journal, "begun", "{}", morning + DAY);
+    add(journal, "begun", "{\"status\": \"failed\"}", morning);
+    add(journal, "other", "{}", morning + 1);
+    add(journal, "begun", "{}", morning + DAY);
     assert_string_equal(journal_find(journal, "begun"), "{}");
     journal_free(journal);
     assert_int_equal(disk.n, 2);
     journal = open_journal(&disk);
     assert_string_equal(journal_find(journal, "begun"), "{}");
-    journal_add(journal, "late", "{}", morning + 7 * DAY + 1); // its age counts from the first
+    add(journal, "late", "{}", morning + 7 * DAY + 1); // its age counts from the first
     assert_null(journal_find(journal, "begun"));
     assert_non_null(journal_find(journal, "other"));
     journal_free(journal);
@@ -125,31 +131,51 @@ static void what_is_old_is_forgotten_on_disk_too(void **state)
     (void)state;
     _cleanup_(disk_done) struct disk disk = { 0 };
     struct journal *journal = open_journal(&disk);
-    journal_add(journal, "z", "{}", morning);
-    journal_add(journal, "a", "{}", morning + DAY);
+    add(journal, "z", "{}", morning);
+    add(journal, "a", "{}", morning + DAY);
     journal_free(journal);
     journal = open_journal(&disk);
-    journal_add(journal, "b", "{}", morning + 7 * DAY);
+    add(journal, "b", "{}", morning + 7 * DAY);
     assert_non_null(journal_find(journal, "z"));
-    journal_add(journal, "c", "{}", morning + 7 * DAY + 1);
+    add(journal, "c", "{}", morning + 7 * DAY + 1);
     assert_null(journal_find(journal, "z"));
     assert_non_null(journal_find(journal, "a"));
     assert_int_equal(disk.n, 3);
     journal_free(journal);
 }
 
-static void a_clock_that_is_set_later_makes_nothing_old(void **state)
+static void a_clock_that_is_set_makes_nothing_old(void **state)
 {
     (void)state;
     _cleanup_(disk_done) struct disk disk = { 0 };
     _cleanup_(journal_freep) struct journal *journal = open_journal(&disk);
-    journal_add(journal, "1970", "{}", 5 * USEC_PER_SEC);
-    journal_add(journal, "a", "{}", morning);
+    journal_add(journal, "1970", "{}", DAY, 5 * USEC_PER_SEC);
+    journal_add(journal, "a", "{}", DAY + 1, morning);
+    journal_add(journal, "b", "{}", DAY + 2, morning + 400 * DAY); // by mistake
+    journal_add(journal, "c", "{}", DAY + 3, morning - DAY);
     assert_non_null(journal_find(journal, "1970"));
-    journal_add(journal, "b", "{}", morning - DAY); // and one that goes back
-    journal_add(journal, "c", "{}", morning + 7 * DAY + 1);
-    assert_null(journal_find(journal, "1970"));
+    assert_non_null(journal_find(journal, "a"));
+    assert_non_null(journal_find(journal, "b"));
+    journal_add(journal, "d", "{}", 8 * DAY + 2, morning);
     assert_null(journal_find(journal, "a"));
+    assert_non_null(journal_find(journal, "b"));
+}
+
+/* Of an earlier run the time of day is all that is known. */
+static void what_a_run_left_before_the_clock_was_set_is_not_old(void **state)
+{
+    (void)state;
+    _cleanup_(disk_done) struct disk disk = { 0 };
+    struct journal *journal = open_journal(&disk);
+    journal_add(journal, "1970", "{}", DAY, 5 * USEC_PER_SEC);
+    journal_free(journal);
+    journal = open_journal(&disk);
+    add(journal, "a", "{}", morning);
+    add(journal, "b", "{}", morning + 7 * DAY);
+    assert_non_null(journal_find(journal, "1970"));
+    add(journal, "c", "{}", morning + 7 * DAY + 1);
+    assert_null(journal_find(journal, "1970"));
+    journal_free(journal);
 }
 
 static void the_oldest_go_when_there_are_too_many(void **state)
@@ -160,7 +186,7 @@ static void the_oldest_go_when_there_are_too_many(void **state)
     _cleanup_(journal_freep) struct journal *journal = open_journal(&disk);
     for (int i = 0; i < JOURNAL_MAX_ENTRIES + 100; i++) {
         snprintf(id, sizeof(id), "%d", i);
-        journal_add(journal, id, "{}", morning);
+        add(journal, id, "{}", morning);
     }
     assert_null(journal_find(journal, "99"));
     assert_non_null(journal_find(journal, "100"));
@@ -178,7 +204,7 @@ static void the_oldest_go_when_they_are_too_large(void **state)
     _cleanup_(journal_freep) struct journal *journal = open_journal(&disk);
     for (int i = 0; i < 80; i++) {
         snprintf(id, sizeof(id), "%d", i);
-        journal_add(journal, id, reply, morning);
+        add(journal, id, reply, morning);
     }
     assert_null(journal_find(journal, "0"));
     assert_non_null(journal_find(journal, "79"));
@@ -216,7 +242,8 @@ int main(void)
         cmocka_unit_test(it_is_known_in_the_next_run),
         cmocka_unit_test(another_reply_takes_the_place_of_the_first),
         cmocka_unit_test(what_is_old_is_forgotten_on_disk_too),
-        cmocka_unit_test(a_clock_that_is_set_later_makes_nothing_old),
+        cmocka_unit_test(a_clock_that_is_set_makes_nothing_old),
+        cmocka_unit_test(what_a_run_left_before_the_clock_was_set_is_not_old),
         cmocka_unit_test(the_oldest_go_when_there_are_too_many),
         cmocka_unit_test(the_oldest_go_when_they_are_too_large),
         cmocka_unit_test(a_damaged_record_is_removed),
