@@ -5,9 +5,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <string.h>
-#include <systemd/sd-id128.h>
 
-#include "core/guard.h"
 #include "core/json.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -366,22 +364,19 @@ void actuators_start(struct actuators *actuators)
 
 /* --- life and looking ------------------------------------------------------------------------ */
 
-int actuators_new(sd_event *event, const struct actuators_handlers *handlers, void *userdata,
+int actuators_new(sd_event *event, const uint8_t boot[static GUARD_BOOT_SIZE],
+                  const struct actuators_handlers *handlers, void *userdata,
                   struct actuators **ret_actuators)
 {
     _cleanup_(actuators_freep) struct actuators *actuators = calloc(1, sizeof(*actuators));
-    sd_id128_t boot;
     if (!actuators)
         return -ENOMEM;
     actuators->event = sd_event_ref(event);
     actuators->handlers = handlers;
     actuators->userdata = userdata;
-    int r = sd_id128_get_boot(&boot);
-    if (r < 0)
-        return r;
-    memcpy(actuators->boot, boot.bytes, sizeof(actuators->boot));
-    r = sd_event_add_time(event, &actuators->timer, CLOCK_BOOTTIME, 0, 10 * USEC_PER_MSEC, on_timer,
-                          actuators);
+    memcpy(actuators->boot, boot, sizeof(actuators->boot));
+    int r = sd_event_add_time(event, &actuators->timer, CLOCK_BOOTTIME, 0, 10 * USEC_PER_MSEC,
+                              on_timer, actuators);
     if (r < 0)
         return r;
     sd_event_source_set_enabled(actuators->timer, SD_EVENT_OFF);

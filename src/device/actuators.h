@@ -14,6 +14,7 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
+#include "core/guard.h"
 #include "core/value.h"
 #include "device/actuator.h"
 #include "util/cleanup.h"
@@ -30,7 +31,9 @@ struct actuators_handlers {
     bool (*is_decided)(void *userdata, const char *name);
 };
 
-int actuators_new(sd_event *event, const struct actuators_handlers *handlers, void *userdata,
+/* boot: the id of this one, by which a lease of another is known. */
+int actuators_new(sd_event *event, const uint8_t boot[static GUARD_BOOT_SIZE],
+                  const struct actuators_handlers *handlers, void *userdata,
                   struct actuators **ret_actuators);
 void actuators_free(struct actuators *actuators);
 DEFINE_CLEANUP(struct actuators *, actuators_free)

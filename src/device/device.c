@@ -519,7 +519,8 @@ int device_new(sd_event *event, struct spool *spool, struct config *config,
     device->lost_mono_usec = clock_mono_usec();
     int r = telemetry_new(event, &telemetry_handlers, device, &device->telemetry);
     if (r >= 0)
-        r = actuators_new(event, &actuators_handlers, device, &device->actuators);
+        r = actuators_new(event, spool_boot(spool), &actuators_handlers, device,
+                          &device->actuators);
     if (r >= 0)
         r = journal_new(on_journal, device, &device->journal);
     if (r >= 0)
