@@ -80,7 +80,8 @@ static int open_file(struct job *job)
     struct stat status;
     if (stat(job->path, &status) < 0)
         status.st_size = 0;
-    if (job->begin_wall_usec == 0 || status.st_size == 0) // one that a run before this has left
+    // One that a run before this has left begins now, as does one that began in what is the future.
+    if (job->begin_wall_usec == 0 || status.st_size == 0 || job->begin_wall_usec > now_wall_usec)
         job->begin_wall_usec = now_wall_usec;
     if (is_full(job, status.st_size, now_wall_usec)) {
         if (rename(job->path, job->old_path) < 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import configs
+from support import clock, configs
 from support.daemon import binary, daemon_env
 from support.wait import wait_until
 
@@ -190,3 +190,17 @@ def test_the_running_server_says_why(broker, start_daemon, connect):
     wait_until(lambda: explain("nightlight").returncode == 1, "it is back")
     server.stop()
     assert not list(directory.iterdir())
+
+
+def test_a_clock_that_is_set_back_ends_no_recording(broker, start_daemon, connect, tmp_path):
+    recording = tmp_path / "telemetry.ndjson"
+    daemons_clock = clock.Clock(tmp_path / "clock")
+    peer = connect(broker, "#")
+    start_daemon("server1", configs.server(broker.port) + f"\n[server]\nrecord = {recording}\n",
+                 env=daemons_clock.env)
+    broker.wait_log(r"server1 1 .*telemetry")
+    for light, added in ((500, -60), (100, -3600), (900, -3600)):
+        peer.publish("lamp1/telemetry", {"light": light})
+        wait_until(lambda: recording.exists() and f'"light": {light}' in recording.read_text(), "the recording")
+        daemons_clock.set(added)
+    assert '"light": 500' in recording.read_text()

@@ -49,7 +49,10 @@ class Clock:
         """Forward or back, by a few seconds or by years."""
         seconds = choice.choice(JUMPS) * choice.choice((-1, 1))
         added = self._settings[-1][1]
-        added += seconds if abs(added + seconds) < FARTHEST else -seconds
+        self.set(added + seconds if abs(added + seconds) < FARTHEST else added - seconds)
+
+    def set(self, added):
+        """To so many seconds from the real time."""
         self._memory[:] = struct.pack("=q", int(added * 1e6))
         self._settings.append((time.monotonic(), added))
 
