@@ -126,5 +126,6 @@ def test_latest_does_not_go_back_to_what_has_arrived_but_is_still_on_disk(make_w
         holds_for(world.daemon.alive, 0.3, "what there is is sent")
         world.daemon.configure(config(world.port, measures=["latest"], **settings))
         world.kill_daemon()
+    world.witness.wait("lamp1/latest", since=len(world.witness.arrivals))
     world.account.check()
     world.stop_daemon()
