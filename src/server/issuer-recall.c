@@ -86,6 +86,7 @@ static void recall_open(struct issuer *issuer, struct body *body, const char *de
     struct open *open = peer ? issuer_new_open(peer, body, false) : NULL;
     if (!open)
         return;
+    open->was_sent = true; // by all that is known
     open->try_mono_usec = now->mono_usec;
     issuer_link(issuer, open);
 }

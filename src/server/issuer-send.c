@@ -54,6 +54,7 @@ void issuer_arm_all(struct issuer *issuer, struct peer *peer, const struct rules
 void issuer_urge(struct issuer *issuer, struct peer *peer, const struct ruleset_now *now)
 {
     for (struct open *open = peer->first; open; open = open->next) {
+        open->is_dated = open->was_sent;
         open->n_tries = 0;
         open->try_mono_usec = now->mono_usec;
         issuer_arm(issuer, open, now);
@@ -76,6 +77,7 @@ void issuer_connected(struct issuer *issuer, const struct ruleset_now *now)
 {
     issuer->is_connected = true;
     for (struct open *open = issuer->oldest; open; open = open->newer) {
+        open->is_dated = open->was_sent;
         open->try_mono_usec = now->mono_usec;             // it, or its reply, may be lost
         if (open->is_groups && !open->peer->is_announced) // its status comes before that
             open->try_mono_usec += status_pause_usec;
@@ -106,12 +108,14 @@ static bool try_to_send(struct issuer *issuer, struct open *open, const struct r
         .qos = open->body->qos,
     };
     int r = issuer->handlers->send(issuer->userdata, &letter);
-    if (r == 0)
+    if (r == 0) {
+        open->was_sent = true;
         open->try_mono_usec = issuer_next_try(issuer, ++open->n_tries, now->mono_usec);
-    else if (r == -ENOTCONN)
+    } else if (r == -ENOTCONN) {
         issuer->is_connected = false; // until issuer_connected()
-    else
+    } else {
         open->try_mono_usec = now->mono_usec + full_pause_usec;
+    }
     issuer_arm(issuer, open, now);
     return r == 0;
 }

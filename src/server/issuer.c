@@ -260,7 +260,7 @@ bool issuer_repeats(const struct body *body, const struct issuer_order *order)
 static bool is_still_open(const struct peer *peer, const struct issuer_order *order)
 {
     for (const struct open *open = peer->first; open; open = open->next) {
-        if (issuer_repeats(open->body, order))
+        if (issuer_repeats(open->body, order) && !open->is_dated)
             return true;
     }
     return false;

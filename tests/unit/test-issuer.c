@@ -411,6 +411,39 @@ static void same_command_again_is_the_one_that_is_open(void **state)
     assert_int_equal(world->n_sent, 2);
 }
 
+/* Cut off, the device may have decided otherwise after what it had carried out. */
+static void same_command_is_a_new_one_for_a_device_that_was_away(void **state)
+{
+    struct world *world = *state;
+    announce(world, "lamp", true);
+    issue_latest(world, "lamp", ON);
+    settle(world);
+    struct sent first = *last(world);
+    announce(world, "lamp", false);
+    announce(world, "lamp", true);
+    assert_int_equal(issue_latest(world, "lamp", ON), 0);
+    settle(world);
+    assert_string_not_equal(last(world)->id, first.id);
+    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 1);
+    assert_int_equal(issue_latest(world, "lamp", ON), 1);
+
+    issuer_connected(world->issuer, &world->now); // it is we who were away
+    run(world);
+    assert_int_equal(issue_latest(world, "lamp", ON), 0);
+}
+
+static void same_command_that_was_never_sent_remains_open(void **state)
+{
+    struct world *world = *state;
+    announce(world, "lamp", false);
+    issue_latest(world, "lamp", ON);
+    settle(world);
+    assert_int_equal(world->n_sent, 0);
+    announce(world, "lamp", true);
+    assert_int_equal(issue_latest(world, "lamp", ON), 1);
+    assert_int_equal(world->n_sent, 1);
+}
+
 static void newer_command_leaves_other_actuators_alone(void **state)
 {
     struct world *world = *state;
@@ -1203,6 +1236,8 @@ int main(void)
         TEST(renewed_connection_sends_what_is_open),
         TEST(newer_command_takes_the_place_of_the_older),
         TEST(same_command_again_is_the_one_that_is_open),
+        TEST(same_command_is_a_new_one_for_a_device_that_was_away),
+        TEST(same_command_that_was_never_sent_remains_open),
         TEST(newer_command_leaves_other_actuators_alone),
         TEST(seq_never_falls_when_the_clock_is_set_back),
         TEST(next_one_waits_for_the_reply_to_the_one_before),
