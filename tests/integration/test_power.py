@@ -12,8 +12,6 @@ some dozens from a seed of the hour's own, which a failure tells.
 """
 
 import datetime
-import itertools
-import json
 import os
 import random
 import shutil
@@ -23,7 +21,7 @@ import uuid
 import pytest
 
 from support import plug
-from support.fakes import Threaded
+from support.arm import Arm, replies_in
 from support.stored import Account, Stored
 
 CUTS = int(os.environ.get("NIGHTLIGHT_POWER_CUTS", 0))
@@ -33,7 +31,6 @@ SECONDS = 30 if CUTS else 10
 GOES_ON_EVERY = 4 if CUTS else 6
 
 EVERY, LATEST = ("ordered", "live"), ("latest",)
-REPLIES = "lamp1/replies"
 # The support's commit_interval, and what a slow machine may add until the disk has it.
 PATIENCE_SECONDS = 0.1 + 1.5
 
@@ -51,27 +48,6 @@ type = number
 min = 0
 max = 1000000
 """
-
-
-class Arm(Threaded):
-    """A command every 100 ms, each with an id and a number of its own, until close()."""
-
-    def __init__(self, peer, path):
-        self._peer, self._path = peer, path
-        super().__init__()
-
-    def serve(self):
-        for number in itertools.count(1):
-            if self._over.wait(0.1):
-                return
-            self.send(f"id{number}")
-
-    def send(self, name):
-        self._peer.publish("lamp1/commands", {"$id": name, "arm": int(name[2:])}, wait=False)
-
-    def moves(self):
-        """Where the arm was moved, in order."""
-        return self._path.read_text().split()
 
 
 def seconds(time_property):
@@ -109,9 +85,7 @@ class Truth:
 
     def replies(self, cut):
         """The replies that had arrived when the power was cut, by the command's id."""
-        before = self._arrivals[: cut.said["arrivals"]]
-        replies = [json.loads(each.payload) for each in before if each.topic == REPLIES]
-        return {reply["$id"]: reply for reply in replies}
+        return replies_in(self._arrivals[: cut.said["arrivals"]])
 
     def check(self, cut, stored, durability):
         """What the disk must hold after the cut."""
@@ -177,17 +151,6 @@ def record(world, arm, directory, choice):
     return recording, Truth(world.witness)
 
 
-def send_again(world, arm, replies, since):
-    """What was answered, the latest of it: the same reply comes, and nothing moves."""
-    if replies:  # where the arm was last, it is set anew at the start
-        world.witness.wait("lamp1/state", lambda state: state["arm"] is not None, since)
-    moves, since = arm.moves(), len(world.witness.arrivals)
-    for name, reply in list(replies.items())[-20:]:
-        arm.send(name)
-        world.witness.wait(REPLIES, lambda answer, reply=reply: answer == reply, since)
-    assert arm.moves() == moves, "what was answered is carried out again"
-
-
 def go_on(world, arm, make_daemon, cut, state, replies):
     """The daemon starts from what is found, in another boot, and delivers what is owed."""
     boot = state.with_name("boot_id")
@@ -208,7 +171,7 @@ def go_on(world, arm, make_daemon, cut, state, replies):
     for stream in EVERY + LATEST:
         world.witness.wait(f"lamp1/{stream}", since=since)
     account.wait_paid()
-    send_again(world, arm, replies, since)
+    arm.send_again(world.witness, replies, since)
     daemon.stop()
     time.sleep(0.1)  # the witness reads the last of it
     account.check()
@@ -222,7 +185,7 @@ def test_nothing_that_was_committed_is_lost_by_a_power_cut(make_world, make_daem
     moves = tmp_path / "moves"
     moves.touch()
     world = make_world(durability=durability, more=ARM.format(path=moves))
-    arm = Arm(connect(world.broker), moves)
+    arm = Arm(connect(world.broker), lambda: moves.read_text().split())
     recording, truth = record(world, arm, tmp_path / "recording", choice)
     for n, cut in enumerate(recording.cuts(CUTS or 36, choice)):
         state = tmp_path / f"cut{n}"

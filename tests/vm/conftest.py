@@ -13,6 +13,7 @@ scripts/test.
 import os
 import pathlib
 import shutil
+import sys
 
 import pytest
 
@@ -20,6 +21,9 @@ from guest import image
 from guest.guest import Guest
 from guest.hardware import Chip
 from guest.machine import Lost, Machine
+
+# What both kinds of tests have on this side.
+sys.path.append(str(image.TOP / "tests/integration"))
 
 INSTALLED = "installed"
 

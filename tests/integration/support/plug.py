@@ -94,8 +94,7 @@ class Recording:
             path.touch()
         with open(disk, "wb") as file:
             file.truncate(DISK_BYTES)
-        call("mke2fs", "-q", "-F", "-t", "ext4", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0",
-             disk, f"{FILE_SYSTEM_BYTES >> 10}K")  # fmt: skip
+        make_file_system(disk)
         self._before = disk.read_bytes()
         server = subprocess.Popen(
             ["qemu-storage-daemon",
@@ -127,62 +126,107 @@ class Recording:
             os.pwrite(self._marks.fileno(), data, MARK_OFFSET)
             time.sleep(MARK_INTERVAL_SECONDS)
 
-    def _writes(self):
-        log = (self._directory / "log").read_bytes()
-        magic, _version, _count, sector = SUPERBLOCK.unpack_from(log)
-        assert (magic, sector) == (LOG_MAGIC, SECTOR_BYTES)
-        at = sector
-        while at + ENTRY.size <= len(log):
-            first, count, flags, _ = ENTRY.unpack_from(log, at)
-            if not count and not flags:
-                return
-            at += sector
-            size = 0 if flags & DISCARD else count * sector
-            yield Write(first * sector, flags, count * sector, log[at : at + size])
-            at += size
-
     def cuts(self, count, choice):
         """So many Cuts, at random moments after the first mark; in their order."""
-        writes = list(self._writes())
+        writes = list(Log(self._directory / "log").more())
         first = next(n for n, write in enumerate(writes) if write.offset == MARK_OFFSET)
         moments = [n for n in range(first + 1, len(writes)) if writes[n].offset != MARK_OFFSET]
         moments = iter(sorted(choice.sample(moments, count)))
-        disk, volatile, said = bytearray(self._before), [], None
+        disk, said = Disk(self._before), None
         moment = next(moments)
         for n, write in enumerate(writes):
             if n == moment:
                 luck = choice.choice(LUCKS)
-                yield Cut(n, said, luck, with_some(disk, volatile, luck, choice), len(volatile))
+                yield Cut(n, said, luck, disk.after_cut(luck, choice), len(disk.volatile))
                 moment = next(moments, None)
             if write.offset == MARK_OFFSET:
                 said = json.loads(write.data.rstrip(b"\0"))
                 continue
-            if write.flags & FLUSH:
-                for each in volatile:
-                    put(disk, each)
-                volatile = []
-            if write.flags & FUA:
-                put(disk, write)
-            elif write.size:
-                volatile.append(write)
+            disk.take(write)
 
 
-def put(disk, write):
-    disk[write.offset : write.offset + write.size] = write.data or bytes(write.size)
+def make_file_system(path):
+    """On the first FILE_SYSTEM_BYTES of a file that is there."""
+    call("mke2fs", "-q", "-F", "-t", "ext4", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0",
+         path, f"{FILE_SYSTEM_BYTES >> 10}K")  # fmt: skip
 
 
-def with_some(disk, volatile, luck, choice):
-    """A copy of the disk, with what it happened to write of what was volatile."""
-    disk = bytearray(disk)
-    for write in volatile:
-        if luck == "torn" and write.data and choice.random() < 0.5:
-            for at in range(0, write.size, SECTOR_BYTES):
-                if choice.random() < 0.5:
-                    place = write.offset + at
-                    disk[place : place + SECTOR_BYTES] = write.data[at : at + SECTOR_BYTES]
-        elif luck == "all" or (luck != "none" and choice.random() < 0.5):
-            put(disk, write)
-    return disk
+class Log:
+    """What blklogwrites writes."""
+
+    def __init__(self, path):
+        self._path, self._at = path, 0
+
+    def more(self):
+        """The Writes since it was asked last, as far as they are whole."""
+        with open(self._path, "rb") as file:
+            file.seek(self._at)
+            data = file.read()
+        if self._at == 0 and len(data) >= SECTOR_BYTES:
+            magic, _version, _count, sector = SUPERBLOCK.unpack_from(data)
+            if not magic:  # the first flush writes it
+                return
+            assert (magic, sector) == (LOG_MAGIC, SECTOR_BYTES)
+            self._at = SECTOR_BYTES
+            data = data[SECTOR_BYTES:]
+        at = 0
+        while at + SECTOR_BYTES <= len(data):
+            first, count, flags, _ = ENTRY.unpack_from(data, at)
+            size = 0 if flags & DISCARD else count * SECTOR_BYTES
+            begin, end = at + SECTOR_BYTES, at + SECTOR_BYTES + size
+            if (not count and not flags) or end > len(data):
+                return
+            self._at += end - at
+            at = end
+            yield Write(first * SECTOR_BYTES, flags, count * SECTOR_BYTES, data[begin:end])
+
+
+class Disk:
+    """What is on a disk for good, and what it has been sent since its last flush."""
+
+    def __init__(self, data):
+        self._data, self.volatile = bytearray(data), []
+
+    def take(self, write):
+        if write.flags & FLUSH:
+            for each in self.volatile:
+                put(self._data, each)
+            self.volatile = []
+        if write.flags & FUA:
+            put(self._data, write)
+        elif write.size:
+            self.volatile.append(write)
+
+    def after_cut(self, luck, choice):
+        """What is on it then, with what it happened to write of what was volatile."""
+        data = bytearray(self._data)
+        for write in self.volatile:
+            if luck == "torn" and write.data and choice.random() < 0.5:
+                for at in range(0, write.size, SECTOR_BYTES):
+                    if choice.random() < 0.5:
+                        place = write.offset + at
+                        data[place : place + SECTOR_BYTES] = write.data[at : at + SECTOR_BYTES]
+            elif luck == "all" or (luck != "none" and choice.random() < 0.5):
+                put(data, write)
+        return data
+
+
+def put(data, write):
+    data[write.offset : write.offset + write.size] = write.data or bytes(write.size)
+
+
+def read_files(data, into):
+    """Mounts what is on a disk, which must do, and copies its files into a new directory."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        image, mount_point = f"{directory}/disk", f"{directory}/files"
+        with open(image, "wb") as file:
+            file.write(data)
+        os.mkdir(mount_point)
+        call("mount", "-o", "loop", image, mount_point)
+        try:
+            shutil.copytree(mount_point, into, ignore=shutil.ignore_patterns("lost+found", "reserve"))
+        finally:
+            call("umount", mount_point)
 
 
 class Cut:
@@ -197,14 +241,4 @@ class Cut:
         return self._name
 
     def read(self, into):
-        """Mounts the disk, which must do, and copies its files into a new directory."""
-        with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
-            image, mount_point = f"{directory}/disk", f"{directory}/files"
-            with open(image, "wb") as file:
-                file.write(self._disk)
-            os.mkdir(mount_point)
-            call("mount", "-o", "loop", image, mount_point)
-            try:
-                shutil.copytree(mount_point, into, ignore=shutil.ignore_patterns("lost+found", "reserve"))
-            finally:
-                call("umount", mount_point)
+        read_files(self._disk, into)

@@ -7,6 +7,7 @@
     machine.save("clean")
     machine.restore("clean")               # a second, whatever has happened since
     machine.reset()                        # the power is cut and comes back: another boot
+    machine.kill()                         # the power is cut
 
 What is emulated is a CPU without hardware help (KVM does not work wherever these tests have to), ten
 times slower or more: limits are generous, and nothing here measures speed.
@@ -91,21 +92,24 @@ class Channel:
 
 
 class Machine:
-    """One qemu process, and the disk that it writes to: disk.qcow2 in its work directory."""
+    """One qemu process, and the disk that it writes to: disk.qcow2 in its work directory.
 
-    def __init__(self, image, work):
+    With more options of qemu's it has hardware of its own, and nothing to do with others' snapshots."""
+
+    def __init__(self, image, work, more=()):
         self.image = pathlib.Path(image).resolve()
         self.work = pathlib.Path(work).resolve()
         self.disk = self.work / "disk.qcow2"
+        self.more = more
         self.process = self.agent = self.monitor = None
         self.number = 0
         self.has_second_disk = False
         self.events = []  # what qemu has said by itself
 
-    def create_disk(self):
-        """A disk that holds what differs from the image."""
-        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw",
-                        "-b", self.image / "root.img", self.disk], check=True)
+    def create_disk(self, other=None):
+        """A disk that holds what differs from the image, or from that of another machine, which has stopped."""
+        below = ["-F", "qcow2", "-b", other.disk] if other else ["-F", "raw", "-b", self.image / "root.img"]
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *below, self.disk], check=True)
 
     def command(self):
         """How qemu is started. A snapshot is good for the same command only, but for the paths."""
@@ -122,6 +126,7 @@ class Machine:
             "-device", "pcie-root-port,id=plug,chassis=1",
             "-serial", f"file:{self.work}/console.log",
             "-qmp", f"unix:{self.work}/monitor.sock,server=on,wait=off",
+            *self.more,
         ]
 
     def start(self, snapshot=None):
@@ -142,13 +147,18 @@ class Machine:
 
     def stop(self):
         """Ends qemu, and has it write its disk out. Nothing is said to the guest."""
+        try:
+            self._qmp("quit")
+            self.process.wait(10)
+        except (Lost, OSError, AttributeError, subprocess.TimeoutExpired):
+            pass
+        self.kill()
+
+    def kill(self):
+        """Cuts the power. What qemu keeps in its own memory is lost too: its disk may be of no use any more."""
         if self.process:
-            try:
-                self._qmp("quit")
-                self.process.wait(10)
-            except (Lost, OSError, AttributeError, subprocess.TimeoutExpired):
-                self.process.kill()
-                self.process.wait()
+            self.process.kill()
+            self.process.wait()
             self.agent and self.agent.close()
             self.monitor and self.monitor.close()
         self.process = None
@@ -185,8 +195,12 @@ class Machine:
 
     def reset(self):
         """Cuts the power and gives it back. What the guest had not written to its disk is lost."""
+        self.boot_by(lambda: self._qmp("system_reset"))
+
+    def boot_by(self, action):
+        """action() makes the machine boot; returns when it has."""
         self.events.clear()
-        self._qmp("system_reset")
+        action()
         # Until the guest's end of the channel is closed, what is sent would be lost with it.
         self._wait_for_port(False, START_LIMIT_SECONDS)
         self._wait_for_boot()
