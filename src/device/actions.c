@@ -238,6 +238,14 @@ void actions_reloaded(struct actions *actions, const char *failure)
     }
 }
 
+/* The reply tells who asked; whoever looks after the machine reads the journal. */
+static void finish_failed(struct task *task, const char *reason)
+{
+    log_warning(LOG_FIELDS({ "DEVICE", task->config->daemon->id }), "action %s failed: %s",
+                task->section->name, reason);
+    finish(task, REPLY_FAILED, reason, NULL);
+}
+
 static void on_rebooting(void *userdata, const char *failure)
 {
     (void)userdata;
@@ -265,15 +273,21 @@ static void on_can_reboot(void *userdata, const char *failure)
                                        reboot_delay_usec, 0, on_reboot_timer, actions);
     if (r < 0)
         failure = strerror(-r);
-    if (!failure)
-        log_notice(LOG_FIELDS({ "DEVICE", task->config->daemon->id }),
-                   "rebooting, as a command wants it");
-    finish(task, failure ? REPLY_FAILED : REPLY_DONE, failure ? failure : "rebooting", NULL);
+    if (failure) {
+        finish_failed(task, failure);
+        return;
+    }
+    log_notice(LOG_FIELDS({ "DEVICE", task->config->daemon->id }),
+               "rebooting, as a command wants it");
+    finish(task, REPLY_DONE, "rebooting", NULL);
 }
 
 static void on_unit_done(void *userdata, const char *failure)
 {
-    finish(userdata, failure ? REPLY_FAILED : REPLY_DONE, failure ? failure : "", NULL);
+    if (failure)
+        finish_failed(userdata, failure);
+    else
+        finish(userdata, REPLY_DONE, "", NULL);
 }
 
 /* Something that systemd does for us: once, so it begins when that is on disk. */
@@ -304,7 +318,7 @@ static void start_job(struct task *task)
     if (r < 0) {
         struct why why;
         why_set(&why, -r, "cannot reach the system bus: %s", strerror(-r));
-        finish(task, REPLY_FAILED, why.text, NULL);
+        finish_failed(task, why.text);
         return;
     }
     log_info(LOG_FIELDS({ "DEVICE", task->config->daemon->id }, { "UNIT", unit }),

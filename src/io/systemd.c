@@ -130,13 +130,21 @@ static int connect_bus(struct systemd *systemd)
 
 /* --- calls ----------------------------------------------------------------------------------- */
 
+/* Both managers ask polkit; where there is none, they refuse. */
+static const char refusal[] = "polkit does not allow it, see COMMANDS in nightlightd.conf(5)";
+
 /* What a method said of its failure; NULL if it did not fail. */
 static const char *failure_of(sd_bus_message *message, char *out, size_t size)
 {
     const sd_bus_error *error = sd_bus_message_get_error(message);
     if (!error)
         return NULL;
-    snprintf(out, size, "%.200s", error->message && *error->message ? error->message : error->name);
+    const char *text = error->message && *error->message ? error->message : error->name;
+    if (sd_bus_error_has_names(error, SD_BUS_ERROR_ACCESS_DENIED,
+                               SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED))
+        snprintf(out, size, "%s (%.120s)", refusal, text);
+    else
+        snprintf(out, size, "%.200s", text);
     return out;
 }
 
@@ -176,7 +184,7 @@ static int on_can_reboot(sd_bus_message *message, void *userdata, sd_bus_error *
     if (!failure && sd_bus_message_read(message, "s", &answer) < 0)
         failure = "logind's answer is not understood";
     if (!failure && strcmp(answer, "yes") != 0) {
-        snprintf(text, sizeof(text), "logind does not let this service reboot ('%.20s')", answer);
+        snprintf(text, sizeof(text), "%s (logind says '%.20s')", refusal, answer);
         failure = text;
     }
     finish(userdata, failure);
