@@ -35,7 +35,8 @@ static void begin(struct actuator *actuator)
     sd_event_source_set_enabled(actuator->retry_timer, SD_EVENT_OFF);
     actuator->wish_waits = false;
     actuator->job_ticket = actuator->wish_ticket;
-    actuator->job->value = actuator->wish;
+    // Without a wish: what it is, once more, or it is only opened.
+    actuator->job->value = actuator->wish.type != VALUE_NONE ? actuator->wish : actuator->now;
     actuator->job->start = (struct actuator_start){
         .last = actuator->wish.type != VALUE_NONE ? actuator->wish : actuator->restored,
     };
@@ -215,6 +216,13 @@ uint64_t actuator_set(struct actuator *actuator, const struct value *value)
     else
         begin(actuator);
     return ticket;
+}
+
+void actuator_node_changed(struct actuator *actuator, const char *name)
+{
+    const struct actuator_driver *driver = actuator->job->section->driver;
+    if (actuator->started && driver_has_node(driver->node, name) && !job_busy(actuator->job))
+        begin(actuator);
 }
 
 void actuator_drop(struct actuator *actuator, uint64_t ticket)

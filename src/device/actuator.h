@@ -74,6 +74,12 @@ uint64_t actuator_set(struct actuator *actuator, const struct value *value);
  */
 void actuator_drop(struct actuator *actuator, uint64_t ticket);
 
+/*
+ * A node of that name in /dev has come, gone or changed its mode. If it may be the actuator's, it
+ * is set once more to what it is or shall be: thus it notices, and a failed one does not wait.
+ */
+void actuator_node_changed(struct actuator *actuator, const char *name);
+
 /* Once it is not pending, an outcome is only known until the next settled(). */
 enum actuator_outcome actuator_outcome(const struct actuator *actuator, uint64_t ticket);
 

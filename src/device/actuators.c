@@ -269,6 +269,14 @@ void actuators_drop(struct actuators *actuators, struct actuator *actuator, uint
     save(actuators, find_entry(actuators, actuator_name(actuator)));
 }
 
+void actuators_node_changed(struct actuators *actuators, const char *name)
+{
+    actuators_begin(actuators);
+    for (size_t i = 0; i < actuators->n_entries; i++)
+        actuator_node_changed(actuators->entries[i].actuator, name);
+    actuators_end(actuators);
+}
+
 uint64_t actuators_seq(const struct actuators *actuators, const struct actuator *actuator)
 {
     return find_entry(actuators, actuator_name(actuator))->seq;

@@ -70,6 +70,9 @@ void actuators_drop(struct actuators *actuators, struct actuator *actuator, uint
 void actuators_begin(struct actuators *actuators);
 void actuators_end(struct actuators *actuators);
 
+/* A node of that name in /dev has come, gone or changed its mode: see actuator_node_changed(). */
+void actuators_node_changed(struct actuators *actuators, const char *name);
+
 /* The highest number that actuators_set() was given for this one, in earlier runs too; 0: none. */
 uint64_t actuators_seq(const struct actuators *actuators, const struct actuator *actuator);
 

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <string.h>
+#include <sys/inotify.h>
 
 #include "core/command.h"
 #include "core/topic.h"
@@ -41,6 +42,7 @@ struct device {
     uint64_t lost_mono_usec; // the connection; 0 while there is one
     bool has_recalled;       // what an earlier run wrote down
     bool stopping;
+    sd_event_source *nodes_source;  // watches /dev
     sd_event_source *goodbye_timer; // until it is said, stopping
     struct ratelimit story;         // info lines
     struct ratelimit refusals;      // warnings
@@ -300,6 +302,34 @@ static const struct telemetry_handlers telemetry_handlers = {
     .changed = on_telemetry_changed,
 };
 
+/* --- hardware that comes and goes ------------------------------------------------------------ */
+
+static int on_node(sd_event_source *source, const struct inotify_event *event, void *userdata)
+{
+    (void)source;
+    struct device *device = userdata;
+    if (event->len == 0 || device->stopping)
+        return 0;
+    telemetry_node_changed(device->telemetry, event->name);
+    actuators_node_changed(device->actuators, event->name);
+    return 0;
+}
+
+/*
+ * Linux 6.1 does not wake who waits for an edge of a chip that is pulled out, and no kernel wakes
+ * who drives an output; that the chip's node goes, all can see. One that comes is of use once udev
+ * has handed it over, which changes its attributes.
+ */
+static void watch_nodes(struct device *device)
+{
+    int r = sd_event_add_inotify(device->event, &device->nodes_source, "/dev",
+                                 IN_CREATE | IN_DELETE | IN_ATTRIB | IN_ONLYDIR, on_node, device);
+    if (r < 0)
+        log_warning(NULL,
+                    "cannot watch /dev (%s): a GPIO chip that goes is noticed when it is used",
+                    strerror(-r));
+}
+
 /* --- the uplink ------------------------------------------------------------------------------ */
 
 /* 0: there is a connection. */
@@ -535,6 +565,7 @@ int device_new(sd_event *event, struct spool *spool, struct config *config,
     if (r < 0)
         return r;
     set_lost(device, device->lost_mono_usec);
+    watch_nodes(device);
     *ret_device = TAKE_PTR(device);
     return 0;
 }
@@ -543,6 +574,7 @@ void device_free(struct device *device)
 {
     if (!device)
         return;
+    sd_event_source_disable_unref(device->nodes_source);
     sd_event_source_disable_unref(device->goodbye_timer);
     telemetry_free(device->telemetry);
     localrules_free(device->rules);

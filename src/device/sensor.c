@@ -196,6 +196,14 @@ uint64_t sensor_retry_mono_usec(const struct sensor *sensor)
     return sensor->retry_mono_usec;
 }
 
+bool sensor_node_changed(struct sensor *sensor, const char *name)
+{
+    if (!driver_has_node(sensor->driver->node, name))
+        return false;
+    sensor->retry_mono_usec = 0;
+    return true;
+}
+
 bool sensor_is_sampling(const struct sensor *sensor)
 {
     return sensor->sampling_now;

@@ -47,6 +47,12 @@ void sensor_sample(struct sensor *sensor, uint64_t now_mono_usec);
  * try. */
 uint64_t sensor_retry_mono_usec(const struct sensor *sensor);
 
+/*
+ * A node of that name in /dev has come, gone or changed its mode. Whether it may be the sensor's:
+ * then it should be sampled, and a failed one does not wait for its next attempt any longer.
+ */
+bool sensor_node_changed(struct sensor *sensor, const char *name);
+
 bool sensor_is_sampling(const struct sensor *sensor);
 
 /* What is taken next is published however near it is to what was published last. */

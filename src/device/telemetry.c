@@ -480,6 +480,17 @@ void telemetry_publish_now(struct telemetry *telemetry, char *const *names)
     tick(telemetry);
 }
 
+void telemetry_node_changed(struct telemetry *telemetry, const char *name)
+{
+    uint64_t now_mono_usec = clock_mono_usec();
+    for (size_t i = 0; i < telemetry->n_sources; i++) {
+        struct source *source = &telemetry->sources[i];
+        if (sensor_node_changed(source->sensor, name))
+            start_sample(telemetry, source, now_mono_usec);
+    }
+    arm_timer(telemetry);
+}
+
 bool telemetry_is_settled(const struct telemetry *telemetry)
 {
     for (size_t i = 0; i < telemetry->n_sources; i++) {

@@ -55,6 +55,9 @@ int telemetry_topic(const struct telemetry *telemetry, const char *stream, const
  */
 void telemetry_publish_now(struct telemetry *telemetry, char *const *names);
 
+/* A node of that name in /dev has come, gone or changed its mode: what reads it notices. */
+void telemetry_node_changed(struct telemetry *telemetry, const char *name);
+
 /* Whether every sensor has been sampled at least once, with or without success. */
 bool telemetry_is_settled(const struct telemetry *telemetry);
 

@@ -87,6 +87,7 @@ const struct actuator_driver actuator_driver_gpio = {
     .options = options,
     .n_options = ELEMENTS(options),
     .config_size = sizeof(struct gpio_config),
+    .node = "gpiochip",
     .types = 1 << VALUE_BOOL,
     .open = gpio_actuator_open,
     .set = gpio_actuator_set,

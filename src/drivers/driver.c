@@ -3,6 +3,7 @@
 #include "drivers/driver.h"
 
 #include <assert.h>
+#include <string.h>
 
 enum { MAX_DRIVERS = 64 }; // of each kind; a build with more stops at the first assert
 
@@ -41,6 +42,11 @@ static size_t list_actuators(struct config_driver *out)
         };
     }
     return n;
+}
+
+bool driver_has_node(const char *node, const char *name)
+{
+    return node && strncmp(name, node, strlen(node)) == 0;
 }
 
 void driver_add_to(struct config_sources *sources)

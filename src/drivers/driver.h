@@ -28,6 +28,7 @@ struct sensor_driver {
     size_t n_options;
     size_t config_size;
     bool blocking;
+    const char *node; // it speaks to a node in /dev whose name begins so; NULL: to none
 
     // A check of the keys together, when the configuration is read; NULL. -EINVAL with why.
     int (*check)(const void *config, struct why *why);
@@ -65,7 +66,8 @@ struct actuator_driver {
     size_t n_options;
     size_t config_size;
     bool blocking;
-    unsigned types; // the value types that it takes: mask of 1 << VALUE_...
+    const char *node; // as above
+    unsigned types;   // the value types that it takes: mask of 1 << VALUE_...
 
     int (*check)(const void *config, struct why *why);
 
@@ -81,6 +83,9 @@ struct actuator_driver {
     void (*close)(void *state);
     void (*cancel)(void *state); // as above
 };
+
+/* Whether the node in /dev of that name may be one that a driver speaks to, which says node. */
+bool driver_has_node(const char *node, const char *name);
 
 /* Every driver there is, NULL-terminated; written by the build. */
 extern const struct sensor_driver *const sensor_drivers[];

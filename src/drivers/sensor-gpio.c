@@ -157,6 +157,7 @@ const struct sensor_driver sensor_driver_gpio = {
     .options = options,
     .n_options = ELEMENTS(options),
     .config_size = sizeof(struct gpio_config),
+    .node = "gpiochip",
     .check = gpio_sensor_check,
     .open = gpio_sensor_open,
     .read = gpio_sensor_read,

@@ -145,10 +145,12 @@ void gpio_output_close(struct gpio_output *output)
 {
     if (!output)
         return;
-    if (output->is_stored)
-        fdstore_release(output->fd);
-    else
+    if (!output->is_stored)
         close(output->fd);
+    else if (get_value(output->fd) >= 0)
+        fdstore_release(output->fd);
+    else // its chip has gone, and keeps the number that it had for as long as this is open
+        fdstore_drop(output->fd);
     free(output);
 }
 

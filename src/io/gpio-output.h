@@ -30,7 +30,10 @@ struct gpio_output;
 int gpio_output_open(const struct gpio_output_request *request, struct gpio_output **ret_output,
                      bool *ret_held, struct why *why);
 
-/* The line stays as it is until the store is pruned or systemd gives it up. NULL is fine. */
+/*
+ * The line stays as it is until the store is pruned or systemd gives it up; one whose chip has gone
+ * is given up at once. NULL is fine.
+ */
 void gpio_output_close(struct gpio_output *output);
 DEFINE_CLEANUP(struct gpio_output *, gpio_output_close)
 

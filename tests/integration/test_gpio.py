@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from support import configs, preload
+from support import configs, mounts, preload
 from support.notify import Manager
 from support.process import free_port
 from support.wait import wait_until
@@ -122,6 +122,32 @@ def test_a_chip_that_goes_away_shows_at_once_and_is_soon_tried_again(lines, brok
         daemon.wait_log("^notice +sensor button is back", timeout=20)
     finally:
         manager.close()
+
+
+@pytest.mark.skipif(not mounts.can_be_had(), reason="a /dev of its own takes root")
+def test_what_happens_to_the_node_of_a_chip_is_seen_at_once(lines, broker, start_daemon, connect, tmp_path):
+    nodes = tmp_path / "dev"
+    nodes.mkdir()
+    (nodes / "null").touch()
+    peer = connect(broker, "#")
+    config = (configs.base(broker.port, "device") + CONFIG).replace("1min", "1h")
+    prefix = mounts.prefix(f"mount --bind /dev/null {nodes}/null && mount --rbind {nodes} /dev")
+    daemon = start_daemon("lamp1", config, prefix=prefix, env=lines.env)
+    peer.wait("lamp1/state", {"lamp": False, "pump": False})
+    peer.publish("lamp1/commands", {"pump": True})
+    peer.wait("lamp1/state", {"lamp": False, "pump": True})
+    lines.gpioshim_remove(lines.chip)
+    mark = peer.mark()
+    (nodes / "gpiochip0").touch()
+    peer.wait("lamp1/state", {"lamp": None, "pump": None}, mark)
+    lines.chip = lines.gpioshim_add_chip(b"bank", b"BUTTON LAMP PUMP")
+    (nodes / "gpiochip1").touch()
+    # It would be tried again after ten seconds.
+    daemon.wait_log("^notice +sensor button is back", timeout=5)
+    mark = peer.mark()
+    peer.publish("lamp1/commands", {"lamp": False})
+    peer.wait("lamp1/state", {"lamp": False, "pump": True}, mark)
+    assert lines.gpioshim_level(lines.chip, PUMP) == 0, "active_low: on is low"
 
 
 @pytest.fixture

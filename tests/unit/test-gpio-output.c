@@ -205,7 +205,11 @@ static void chip_that_has_gone_is_not_taken_up(void **state)
     gpioshim_remove(0);
     assert_int_equal(gpio_output_set(output, true), -ENODEV);
     assert_int_equal(gpio_output_get(output), -ENODEV);
+    int fd;
+    assert_non_null(strstr(told(&fd), "FDSTORE=1"));
+    close(fd);
     gpio_output_close(output);
+    assert_string_equal(told(&fd), "FDSTOREREMOVE=1\nFDNAME=gpio-gpiochip0-0");
     struct why why = { 0 };
     bool held;
     assert_int_equal(
