@@ -64,6 +64,7 @@ struct mqtt {
     uint64_t connected_mono_usec;
     uint64_t keepalive_usec;
     unsigned receive_maximum;
+    unsigned n_published;    // since something was written
     int call_rc, call_errno; // publishing or subscribing found the connection broken
 
     unsigned depth;    // of enter()
@@ -299,9 +300,10 @@ static int write_packets(struct mqtt *mqtt)
 {
     struct mosquitto *mosq = mqtt->connection->mosq;
     const int on = 1, off = 0;
-    bool corks = mosquitto_want_write(mosq);
+    bool corks = mqtt->n_published > 1 && mosquitto_want_write(mosq); // else it saves nothing
     if (corks)
         (void)setsockopt(mosquitto_socket(mosq), IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+    mqtt->n_published = 0;
     int rc = mosquitto_loop_write(mosq, 1);
     int error = errno;
     if (corks && mosquitto_socket(mosq) >= 0)
@@ -647,6 +649,7 @@ int mqtt_publish(struct mqtt *mqtt, const struct mqtt_publication *publication, 
         rc = mosquitto_publish_v5(mqtt->connection->mosq, ret_mid, publication->topic,
                                   (int)publication->payload_size, publication->payload,
                                   publication->qos, publication->retain, properties);
+    mqtt->n_published += rc == MOSQ_ERR_SUCCESS;
     int r = after_call(mqtt, rc, errno);
     leave(mqtt);
     return r;
