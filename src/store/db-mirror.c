@@ -67,7 +67,7 @@ static void remove_at(struct db *db, size_t i)
 enum { FIRST_COUNT = 2, N_COUNTS = 11, COUNTED_SEQ = FIRST_COUNT + N_COUNTS };
 // So many messages of a stream, beside those of one job, are counted when the file is opened.
 // Should it be damaged then, those of them that cannot be read are not known to have been there.
-enum { MAX_UNCOUNTED = 200 };
+enum { MAX_UNCOUNTED = 500 };
 #define MAX_COUNT (INT64_C(1) << 56) // so that no sum of them overflows
 static void list_counts(struct store_state *state, uint64_t *counts[static N_COUNTS])
 {
