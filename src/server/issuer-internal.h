@@ -46,8 +46,8 @@ struct open {
     uint64_t try_mono_usec; // not sent before
     unsigned n_tries;
     bool was_sent; // at any time, or may have been before a restart
-    // It may have been carried out in an earlier connection, since which the device may have decided
-    // for itself: sent again, it would move nothing.
+    // It may have been carried out in an earlier connection, since which the device may have
+    // decided for itself: sent again, it would move nothing.
     bool is_dated;
     bool is_groups;            // one of its body's roll, which is on disk as a whole
     struct open *next_in_part; // of the roll
