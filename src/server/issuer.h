@@ -104,8 +104,8 @@ void issuer_recall(struct issuer *issuer, const char *key, const char *value,
 void issuer_recalled(struct issuer *issuer, const struct ruleset_now *now);
 
 /*
- * Issues a command to a device. 0; 1: the same of that rule is still open, of this connection of the
- * device and of ours, and remains so; -ENOBUFS at a bound, -ENOMEM.
+ * Issues a command to a device. 0; 1: the same of that rule is still open, of this connection of
+ * the device and of ours, and remains so; -ENOBUFS at a bound, -ENOMEM.
  */
 int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
                  const struct ruleset_now *now);
