@@ -50,7 +50,7 @@ static int make_sound_file(void **state)
     struct store *store = open_store();
     // In turn, so that their pages lie among each other.
     for (uint64_t n = 0, more; n < N_MESSAGES; n += more) {
-        more = n < N_MESSAGES - N_UNCOUNTED ? 290 : N_UNCOUNTED;
+        more = n < N_MESSAGES - N_UNCOUNTED ? 580 : N_UNCOUNTED;
         for (int i = 0; i < N_STREAMS; i++)
             assert_int_equal(
                 put_reserved(store, names[i], n + 1, n + more, N_MESSAGES + 1, false, NULL), 0);
