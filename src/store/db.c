@@ -263,13 +263,14 @@ static int prepare(struct db *db, struct why *why)
     return 0;
 }
 
+/* Of a commit that wrote something; one that did not syncs nothing either. */
 static int on_commit(void *userdata, sqlite3 *handle, const char *name, int n_pages)
 {
     (void)handle;
     (void)name;
     struct db *db = userdata;
     db->wal_pages = (unsigned)n_pages;
-    db->is_unsynced = true;
+    db->is_unsynced = !db->syncs;
     return SQLITE_OK;
 }
 
@@ -376,8 +377,6 @@ int db_begin(struct db *db, bool has_headroom, bool sync, struct why *why)
 int db_commit(struct db *db, struct why *why)
 {
     int r = db_run(db, DB_COMMIT, why);
-    if (r == 0 && db->syncs)
-        db->is_unsynced = false;
     if (r < 0 && sqlite3_extended_errcode(db->handle) == SQLITE_IOERR_FSYNC)
         db->has_sync_failed = true;
     return r;

@@ -258,6 +258,21 @@ static void synced_commit_shares_no_block_with_the_next(void **state)
     store_free(store);
 }
 
+static void sync_without_anything_to_write_covers_the_jobs_before(void **state)
+{
+    (void)state;
+    struct store *store = open_store_of(1 << 20, FAULTVFS);
+    struct store_record record = { "space", "key", "value" };
+    struct store_job job = { .records = &record, .n_records = 1 };
+    run_ok(store, &job);
+    faultvfs_reset();
+    job.sync = true; // the record is as it was
+    run_ok(store, &job);
+    assert_true(job.is_synced);
+    assert_int_equal(faultvfs_syncs(), 1);
+    store_free(store);
+}
+
 static void failed_sync_is_told_and_made_up_for(void **state)
 {
     (void)state;
@@ -596,6 +611,7 @@ int main(void)
         cmocka_unit_test_setup(sync_covers_the_jobs_before, set_up),
         cmocka_unit_test_setup(failed_sync_of_a_commit_is_made_up_for, set_up),
         cmocka_unit_test_setup(synced_commit_shares_no_block_with_the_next, set_up),
+        cmocka_unit_test_setup(sync_without_anything_to_write_covers_the_jobs_before, set_up),
         cmocka_unit_test_setup(failed_sync_is_told_and_made_up_for, set_up),
         cmocka_unit_test_setup(older_version_is_migrated, set_up),
         cmocka_unit_test_setup(newer_and_foreign_files_are_left_alone, set_up),
