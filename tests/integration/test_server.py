@@ -252,8 +252,8 @@ def test_the_decision_is_sent_again_to_a_device_that_comes_back(house):
     mark = house.peer.mark()
     house.peer.publish("lamp1/status", {"status": "offline"}, retain=True)
     house.peer.publish("lamp1/status", {"status": "online"}, retain=True)
-    house.say(13)
-    house.expect(True, since=mark)
+    house.say(13)  # what is open is sent once more, then the decision as a command of its own
+    wait_until(lambda: house.commands(since=mark) == [True, True], lambda: house.commands(since=mark))
     mark = house.peer.mark()
     house.peer.publish("lamp1/status", {"status": "online", "sent": 5}, retain=True)  # no news
     house.say(14)
