@@ -34,9 +34,7 @@ static int parse_all(struct intake *intake)
 {
     const struct topics_config *topics = intake->config->topics;
     const struct config_section *section;
-    size_t n_streams = 0;
-    while (config_nth(intake->config, "stream", n_streams))
-        n_streams++;
+    size_t n_streams = config_count(intake->config, "stream");
     intake->telemetry = calloc(n_streams + 2, sizeof(struct topic_template *));
     if (!intake->telemetry)
         return -ENOMEM;

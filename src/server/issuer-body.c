@@ -166,16 +166,6 @@ char *body_format(const struct body *body, const char *device, const struct roll
     return text ? strdup(text) : NULL;
 }
 
-/* NULL: there is none. */
-static const char *text_of(struct json_object *object, const char *key)
-{
-    struct json_object *member;
-    if (!json_object_object_get_ex(object, key, &member) ||
-        !json_object_is_type(member, json_type_string))
-        return NULL;
-    return json_object_get_string(member);
-}
-
 static uint64_t count_of(struct json_object *object, const char *key, uint64_t otherwise)
 {
     struct json_object *member;
@@ -188,8 +178,8 @@ static uint64_t count_of(struct json_object *object, const char *key, uint64_t o
 static int take_members(struct body *body, struct json_object *object)
 {
     struct command *command;
-    const char *rule = text_of(object, "rule"), *text = text_of(object, "command");
-    const char *delivery = text_of(object, "delivery");
+    const char *rule = json_text_of(object, "rule"), *text = json_text_of(object, "command");
+    const char *delivery = json_text_of(object, "delivery");
     body->number = count_of(object, "number", 0);
     body->seq = count_of(object, "seq", 0);
     body->qos = (int)count_of(object, "qos", 1);
@@ -199,7 +189,7 @@ static int take_members(struct body *body, struct json_object *object)
         return -EBADMSG;
     body->is_ordered = strcmp(delivery, "ordered") == 0;
     int r = command_parse(text, strlen(text), &command, NULL);
-    return r < 0 ? r : complete(body, text_of(object, "group"), rule, command);
+    return r < 0 ? r : complete(body, json_text_of(object, "group"), rule, command);
 }
 
 int body_parse(const char *key, const char *value, struct body **ret_body, char **ret_device,
@@ -218,7 +208,7 @@ int body_parse(const char *key, const char *value, struct body **ret_body, char 
         r = take_members(body, object);
     if (r < 0)
         return r;
-    const char *device = text_of(object, "device");
+    const char *device = json_text_of(object, "device");
     const char *receiver = device ? device : body->group;
     if (!receiver || !topic_valid_value(receiver, strlen(receiver)))
         return -EBADMSG;
