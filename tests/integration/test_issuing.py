@@ -118,6 +118,7 @@ def test_ordered_ones_wait_for_the_reply_across_restarts(make_world):
     second = world.command("arm1/commands", count=3)
     assert second["gripped"] is True
     world.reply("arm1", second)
+    world.wait_closed()  # a kill before that asks for the reply again
     world.restart()
     world.say("arm1", part=1)
     holds_for(lambda: len(world.peer.received("arm1/commands")) == 3, 1, "silence")

@@ -2,6 +2,7 @@
 """A server whose devices a test plays itself."""
 
 from support import configs
+from support.stored import Stored
 from support.wait import wait_until
 
 
@@ -37,6 +38,15 @@ class World:
 
     def reply(self, device, command, status="done"):
         self.peer.publish(f"{device}/replies", {"$id": command["$id"], "status": status, "state": {}})
+
+    def wait_closed(self):
+        """Until no command is open on disk."""
+
+        def still_open():
+            records = Stored(self.server.state_directory, checks=False).records
+            return [value for value in records.values() if '"delivery"' in value]
+
+        wait_until(lambda: not still_open(), still_open)
 
     def expect(self, **counts):
         """Those of the server's status, which it publishes soon when it has refused something."""
