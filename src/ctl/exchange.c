@@ -8,7 +8,7 @@
 #include <systemd/sd-event.h>
 #include <systemd/sd-id128.h>
 
-#include "outbox/uplink.h"
+#include "outbox/link.h"
 #include "util/clock.h"
 
 static const uint64_t connect_limit_usec = 15 * USEC_PER_SEC;
@@ -164,7 +164,7 @@ int exchange_run(const struct exchange *exchange)
     _cleanup_(run_done) struct run run = { .exchange = exchange };
     char client_id[64];
     sd_id128_t random;
-    struct mqtt_options options = uplink_broker_options(exchange->config->broker);
+    struct mqtt_options options = link_broker_options(exchange->config->broker);
     options.client_id = client_id;
     int r = sd_id128_randomize(&random);
     if (r >= 0) {

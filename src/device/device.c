@@ -455,8 +455,7 @@ static int configure_uplink(struct device *device, struct config *config)
     if (!policies)
         return -ENOMEM;
     const struct uplink_options options = {
-        .client_suffix = "",
-        .has_status = true,
+        .link = { .client_suffix = "", .has_status = true },
         .adopts = true,
         .streams = policies,
         .n_streams = n_policies,

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// A role's way to the broker. Owns the MQTT client, the outbox and the status message; knows
-// nothing of sensors and rules.
+// A role's way to the broker. Owns the connection and the outbox, and publishes the status message;
+// knows nothing of sensors and rules.
 #include "outbox/uplink.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include "core/json.h"
-#include "core/ledger.h"
-#include "core/topic.h"
+#include "outbox/link.h"
+#include "outbox/status.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/ratelimit.h"
@@ -34,15 +33,6 @@ struct subscription {
 };
 
 static const char status_stream[] = "$status";
-
-/* What a renewed connection needs anew. */
-struct link {
-    struct config *config; // the client borrows its strings
-    struct mqtt *mqtt;
-    char *client_id;
-    char *status_topic;    // NULL: not ours to publish
-    char *offline_payload; // the last will
-};
 
 struct uplink {
     sd_event *event;
@@ -72,78 +62,18 @@ struct uplink {
 
 /* --- the status message ---------------------------------------------------------------------- */
 
-static void add_uint(struct json_object *object, const char *key, uint64_t value)
-{
-    json_object_object_add(object, key, json_object_new_uint64(value));
-}
-
-/* Every sample of every stream that goes through the store, accounted for. */
-static void add_streams(const struct uplink *uplink, struct json_object *status)
-{
-    const char *name;
-    struct ledger ledger;
-    uint64_t in_flight;
-    struct json_object *streams = json_object_new_object();
-    if (!streams)
-        return;
-    for (size_t i = 0; outbox_ledger(uplink->outbox, i, &name, &ledger, &in_flight); i++) {
-        struct json_object *stream = name[0] == '$' ? NULL : json_object_new_object();
-        if (!stream)
-            continue;
-        add_uint(stream, "sampled", ledger.sampled);
-        for (int end = 0; end < LEDGER_ENDS; end++)
-            add_uint(stream, ledger_end_names[end], ledger.ended[end]);
-        add_uint(stream, "queued", ledger_waiting(&ledger) - in_flight);
-        add_uint(stream, "in_flight", in_flight);
-        json_object_object_add(streams, name, stream);
-    }
-    if (json_object_object_length(streams) > 0)
-        json_object_object_add(status, "streams", streams);
-    else
-        json_object_put(streams);
-}
-
-static void add_counters(const struct uplink *uplink, struct json_object *status)
-{
-    struct outbox_counters counters;
-    char since[CLOCK_RFC3339_SIZE];
-    outbox_count(uplink->outbox, &counters);
-    clock_format_rfc3339(uplink->since_wall_usec, since);
-    json_object_object_add(status, "since", json_object_new_string(since));
-    add_uint(status, "sent", counters.sent);
-    add_uint(status, "queued", counters.queued + counters.in_flight);
-    add_uint(status, "dropped", counters.dropped + counters.expired + counters.rejected);
-    add_uint(status, "rejected", uplink->n_rejected);
-    const char *trouble = outbox_trouble(uplink->outbox);
-    if (trouble)
-        json_object_object_add(status, "error", json_object_new_string(trouble));
-    add_streams(uplink, status);
-    if (uplink->handlers->add_status)
-        uplink->handlers->add_status(uplink->userdata, status);
-}
-
-static char *format_status(const struct uplink *uplink, const struct config *config,
-                           const char *status, bool has_counters)
-{
-    _cleanup_(json_object_putp) struct json_object *object = json_object_new_object();
-    if (!object)
-        return NULL;
-    json_object_object_add(object, "status", json_object_new_string(status));
-    json_object_object_add(object, "role",
-                           json_object_new_string(config_role_names[config->daemon->role]));
-    json_object_object_add(object, "version", json_object_new_string(NIGHTLIGHT_VERSION));
-    if (has_counters) // the last will is written before there is anything to count
-        add_counters(uplink, object);
-    const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
-                                                                  JSON_C_TO_STRING_NOSLASHESCAPE);
-    return text ? strdup(text) : NULL;
-}
-
 static void publish_status(struct uplink *uplink, const char *status)
 {
     if (!uplink->link.status_topic || !mqtt_is_connected(uplink->link.mqtt))
         return;
-    _cleanup_(freep) char *payload = format_status(uplink, uplink->link.config, status, true);
+    const struct status_counters counters = {
+        .outbox = uplink->outbox,
+        .since_wall_usec = uplink->since_wall_usec,
+        .n_rejected = uplink->n_rejected,
+        .add = uplink->handlers->add_status,
+        .userdata = uplink->userdata,
+    };
+    _cleanup_(freep) char *payload = status_format(uplink->link.config->daemon, status, &counters);
     if (payload)
         outbox_publish(uplink->outbox,
                        &(struct outbox_message){ .stream = status_stream,
@@ -196,16 +126,6 @@ static void say_goodbye(struct uplink *uplink)
     outbox_close(uplink->outbox);
     bool waits = mqtt_is_connected(uplink->link.mqtt) && !outbox_is_quiet(uplink->outbox);
     look_again(uplink, waits ? stop_limit_usec : 0);
-}
-
-static void link_done(struct link *link)
-{
-    mqtt_free(link->mqtt);
-    free(link->client_id);
-    free(link->status_topic);
-    free(link->offline_payload);
-    config_unref(link->config);
-    *link = (struct link){ 0 };
 }
 
 static void renew(struct uplink *uplink)
@@ -421,77 +341,10 @@ static int on_outbox_timer(sd_event_source *source, uint64_t usec, void *userdat
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-static int make_status(struct uplink *uplink, struct link *link)
-{
-    const struct daemon_config *daemon = link->config->daemon;
-    _cleanup_(topic_freep) struct topic_template *template = NULL;
-    int r = topic_parse(link->config->topics->status, 1u << TOPIC_ID | 1u << TOPIC_GROUP, &template,
-                        NULL);
-    if (r < 0)
-        return r;
-    r = topic_expand(template,
-                     &(struct topic_values){
-                         .field = { [TOPIC_ID] = daemon->id, [TOPIC_GROUP] = daemon->group } },
-                     &link->status_topic);
-    if (r < 0)
-        return r;
-    link->offline_payload = format_status(uplink, link->config, "offline", false);
-    return link->offline_payload ? 0 : -ENOMEM;
-}
-
-struct mqtt_options uplink_broker_options(const struct broker_config *broker)
-{
-    static const int protocols[] = { [PROTOCOL_AUTO] = 0, [PROTOCOL_5] = 5, [PROTOCOL_311] = 4 };
-    return (struct mqtt_options){
-        .hosts = broker->host,
-        .port = (int)broker->port,
-        .unix_socket = broker->transport == TRANSPORT_UNIX,
-        .protocol = protocols[broker->protocol],
-        .keepalive_usec = broker->keepalive_usec,
-        .username = broker->username,
-        .password_file = broker->password_file,
-        .tls = broker->tls,
-        .ca_file = broker->ca_file,
-        .cert_file = broker->cert_file,
-        .key_file = broker->key_file,
-        .psk_identity = broker->psk_identity,
-        .psk_file = broker->psk_file,
-        .alpn = broker->alpn,
-        .reconnect_min_usec = broker->reconnect_min_usec,
-        .reconnect_max_usec = broker->reconnect_max_usec,
-    };
-}
-
-static int make_client(struct uplink *uplink, struct link *link, uint16_t receive_maximum)
-{
-    struct mqtt_options options = uplink_broker_options(link->config->broker);
-    options.client_id = link->client_id;
-    options.session_expiry_usec = link->config->broker->session_expiry_usec;
-    options.receive_maximum = receive_maximum;
-    options.will_topic = link->status_topic;
-    options.will_payload = link->offline_payload;
-    return mqtt_new(uplink->event, &options, &mqtt_handlers, uplink, &link->mqtt);
-}
-
 static int make_link(struct uplink *uplink, struct config *config,
                      const struct uplink_options *options, struct link *ret_link)
 {
-    struct link link = { .config = config_ref(config) };
-    int r = 0;
-    if (asprintf(&link.client_id, "%s%s", config->daemon->id, options->client_suffix) < 0) {
-        link.client_id = NULL;
-        r = -ENOMEM;
-    }
-    if (r == 0 && options->has_status)
-        r = make_status(uplink, &link);
-    if (r == 0)
-        r = make_client(uplink, &link, options->receive_maximum);
-    if (r < 0) {
-        link_done(&link);
-        return r;
-    }
-    *ret_link = link;
-    return 0;
+    return link_make(uplink->event, config, &options->link, &mqtt_handlers, uplink, ret_link);
 }
 
 static int configure_outbox(struct uplink *uplink, const struct config *config,
@@ -500,7 +353,7 @@ static int configure_outbox(struct uplink *uplink, const struct config *config,
     _cleanup_(freep) char *name = NULL;
     _cleanup_(freep) struct stream_policy *policies =
         calloc(options->n_streams + 1, sizeof(*policies));
-    if (!policies || asprintf(&name, "%s%s", config->daemon->id, options->client_suffix) < 0) {
+    if (!policies || asprintf(&name, "%s%s", config->daemon->id, options->link.client_suffix) < 0) {
         name = NULL;
         return -ENOMEM;
     }
@@ -601,27 +454,13 @@ int uplink_start(struct uplink *uplink)
     return mqtt_start(uplink->link.mqtt);
 }
 
-static bool sections_equal(const struct config *a, const struct config *b, const char *kind)
-{
-    return config_section_equal(config_nth(a, kind, 0), config_nth(b, kind, 0));
-}
-
-static bool is_outdated(const struct link *link, const struct config *config)
-{
-    const struct daemon_config *old = link->config->daemon, *new = config->daemon;
-    return old->role != new->role || !strings_equal(old->id, new->id) ||
-           !strings_equal(old->group, new->group) ||
-           !sections_equal(link->config, config, "broker") ||
-           !sections_equal(link->config, config, "topics");
-}
-
 int uplink_configure(struct uplink *uplink, struct config *config,
                      const struct uplink_options *options, bool must_renew)
 {
     bool was_renewing = uplink->next.mqtt;
     struct link link = { 0 };
     // A reload upon a reload: whatever was to come next, it is this now.
-    bool renews = must_renew || was_renewing || is_outdated(&uplink->link, config);
+    bool renews = must_renew || was_renewing || link_is_outdated(&uplink->link, config);
     int r = renews ? make_link(uplink, config, options, &link) : 0;
     if (r == 0)
         r = configure_outbox(uplink, config, options);

@@ -13,7 +13,7 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
-#include "io/mqtt.h"
+#include "outbox/link.h"
 #include "outbox/outbox.h"
 #include "outbox/spool.h"
 #include "util/cleanup.h"
@@ -36,15 +36,9 @@ struct uplink_handlers {
     void (*stopped)(void *userdata); // after uplink_stop(): free it now
 };
 
-/* The way to the broker, for a client of a session of its own; its id is missing. Borrows strings.
- */
-struct mqtt_options uplink_broker_options(const struct broker_config *broker);
-
 struct uplink_options {
-    const char *client_suffix; // "" or "-server": is appended to the id
-    bool has_status;           // the status message and the last will are this uplink's to publish
-    bool adopts;               // as spool_add()
-    uint16_t receive_maximum;  // as io/mqtt.h
+    struct link_options link;            // its suffix names the outbox too: "" or "-server"
+    bool adopts;                         // as spool_add()
     const struct stream_policy *streams; // $status is added
     size_t n_streams;
 };

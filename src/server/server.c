@@ -375,9 +375,9 @@ static int configure_uplink(struct server *server, struct config *config)
     };
     bool is_combined = config->daemon->role == ROLE_COMBINED; // then the device tells the status
     const struct uplink_options options = {
-        .client_suffix = is_combined ? "-server" : "",
-        .has_status = !is_combined,
-        .receive_maximum = RECEIVE_MAXIMUM,
+        .link = { .client_suffix = is_combined ? "-server" : "",
+                  .has_status = !is_combined,
+                  .receive_maximum = RECEIVE_MAXIMUM },
         .streams = &commands,
         .n_streams = 1,
     };

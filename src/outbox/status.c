@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "outbox/status.h"
+
+#include <string.h>
+
+#include "core/json.h"
+#include "core/ledger.h"
+#include "util/cleanup.h"
+#include "util/clock.h"
+
+static void add_uint(struct json_object *object, const char *key, uint64_t value)
+{
+    json_object_object_add(object, key, json_object_new_uint64(value));
+}
+
+/* Every sample of every stream that goes through the store, accounted for. */
+static void add_streams(struct json_object *status, const struct outbox *outbox)
+{
+    const char *name;
+    struct ledger ledger;
+    uint64_t in_flight;
+    struct json_object *streams = json_object_new_object();
+    if (!streams)
+        return;
+    for (size_t i = 0; outbox_ledger(outbox, i, &name, &ledger, &in_flight); i++) {
+        struct json_object *stream = name[0] == '$' ? NULL : json_object_new_object();
+        if (!stream)
+            continue;
+        add_uint(stream, "sampled", ledger.sampled);
+        for (int end = 0; end < LEDGER_ENDS; end++)
+            add_uint(stream, ledger_end_names[end], ledger.ended[end]);
+        add_uint(stream, "queued", ledger_waiting(&ledger) - in_flight);
+        add_uint(stream, "in_flight", in_flight);
+        json_object_object_add(streams, name, stream);
+    }
+    if (json_object_object_length(streams) > 0)
+        json_object_object_add(status, "streams", streams);
+    else
+        json_object_put(streams);
+}
+
+static void add_counters(struct json_object *status, const struct status_counters *counters)
+{
+    struct outbox_counters sums;
+    char since[CLOCK_RFC3339_SIZE];
+    outbox_count(counters->outbox, &sums);
+    clock_format_rfc3339(counters->since_wall_usec, since);
+    json_object_object_add(status, "since", json_object_new_string(since));
+    add_uint(status, "sent", sums.sent);
+    add_uint(status, "queued", sums.queued + sums.in_flight);
+    add_uint(status, "dropped", sums.dropped + sums.expired + sums.rejected);
+    add_uint(status, "rejected", counters->n_rejected);
+    const char *trouble = outbox_trouble(counters->outbox);
+    if (trouble)
+        json_object_object_add(status, "error", json_object_new_string(trouble));
+    add_streams(status, counters->outbox);
+    if (counters->add)
+        counters->add(counters->userdata, status);
+}
+
+char *status_format(const struct daemon_config *daemon, const char *status,
+                    const struct status_counters *counters)
+{
+    _cleanup_(json_object_putp) struct json_object *object = json_object_new_object();
+    if (!object)
+        return NULL;
+    json_object_object_add(object, "status", json_object_new_string(status));
+    json_object_object_add(object, "role", json_object_new_string(config_role_names[daemon->role]));
+    json_object_object_add(object, "version", json_object_new_string(NIGHTLIGHT_VERSION));
+    if (counters)
+        add_counters(object, counters);
+    const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
+                                                                  JSON_C_TO_STRING_NOSLASHESCAPE);
+    return text ? strdup(text) : NULL;
+}
