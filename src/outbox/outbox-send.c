@@ -6,7 +6,6 @@
 #include "outbox/outbox-internal.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <string.h>
 
 #include "util/clock.h"
@@ -64,6 +63,19 @@ static const char *format_boot(const uint8_t boot[STORE_BOOT_SIZE], char out[33]
     return out;
 }
 
+enum { SEQ_SIZE = sizeof("18446744073709551615") };
+
+/* Returns where in out the digits begin. */
+static const char *format_seq(uint64_t seq, char out[SEQ_SIZE])
+{
+    char *begin = out + SEQ_SIZE - 1;
+    *begin = '\0';
+    do
+        *--begin = (char)('0' + seq % 10);
+    while ((seq /= 10) > 0);
+    return begin;
+}
+
 static unsigned digit_of(char character)
 {
     return (unsigned)(character <= '9' ? character - '0' : character - 'a' + 10) & 0xf;
@@ -95,7 +107,7 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
 {
     const struct stream_policy *policy = &entry->stream->policy;
     _cleanup_(freep) char *expanded = NULL, *timed = NULL;
-    char time[CLOCK_RFC3339_SIZE], seq[24], boot[33];
+    char time[CLOCK_RFC3339_SIZE], seq[SEQ_SIZE], boot[33];
     struct mqtt_user_property properties[3];
     bool late = is_late(entry, now_mono_usec);
     uint64_t wall_usec = entry_wall(outbox, entry);
@@ -124,8 +136,8 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
     if (!policy->is_volatile) {
         if (wall_usec > 0)
             properties[publication.n_properties++] = (struct mqtt_user_property){ "time", time };
-        snprintf(seq, sizeof(seq), "%" PRIu64, entry->seq);
-        properties[publication.n_properties++] = (struct mqtt_user_property){ "seq", seq };
+        properties[publication.n_properties++] =
+            (struct mqtt_user_property){ "seq", format_seq(entry->seq, seq) };
         properties[publication.n_properties++] =
             (struct mqtt_user_property){ "boot", format_boot(entry->moment.boot, boot) };
     }
