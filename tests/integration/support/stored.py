@@ -16,12 +16,28 @@ ENDS = ("filtered", "merged", "expired", "dropped", "rejected", "acked")
 
 
 class Stored:
-    """A copy of queue.db with its log, which must be sound and its counters true."""
+    """
+    A copy of queue.db with its log, which must be sound and its counters true.
+
+    checks=False while a daemon is at work on them: the one may be copied before a checkpoint and the
+    other after it, and then they are copied again.
+    """
 
     def __init__(self, directory, checks=True):
-        self.streams = {}  # name: its row, with what the row itself does not count
-        self.messages = {}  # (stream's name, seq): payload
-        self.records = {}  # (space, key): value
+        end = time.monotonic() + DEADLINE
+        while True:
+            self.streams = {}  # name: its row, with what the row itself does not count
+            self.messages = {}  # (stream's name, seq): payload
+            self.records = {}  # (space, key): value
+            try:
+                self._read_copy(directory, checks)
+                return
+            except (sqlite3.DatabaseError, FileNotFoundError, KeyError):
+                if checks or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
+    def _read_copy(self, directory, checks):
         with tempfile.TemporaryDirectory() as copy:
             for name in ("queue.db", "queue.db-wal"):
                 if (directory / name).exists():
