@@ -25,7 +25,9 @@ struct link {
     char *offline_payload; // the last will
 };
 
-/* The way to the broker, for a client of a session of its own; its id is missing. Borrows strings.
+/*
+ * The way to the broker, for a client of a session of its own; its id is missing. Borrows broker's
+ * strings.
  */
 struct mqtt_options link_broker_options(const struct broker_config *broker);
 
