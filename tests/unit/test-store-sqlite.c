@@ -444,6 +444,23 @@ static void max_size_is_kept_and_left_again(void **state)
     assert_true(size_of("queue.db") <= BYTES);
 }
 
+/* Debian's SQLite would: each message that has been acknowledged, once more, as zeros. */
+static void what_is_deleted_is_not_overwritten(void **state)
+{
+    (void)state;
+    static char file[256 * 1024];
+    struct store *store = open_store();
+    assert_int_equal(put_messages(store, "s", 1, 1000, false, NULL), 0);
+    assert_int_equal(drain(store, "s", 1000), 1000);
+    store_free(store);
+    _cleanup_(closep) int fd = open(in_directory("queue.db"), O_RDONLY | O_CLOEXEC);
+    ssize_t size = read(fd, file, sizeof(file));
+    assert_true(size > 0);
+    char payload[32];
+    struct store_message message = message_of(500, payload);
+    assert_non_null(memmem(file, (size_t)size, message.payload, message.payload_size));
+}
+
 static void empty_file_shrinks(void **state)
 {
     (void)state;
@@ -620,6 +637,7 @@ int main(void)
         cmocka_unit_test_setup(missing_directory_is_waited_for, set_up),
         cmocka_unit_test_setup(max_size_is_kept_and_left_again, set_up),
         cmocka_unit_test_setup(empty_file_shrinks, set_up),
+        cmocka_unit_test_setup(what_is_deleted_is_not_overwritten, set_up),
         cmocka_unit_test_setup(file_shrinks_with_a_few_messages_left, set_up),
         cmocka_unit_test_setup(boots_go_with_the_last_message, set_up),
         cmocka_unit_test_setup(million_messages_open_without_a_scan, set_up),
