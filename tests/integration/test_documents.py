@@ -2,16 +2,39 @@
 """What the README, the sample and the examples show is what the daemon takes."""
 
 import re
+import shutil
+import subprocess
 
 import pytest
+from paho.mqtt.client import MQTTv5
 
 from support.daemon import ROOT, run
+from support.peer import new_client
+from support.wait import wait_until
 
 README = re.findall(r"^```ini\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
 SAMPLE = ROOT / "conf/nightlightd.conf"
 EXAMPLES = sorted(
     path for path in (ROOT / "conf/examples").glob("*.conf") if path.name != "mosquitto.conf"
 )
+
+
+def test_the_example_of_a_broker_lets_as_many_be_in_flight_as_a_device_sends(start_broker, tmp_path):
+    passwords = tmp_path / "passwd"
+    subprocess.run([shutil.which("mosquitto_passwd"), "-b", "-c", passwords, "lamp", "secret"], check=True)
+    lines = (ROOT / "conf/examples/mosquitto.conf").read_text().replace("/etc/mosquitto/passwd", str(passwords))
+    settings = re.sub("^listener.*$", "", lines, flags=re.M)
+    connacks = []
+    client = new_client(protocol=MQTTv5)
+    client.username_pw_set("lamp", "secret")
+    client.on_connect = lambda *arguments: connacks.append(arguments)
+    client.connect("127.0.0.1", start_broker(settings=settings, listener="").port)
+    wait_until(lambda: client.loop(0.1) or connacks, "an answer of the broker")
+    client.disconnect()
+    *_, code, properties = connacks[0]
+    assert code == 0
+    default = re.search(r"^#max_inflight = (\d+)$", SAMPLE.read_text(), re.M).group(1)
+    assert properties.ReceiveMaximum == int(default)
 
 
 def check(text, directory):
