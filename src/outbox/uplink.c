@@ -3,7 +3,6 @@
 // knows nothing of sensors and rules.
 #include "outbox/uplink.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -12,7 +11,6 @@
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/ratelimit.h"
-#include "util/strings.h"
 
 enum {
     NO_MATCHING_SUBSCRIBERS = 0x10, // MQTT 5.0, section 3.4.2.1

@@ -30,7 +30,7 @@ struct sent {
     char device[32], group[32], id[64], payload[256];
 };
 
-/* Records as a store would hold them; `durable` ones survive a crash. */
+/* As a store would hold it. */
 struct record {
     char key[96], *value;
 };
