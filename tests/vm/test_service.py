@@ -157,7 +157,9 @@ def test_the_journal_has_fields_and_explains_itself(running):
     assert ready["DEVICE"] == "lamp1"
     assert ready["PRIORITY"] == "5"
     # By the unit's name, and by a field: what people filter by.
+    running.wait_logged("rule nightlight")
     assert running.run(f"journalctl -q -o cat _SYSTEMD_UNIT={UNIT} DEVICE=lamp1 RULE=nightlight")
+    running.wait_logged("connected to")  # it is up before that, and need not be connected yet
     text = running.run("journalctl -x -u nightlightd --no-pager")
     assert "Subject: Connected to the MQTT broker" in text, text
     assert "Subject: nightlightd is ready" in text, text
