@@ -54,10 +54,10 @@ static bool port_clock_is_right(void *userdata)
     return true;
 }
 
-static int port_publish(void *userdata, const struct mqtt_publication *publication, int *ret_mid)
+static int port_publish(void *userdata, const struct mqtt_message *message, int *ret_mid)
 {
     struct bench *bench = userdata;
-    (void)publication;
+    (void)message;
     bench->last_mid = bench->last_mid % UINT16_MAX + 1;
     *ret_mid = bench->last_mid;
     bench->in_flight[bench->n_in_flight++] = bench->last_mid;

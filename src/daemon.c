@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "device/device.h"
+#include "io/child.h"
 #include "io/fdstore.h"
 #include "io/worker.h"
 #include "outbox/spool.h"
@@ -55,7 +56,9 @@ static void tell_status(struct daemon *daemon)
         device_describe(daemon->device, device, sizeof(device));
     if (daemon->server)
         server_describe(daemon->server, server, sizeof(server));
-    snprintf(status, sizeof(status), "%s%s%s", device, device[0] && server[0] ? ". " : "", server);
+    snprintf(status, sizeof(status), "%s%s%s%s",
+             spool_is_stalled(daemon->spool) ? "THE DISK DOES NOT ANSWER. " : "", device,
+             device[0] && server[0] ? ". " : "", server);
     if (strcmp(status, daemon->status) == 0)
         return;
     memcpy(daemon->status, status, sizeof(status));
@@ -96,6 +99,11 @@ static void on_role_changed(void *userdata, bool news)
     sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_ONESHOT);
 }
 
+static void on_stalled(void *userdata)
+{
+    on_role_changed(userdata, true);
+}
+
 static void tell_reloaded(struct daemon *daemon)
 {
     if (!daemon->is_ready)
@@ -107,15 +115,14 @@ static void tell_reloaded(struct daemon *daemon)
 
 /*
  * A timer among the loop's other sources: it is late when the loop hangs, and when something keeps
- * the loop so busy that timers do not get their turn. The connection's worker is given up and
- * replaced by itself (io/mqtt.h); a store that never comes back is for systemd to end.
+ * the loop so busy that timers do not get their turn. What else may hang is no reason to end what
+ * works: a connector is replaced (io/link.h), a disk that does not answer is in the status.
  */
 static int on_watchdog(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)usec;
     struct daemon *daemon = userdata;
-    if (!spool_is_stuck(daemon->spool))
-        sd_notify(0, "WATCHDOG=1");
+    sd_notify(0, "WATCHDOG=1");
     sd_event_source_set_time_relative(source, daemon->watchdog_usec / 2);
     return 0;
 }
@@ -454,7 +461,11 @@ int daemon_run(const struct config_sources *sources, struct config *config)
         .sources = sources,
         .start_mono_usec = clock_mono_usec(),
     };
+    struct why why = { "" };
     fdstore_init();
+    if (child_init(&why) < 0) // all that needs no network works, and each attempt says so
+        log_err(LOG_FIELDS(LOG_ID(LOG_ID_CONNECT_FAILED)), "%s; is the package complete?",
+                why.text);
     int r = sd_event_default(&daemon.event);
     if (r >= 0)
         r = add_signals(&daemon);
@@ -470,6 +481,7 @@ int daemon_run(const struct config_sources *sources, struct config *config)
         log_err(NULL, "cannot start: %s", strerror(-r));
         return r;
     }
+    spool_on_stalled(daemon.spool, on_stalled, &daemon);
     spool_start(daemon.spool);
     r = sd_event_loop(daemon.event);
     if (r < 0)

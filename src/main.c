@@ -63,6 +63,7 @@ static void print_checked(const struct config *config)
 {
     for (size_t i = 0; config->files && config->files[i]; i++)
         printf("%s: OK\n", config->files[i]);
+    config_print_notes(config, stdout);
 }
 
 int main(int argc, char **argv)

@@ -44,6 +44,7 @@ struct broker_config {
     char *ca_file, *cert_file, *key_file, *psk_identity, *psk_file, *alpn;
     uint64_t reconnect_min_usec, reconnect_max_usec, session_expiry_usec;
     int64_t max_inflight;
+    uint64_t max_message; // bytes of a payload
 };
 
 /* [topics]: checked templates, still as text. */
@@ -233,6 +234,16 @@ int config_log_level(const struct daemon_config *daemon);
  * without its value; all else loads again as it is.
  */
 void config_print(const struct config *config, FILE *out);
+
+/*
+ * Whether a stream or a rule asks for QoS 2 and gets 1: with a session that outlives the connection
+ * a new client numbers its messages anew, and the broker may take a new one for an old one that it
+ * has (MQTT 5.0, section 4.3.3).
+ */
+bool config_lowers_qos(const struct config *config);
+
+/* Writes a line for each setting that is valid and does not do what it says, with its origin. */
+void config_print_notes(const struct config *config, FILE *out);
 
 /* Pointers for a section's structures. */
 static inline const struct sensor_config *config_sensor(const struct config_section *section)

@@ -173,9 +173,12 @@ static const struct schema_option broker_options[] = {
     { "session_expiry", OPTION_DURATION, BROKER(session_expiry_usec), .min = 0, .max = DAY(365),
       .def = "0s", .check = check_whole_seconds,
       .help = "How long the broker keeps the session of a lost connection (MQTT 5), in whole "
-              "seconds." },
+              "seconds. With one, QoS 2 goes as QoS 1." },
     { "max_inflight", OPTION_INT, BROKER(max_inflight), .min = 1, .max = 65535, .def = "100",
       .unit = "messages", .help = "How many messages may wait for their acknowledgement." },
+    { "max_message", OPTION_SIZE, BROKER(max_message), .min = 4096, .max = 64 << 20, .def = "256K",
+      .help =
+          "The largest message that is taken in; what is larger is refused before it is held." },
 };
 
 static const struct schema_option topics_options[] = {

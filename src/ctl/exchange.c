@@ -8,25 +8,40 @@
 #include <systemd/sd-event.h>
 #include <systemd/sd-id128.h>
 
-#include "outbox/link.h"
+#include "outbox/connection.h"
 #include "util/clock.h"
 
 static const uint64_t connect_limit_usec = 15 * USEC_PER_SEC;
+static const uint64_t leave_limit_usec = 1 * USEC_PER_SEC;
 
 struct run {
     const struct exchange *exchange;
     sd_event *event;
     sd_event_source *timer;
-    struct mqtt *mqtt;
+    struct link *link;
     bool was_connected;
+    bool is_over;
+    int result;
     bool is_published; // or there is nothing to publish
     char reasons[512]; // why there is no connection, of each host
     int mid;
 };
 
+/* Says goodbye to the broker first. */
 static void finish(struct run *run, int result)
 {
-    sd_event_exit(run->event, result);
+    if (run->is_over)
+        return;
+    run->is_over = true;
+    run->result = result;
+    sd_event_source_set_enabled(run->timer, SD_EVENT_OFF);
+    link_stop(run->link, leave_limit_usec);
+}
+
+static void on_stopped(void *userdata)
+{
+    struct run *run = userdata;
+    sd_event_exit(run->event, run->result);
 }
 
 static void fail(struct run *run, const char *what, int result)
@@ -50,13 +65,13 @@ static void publish(struct run *run)
         run->is_published = true;
         return;
     }
-    const struct mqtt_publication publication = {
+    const struct mqtt_message message = {
         .topic = exchange->topic,
         .payload = exchange->payload,
         .payload_size = strlen(exchange->payload),
         .qos = 1,
     };
-    int r = mqtt_publish(run->mqtt, &publication, &run->mid);
+    int r = link_publish(run->link, &message, &run->mid);
     if (r < 0)
         fail(run, exchange->topic, r);
 }
@@ -66,7 +81,7 @@ static void on_connected(void *userdata, bool session_present)
     struct run *run = userdata;
     (void)session_present;
     run->was_connected = true;
-    int r = run->exchange->filter ? mqtt_subscribe(run->mqtt, run->exchange->filter, 1, NULL) : 0;
+    int r = run->exchange->filter ? link_subscribe(run->link, run->exchange->filter, 1, NULL) : 0;
     if (r < 0)
         fail(run, run->exchange->filter, r);
     else if (!run->exchange->filter)
@@ -123,16 +138,18 @@ static void on_published(void *userdata, int mid, int reason_code)
 static void on_message(void *userdata, const struct mqtt_message *message)
 {
     struct run *run = userdata;
-    if (run->exchange->take && run->exchange->take(run->exchange->userdata, message))
+    if (!run->is_over && run->exchange->take &&
+        run->exchange->take(run->exchange->userdata, message))
         finish(run, 0);
 }
 
-static const struct mqtt_handlers handlers = {
+static const struct link_handlers handlers = {
     .connected = on_connected,
     .disconnected = on_disconnected,
     .message = on_message,
     .published = on_published,
     .subscribed = on_subscribed,
+    .stopped = on_stopped,
 };
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -144,7 +161,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
     }
     char limit_text[32];
-    fprintf(stderr, "nightlightctl: %s, and no more within %s\n", mqtt_describe(run->mqtt),
+    fprintf(stderr, "nightlightctl: %s, and no more within %s\n", link_describe(run->link),
             clock_format_span(connect_limit_usec, limit_text, sizeof(limit_text)));
     finish(run, -ENOTCONN);
     return 0;
@@ -152,9 +169,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 static void run_done(struct run *run)
 {
-    if (run->mqtt)
-        mqtt_stop(run->mqtt);
-    mqtt_free(run->mqtt);
+    link_free(run->link);
     sd_event_source_disable_unref(run->timer);
     sd_event_unref(run->event);
 }
@@ -164,7 +179,7 @@ int exchange_run(const struct exchange *exchange)
     _cleanup_(run_done) struct run run = { .exchange = exchange };
     char client_id[64];
     sd_id128_t random;
-    struct mqtt_options options = link_broker_options(exchange->config->broker);
+    struct link_options options = connection_options(exchange->config->broker);
     options.client_id = client_id;
     int r = sd_id128_randomize(&random);
     if (r >= 0) {
@@ -175,13 +190,12 @@ int exchange_run(const struct exchange *exchange)
         r = sd_event_add_time_relative(run.event, &run.timer, CLOCK_BOOTTIME, connect_limit_usec, 1,
                                        on_timer, &run);
     if (r >= 0)
-        r = mqtt_new(run.event, &options, &handlers, &run, &run.mqtt);
-    if (r >= 0)
-        r = mqtt_start(run.mqtt);
+        r = link_new(run.event, &options, &handlers, &run, &run.link);
     if (r < 0) {
         fprintf(stderr, "nightlightctl: %s\n", strerror(-r));
         return r;
     }
+    link_start(run.link);
     return sd_event_loop(run.event);
 }
 

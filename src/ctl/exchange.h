@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 #include "config/config.h"
+#include "core/mqtt.h"
 #include "core/topic.h"
-#include "io/mqtt.h"
 
 struct exchange {
     const struct config *config;

@@ -53,13 +53,18 @@ static bool is_topic(const char *text)
 static struct commander_address address_of(const struct mqtt_message *message)
 {
     struct commander_address address = { 0 };
-    if (mqtt_message_response_topic(message, &address.topic) < 0)
+    if (!message->response_topic || !is_topic(message->response_topic) ||
+        message->correlation_size > COMMANDER_MAX_CORRELATION)
         return address;
-    mqtt_message_correlation(message, &address.correlation, &address.correlation_size);
-    if (is_topic(address.topic) && address.correlation_size <= COMMANDER_MAX_CORRELATION)
+    address.topic = strdup(message->response_topic);
+    if (message->correlation_size == 0 || !address.topic)
         return address;
-    address_done(&address);
-    return (struct commander_address){ 0 };
+    address.correlation = malloc(message->correlation_size);
+    if (!address.correlation)
+        return address;
+    address.correlation_size = message->correlation_size;
+    memcpy(address.correlation, message->correlation, message->correlation_size);
+    return address;
 }
 
 static bool wants_reply(const char *id, const struct commander_address *to)

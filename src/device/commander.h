@@ -18,9 +18,9 @@
 #include <stdint.h>
 
 #include "core/envelope.h"
+#include "core/mqtt.h"
 #include "device/actuators.h"
 #include "device/journal.h"
-#include "io/mqtt.h"
 #include "util/cleanup.h"
 
 /* Of act(): the action has not begun, and does so behind begun(). */

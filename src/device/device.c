@@ -53,6 +53,8 @@ static const char actuators_space[] = "actuator";
 static const char journal_space[] = "command";
 
 // How long a stop waits for actuators that are set to `safe`; daemon.c has a limit for all of it.
+// Messages a second that come in for a device: an order of magnitude beyond what actuators follow.
+enum { MAX_COMMAND_RATE = 1000 };
 static const uint64_t safe_limit_usec = 400 * USEC_PER_MSEC;
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
@@ -99,11 +101,16 @@ static void on_settled(void *userdata, struct actuator *actuator)
     commander_settled(device->commander, actuator);
 }
 
+static void log_no_record(const char *space, const char *key)
+{
+    log_err(NULL, "cannot keep the record of %s '%s': %s", space, key, strerror(ENOMEM));
+}
+
 static void put_record(const struct device *device, const char *space, const char *key,
                        const char *value)
 {
     if (outbox_put_record(uplink_outbox(device->uplink), space, key, value) < 0)
-        log_err(NULL, "cannot keep the record of %s '%s': %s", space, key, strerror(ENOMEM));
+        log_no_record(space, key);
 }
 
 static void on_save(void *userdata, const char *name, const char *record)
@@ -140,7 +147,7 @@ static void on_rejected(void *userdata, const struct mqtt_message *message, cons
 {
     struct device *device = userdata;
     unsigned n_suppressed;
-    uplink_count_rejected(device->uplink);
+    uplink_count_rejected(device->uplink, 1);
     if (ratelimit_pass(&device->refusals, clock_mono_usec(), &n_suppressed))
         log_warning(LOG_FIELDS(LOG_ID(LOG_ID_COMMAND_REJECTED), { "TOPIC", message->topic },
                                { "COMMAND", id[0] ? id : NULL }),
@@ -231,7 +238,12 @@ static const struct actions_handlers actions_handlers = {
 
 static void on_journal(void *userdata, const char *key, const char *value)
 {
-    put_record(userdata, journal_space, key, value);
+    struct device *device = userdata;
+    struct outbox *outbox = uplink_outbox(device->uplink);
+    if (!value) // it has left the journal
+        put_record(device, journal_space, key, NULL);
+    else if (outbox_add_record(outbox, journal_space, key, value) < 0)
+        log_no_record(journal_space, key);
 }
 
 /* A rule's decision. */
@@ -455,7 +467,7 @@ static int configure_uplink(struct device *device, struct config *config)
     if (!policies)
         return -ENOMEM;
     const struct uplink_options options = {
-        .link = { .client_suffix = "", .has_status = true },
+        .role = { .client_suffix = "", .has_status = true, .max_rate = MAX_COMMAND_RATE },
         .adopts = true,
         .streams = policies,
         .n_streams = n_policies,
@@ -559,10 +571,9 @@ int device_new(sd_event *event, struct spool *spool, struct config *config,
         r = actions_new(event, &actions_handlers, device, &device->actions);
     if (r >= 0)
         r = device_reload(device, config);
-    if (r >= 0)
-        r = uplink_start(device->uplink);
     if (r < 0)
         return r;
+    uplink_start(device->uplink);
     set_lost(device, device->lost_mono_usec);
     watch_nodes(device);
     *ret_device = TAKE_PTR(device);

@@ -2,8 +2,8 @@
 /*
  * What the files of the outbox share: outbox.c (life, taking messages, acknowledgements),
  * outbox-entry.c (entries, lists, the count), outbox-send.c (what is sent next, and how),
- * outbox-job.c and outbox-stored.c (what goes to the store and comes back) and outbox-bounds.c
- * (what is given up).
+ * outbox-job.c and outbox-stored.c (what goes to the store and comes back), outbox-record.c
+ * (records that wait for it) and outbox-bounds.c (what is given up).
  *
  * An entry is a message in memory. Its place is its journey:
  *
@@ -19,6 +19,10 @@
  * what the disk's does not know yet. The three together are the stream's ledger at any moment.
  */
 #pragma once
+
+// Without memory an element is not added; the default is to end the process.
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
 
 #include "outbox/outbox.h"
 #include "util/ratelimit.h"
@@ -88,8 +92,12 @@ struct stream {
 };
 
 struct outbox_record {
-    struct outbox_record *next;
-    char *space, *key, *value;
+    UT_hash_handle hh;
+    bool is_new;     // its name is not in the store
+    char *value;     // NULL: it is to be removed
+    const char *key; // in name
+    size_t name_size;
+    char name[]; // the space and the key, each with its NUL
 };
 
 /* The job that the store has, and what it is made of. Everything is the outbox's. */
@@ -100,8 +108,8 @@ struct outbox_job {
     struct store_message *messages; // likewise
     struct entry_list done;         // of store.ranges
     size_t n_done;
-    struct outbox_record *records;
-    uint64_t ticket; // the last one whose records are in it, or were in one before
+    struct outbox_record *records; // by name
+    uint64_t ticket;               // the last one whose records are in it, or were in one before
     struct stream *queried;
 };
 
@@ -123,9 +131,7 @@ struct outbox {
 
     bool is_connected, is_closing, is_quiescing, is_freed;
     unsigned window, n_in_flight;
-    struct entry *sending; // within ports->publish()
-    bool was_acknowledged; // within it
-    int acknowledged_code;
+    size_t bytes_in_flight; // as entry_bytes() counts them
 
     uint64_t connected_mono_usec;
     uint64_t lost_mono_usec; // when the connection broke, or the start; 0 while connected
@@ -137,8 +143,8 @@ struct outbox {
     uint64_t drain_mono_usec; // with a drain rate: when the next late message may go
     uint64_t random;          // a linear congruential generator: jitter needs no more
 
-    struct outbox_job *job; // at work; NULL: none
-    struct outbox_record *records, **records_end;
+    struct outbox_job *job;              // at work; NULL: none
+    struct outbox_record *records;       // that wait for the store, by name
     uint64_t last_ticket;                // of outbox_sync_records()
     uint64_t told_ticket;                // up to which ports->recorded() was called
     uint64_t generation, n_lost_on_disk; // as the store last said
@@ -212,7 +218,14 @@ void outbox_feed_store(struct outbox *outbox);
 /* Whoever waits for the disk goes on: it is there, or it cannot be had while the disk fails. */
 void outbox_tell_recorded(struct outbox *outbox, uint64_t ticket);
 void outbox_job_free(struct outbox_job *job);
-void outbox_record_free(struct outbox_record *record);
+
+/* --- outbox-record.c ------------------------------------------------------------------------- */
+
+/* What a job has of records: borrows them. -ENOMEM. */
+int outbox_list_records(struct outbox_record *records, struct store_job *job);
+/* Records of a job that has failed are to be written by the next. */
+void outbox_give_back_records(struct outbox *outbox, struct outbox_record **records);
+void outbox_free_records(struct outbox_record **records);
 
 /* --- outbox-bounds.c ------------------------------------------------------------------------- */
 

@@ -342,21 +342,6 @@ static int add_trims(struct outbox *outbox, struct outbox_job *job, uint64_t now
     return 0;
 }
 
-static int add_records(struct outbox *outbox, struct outbox_job *job)
-{
-    size_t n = 0;
-    for (const struct outbox_record *record = outbox->records; record; record = record->next)
-        n++;
-    struct store_record *records = calloc(n + 1, sizeof(*records));
-    job->store.records = records;
-    if (!records)
-        return -ENOMEM;
-    for (const struct outbox_record *record = outbox->records; record; record = record->next)
-        records[job->store.n_records++] =
-            (struct store_record){ record->space, record->key, record->value };
-    return 0;
-}
-
 /* From here on nothing fails: what the job has is not the outbox's to hand over again. */
 static void take_over(struct outbox *outbox, struct outbox_job *job)
 {
@@ -377,27 +362,14 @@ static void take_over(struct outbox *outbox, struct outbox_job *job)
         stream->trim_messages = stream->trim_bytes = 0;
     }
     job->ticket = outbox->last_ticket;
-    job->records = outbox->records;
-    outbox->records = NULL;
-    outbox->records_end = &outbox->records;
-}
-
-void outbox_record_free(struct outbox_record *record)
-{
-    free(record->space);
-    free(record->key);
-    free(record->value);
-    free(record);
+    job->records = TAKE_PTR(outbox->records);
 }
 
 void outbox_job_free(struct outbox_job *job)
 {
     if (!job)
         return;
-    for (struct outbox_record *record = job->records, *next; record; record = next) {
-        next = record->next;
-        outbox_record_free(record);
-    }
+    outbox_free_records(&job->records);
     store_messages_free(job->store.query.messages, job->store.query.n_messages);
     free((void *)job->store.puts);
     free((void *)job->store.ranges);
@@ -426,7 +398,7 @@ static int build(struct outbox *outbox, const struct demand *demand, uint64_t no
     if (r == 0)
         r = add_trims(outbox, job, now_mono_usec);
     if (r == 0)
-        r = add_records(outbox, job);
+        r = outbox_list_records(outbox->records, &job->store);
     if (r < 0)
         return r;
     job->store.sync |= demand->sync || outbox->is_quiescing;

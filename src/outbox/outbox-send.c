@@ -82,7 +82,7 @@ static unsigned digit_of(char character)
 }
 
 /* A subject that is "TOPIC\nHEX": the topic and the correlation data, both in *ret_buffer. */
-static int address(struct mqtt_publication *publication, const char *subject, char **ret_buffer)
+static int address(struct mqtt_message *publication, const char *subject, char **ret_buffer)
 {
     const char *feed = strchr(subject, '\n');
     publication->topic = subject;
@@ -111,7 +111,7 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
     struct mqtt_user_property properties[3];
     bool late = is_late(entry, now_mono_usec);
     uint64_t wall_usec = entry_wall(outbox, entry);
-    struct mqtt_publication publication = {
+    struct mqtt_message publication = {
         .payload = entry->payload,
         .qos = entry->qos,
         .retain = policy->retain,
@@ -161,6 +161,14 @@ static void take_off(struct outbox *outbox, struct entry *entry)
     stream->n_in_flight++;
     stream->n_in_flight_samples += entry->n_samples;
     outbox->n_in_flight++;
+    outbox->bytes_in_flight += entry->size;
+}
+
+/* Its flight is over, one way or the other. */
+static void land(struct outbox *outbox, const struct entry *entry)
+{
+    outbox->n_in_flight--;
+    outbox->bytes_in_flight -= entry->size;
 }
 
 /* Back to where it came from, not delivered. */
@@ -169,7 +177,7 @@ void outbox_take_back(struct outbox *outbox, struct entry *entry)
     struct stream *stream = entry->stream;
     stream->n_in_flight--;
     stream->n_in_flight_samples -= entry->n_samples;
-    outbox->n_in_flight--;
+    land(outbox, entry);
     entry->place = entry->was_loaded ? ENTRY_LOADED : ENTRY_FRESH;
     entry_list_insert(entry_list_of(entry), entry);
 }
@@ -199,7 +207,7 @@ enum { MAX_RETRIES = 5 };
 
 static enum verdict judge(const struct entry *entry, int reason_code)
 {
-    if (reason_code < 0x80)
+    if (reason_code < MQTT_FIRST_REFUSAL)
         return VERDICT_TAKEN;
     switch (reason_code) {
     case 0x80: // unspecified error
@@ -242,19 +250,19 @@ static void settle(struct outbox *outbox, struct entry *entry, int reason_code)
     switch (judge(entry, reason_code)) {
     case VERDICT_TAKEN:
         stream->hold_usec = 0;
-        outbox->n_in_flight--;
+        land(outbox, entry);
         outbox_finish(outbox, entry, LEDGER_ACKED);
         break;
     case VERDICT_REJECT:
         warn(outbox, entry, reason_code, "it is given up and counted as rejected");
-        outbox->n_in_flight--;
+        land(outbox, entry);
         outbox_finish(outbox, entry, LEDGER_REJECTED);
         break;
     case VERDICT_HOLD:
     case VERDICT_RETRY:
         if (stream->policy.is_volatile) { // made anew when it is wanted
             warn(outbox, entry, reason_code, "it is given up and counted as rejected");
-            outbox->n_in_flight--;
+            land(outbox, entry);
             outbox_finish(outbox, entry, LEDGER_REJECTED);
             break;
         }
@@ -271,11 +279,6 @@ static void settle(struct outbox *outbox, struct entry *entry, int reason_code)
 
 bool outbox_published(struct outbox *outbox, int mid, int reason_code)
 {
-    if (outbox->sending && outbox->sending->mid == mid) {
-        outbox->was_acknowledged = true;
-        outbox->acknowledged_code = reason_code;
-        return true;
-    }
     struct entry *entry = recall_mid(outbox, mid);
     if (!entry)
         return false;
@@ -292,14 +295,11 @@ bool outbox_published(struct outbox *outbox, int mid, int reason_code)
 static int send_entry(struct outbox *outbox, struct entry *entry, uint64_t now_mono_usec)
 {
     take_off(outbox, entry);
-    outbox->sending = entry;
-    outbox->was_acknowledged = false;
     if (entry->stream->policy.is_strict)
         KILL_POINT("strict-stored"); // and nobody has it yet
     KILL_POINT("hand-over");
     int r = hand_over(outbox, entry, now_mono_usec);
     KILL_POINT("handed-over");
-    outbox->sending = NULL;
     if (r == -ENOTCONN || r == -ENOMEM) {
         outbox_take_back(outbox, entry);
         return -ENOTCONN;
@@ -311,10 +311,8 @@ static int send_entry(struct outbox *outbox, struct entry *entry, uint64_t now_m
                     "%s: a message of the stream %s cannot be sent: %s; it is given up and "
                     "counted as rejected",
                     outbox->options.name, entry->stream->name, strerror(-r));
-        outbox->n_in_flight--;
+        land(outbox, entry);
         outbox_finish(outbox, entry, LEDGER_REJECTED);
-    } else if (outbox->was_acknowledged) {
-        settle(outbox, entry, outbox->acknowledged_code);
     } else {
         remember_mid(outbox, entry);
     }
@@ -461,11 +459,11 @@ static void pace(struct outbox *outbox, uint64_t now_mono_usec)
 
 void outbox_pump(struct outbox *outbox)
 {
-    // What is acknowledged while it is sent makes room for the loop below us on the stack.
-    if (!outbox->is_connected || outbox->sending)
+    if (!outbox->is_connected)
         return;
     uint64_t now_mono_usec = outbox_mono(outbox);
-    while (outbox->is_connected && outbox->n_in_flight < outbox->window) {
+    while (outbox->n_in_flight < outbox->window &&
+           outbox->bytes_in_flight < OUTBOX_MAX_WINDOW_BYTES) {
         struct entry *entry = choose_fresh(outbox, now_mono_usec);
         if (!entry) {
             entry = choose_loaded(outbox, now_mono_usec);

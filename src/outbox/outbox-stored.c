@@ -220,16 +220,7 @@ static void give_back(struct outbox *outbox, struct outbox_job *job)
         entry_list_remove(&job->done, entry);
         entry_list_prepend(&outbox->done, entry);
     }
-    if (job->records) { // before those that came meanwhile
-        struct outbox_record *last = job->records;
-        while (last->next)
-            last = last->next;
-        last->next = outbox->records;
-        if (!outbox->records)
-            outbox->records_end = &last->next;
-        outbox->records = job->records;
-        job->records = NULL;
-    }
+    outbox_give_back_records(outbox, &job->records);
 }
 
 /* The file is full to max_size before our count says so: the least important gives way. */

@@ -197,24 +197,6 @@ void outbox_count_samples(struct outbox *outbox, const char *stream_name,
     ledger_add(&stream->delta, delta);
 }
 
-int outbox_put_record(struct outbox *outbox, const char *space, const char *key, const char *value)
-{
-    struct outbox_record *record = calloc(1, sizeof(*record));
-    if (!record)
-        return -ENOMEM;
-    record->space = strdup(space);
-    record->key = strdup(key);
-    record->value = value ? strdup(value) : NULL;
-    if (!record->space || !record->key || (value && !record->value)) {
-        outbox_record_free(record);
-        return -ENOMEM;
-    }
-    *outbox->records_end = record;
-    outbox->records_end = &record->next;
-    outbox_arm(outbox, 0); // with what else this turn of the loop brings
-    return 0;
-}
-
 uint64_t outbox_sync_records(struct outbox *outbox)
 {
     outbox_arm(outbox, 0);
@@ -343,7 +325,6 @@ int outbox_new(const struct outbox_ports *ports, void *userdata,
     outbox->ports = ports;
     outbox->userdata = userdata;
     memcpy(outbox->boot, boot, STORE_BOOT_SIZE);
-    outbox->records_end = &outbox->records;
     outbox->armed_mono_usec = USEC_INFINITY;
     outbox->lost_mono_usec = outbox_mono(outbox);
     outbox->random = ports->wall_usec(userdata);
@@ -374,10 +355,7 @@ void outbox_free(struct outbox *outbox)
         return;
     }
     free_entries(outbox);
-    for (struct outbox_record *record = outbox->records, *next; record; record = next) {
-        next = record->next;
-        outbox_record_free(record);
-    }
+    outbox_free_records(&outbox->records);
     for (size_t i = 0; i < outbox->n_streams; i++)
         stream_free(outbox->streams[i]);
     free(outbox->streams);

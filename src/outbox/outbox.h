@@ -18,8 +18,8 @@
 #include <stdint.h>
 
 #include "core/ledger.h"
+#include "core/mqtt.h"
 #include "core/stream.h"
-#include "io/mqtt.h"
 #include "store/store.h"
 #include "util/cleanup.h"
 
@@ -27,6 +27,8 @@ enum {
     // What is not on disk (yet): more is dropped.
     OUTBOX_MAX_MESSAGES = 10000,
     OUTBOX_MAX_BYTES = 4 << 20,
+    // What may be in flight, in bytes, or one message: the connector has memory for that.
+    OUTBOX_MAX_WINDOW_BYTES = 1 << 20,
 };
 
 struct outbox;
@@ -38,8 +40,8 @@ struct outbox_ports {
     // Whether wall_usec() can be believed: false on a machine without a clock of its own, until the
     // network has set it.
     bool (*clock_is_right)(void *userdata);
-    // As mqtt_publish(); outbox_published() may be called from within.
-    int (*publish)(void *userdata, const struct mqtt_publication *publication, int *ret_mid);
+    // As link_publish(): what becomes of it outbox_published() says, later.
+    int (*publish)(void *userdata, const struct mqtt_message *message, int *ret_mid);
     // Begins a job and later calls outbox_stored(); one at a time. -EAGAIN: call again later.
     int (*run)(void *userdata, struct store_job *job);
     // outbox_tick() is wanted at that time, not later.
@@ -113,6 +115,12 @@ void outbox_count_samples(struct outbox *outbox, const char *stream, const struc
  * in the same turn of the main loop. space, key and value as struct store_record. 0 or -ENOMEM.
  */
 int outbox_put_record(struct outbox *outbox, const char *space, const char *key, const char *value);
+
+/*
+ * Likewise, of a name that the store does not have: removed before it was written, nothing of it
+ * is.
+ */
+int outbox_add_record(struct outbox *outbox, const char *space, const char *key, const char *value);
 
 /*
  * The records so far are to be safe from a power cut at once, not after the commit interval.

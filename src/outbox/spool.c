@@ -10,9 +10,11 @@
 #include "io/worker.h"
 #include "util/clock.h"
 #include "util/killpoint.h"
+#include "util/log.h"
 #include "util/strings.h"
 
-static const uint64_t stuck_usec = 300 * USEC_PER_SEC;
+// A job that takes longer is worth a word.
+static const uint64_t stall_usec = 10 * USEC_PER_SEC;
 
 /* What the thread works on; it outlives the spool when the disk hangs. */
 struct task {
@@ -43,6 +45,10 @@ struct spool {
     struct spool_client *clients;
     struct task *busy; // at work in the thread
     uint64_t busy_mono_usec;
+    sd_event_source *stall_timer;
+    bool is_stalled;
+    spool_stalled_fn stalled; // NULL: nobody listens
+    void *stalled_userdata;
     bool has_thread;
     void (*pause)(void *userdata); // is to be called before the next job; NULL: none
     void *pause_userdata;
@@ -116,11 +122,61 @@ static void take_pause(struct spool *spool)
     spool->is_paused = false;
 }
 
+/* --- a disk that hangs ----------------------------------------------------------------------- */
+
+static void set_stalled(struct spool *spool, bool is_stalled)
+{
+    if (spool->is_stalled == is_stalled)
+        return;
+    spool->is_stalled = is_stalled;
+    if (is_stalled)
+        log_err(
+            LOG_FIELDS(LOG_ID(LOG_ID_STORE_FAILED)),
+            "the disk of the queue has not answered for %d s; messages are kept in memory, up to "
+            "%d, until it does",
+            (int)(stall_usec / USEC_PER_SEC), OUTBOX_MAX_MESSAGES);
+    else
+        log_notice(LOG_FIELDS(LOG_ID(LOG_ID_STORE_BACK)), "the disk of the queue answers again");
+    if (spool->stalled)
+        spool->stalled(spool->stalled_userdata);
+}
+
+static void watch_for_stall(struct spool *spool, uint64_t delay_usec)
+{
+    sd_event_source_set_time_relative(spool->stall_timer, delay_usec);
+    sd_event_source_set_enabled(spool->stall_timer, SD_EVENT_ONESHOT);
+}
+
+static int on_stall_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    struct spool *spool = userdata;
+    if (!spool->busy) // the next job has it watched again
+        return 0;
+    uint64_t busy_usec = clock_mono_usec() - spool->busy_mono_usec;
+    if (busy_usec >= stall_usec)
+        set_stalled(spool, true);
+    else
+        watch_for_stall(spool, stall_usec - busy_usec);
+    return 0;
+}
+
+static void begin_task(struct spool *spool, struct task *task)
+{
+    int enabled = SD_EVENT_OFF;
+    spool->busy = task;
+    spool->busy_mono_usec = clock_mono_usec();
+    sd_event_source_get_enabled(spool->stall_timer, &enabled);
+    if (enabled == SD_EVENT_OFF) // it is not moved with each job: that would cost more than the job
+        watch_for_stall(spool, stall_usec);
+}
+
 static void finish_task(struct worker_job *base)
 {
     struct task *task = (struct task *)base;
     struct spool *spool = task->spool;
     spool->busy = NULL;
+    set_stalled(spool, false);
     hand_back(task);
     free(task);
     take_pause(spool);
@@ -184,8 +240,7 @@ static void next_turn(struct spool *spool)
         hand_back(&failed);
         return;
     }
-    spool->busy = task;
-    spool->busy_mono_usec = clock_mono_usec();
+    begin_task(spool, task);
 }
 
 int spool_run(struct spool_client *client, struct store_job *job)
@@ -246,6 +301,13 @@ static int say_hello(struct spool *spool, struct why *why)
     return r == -EPROTO || r == -ENOMEM ? r : 0;
 }
 
+static int make_stall_timer(sd_event *event, struct spool *spool)
+{
+    int r = sd_event_add_time(event, &spool->stall_timer, CLOCK_BOOTTIME, 0, 2 * USEC_PER_SEC,
+                              on_stall_timer, spool);
+    return r < 0 ? r : sd_event_source_set_enabled(spool->stall_timer, SD_EVENT_OFF);
+}
+
 int spool_new(sd_event *event, const char *directory, uint64_t max_size, struct spool **ret_spool,
               struct why *why)
 {
@@ -263,6 +325,8 @@ int spool_new(sd_event *event, const char *directory, uint64_t max_size, struct 
     if (r == 0)
         r = worker_new(event, "store", &spool->worker);
     if (r == 0)
+        r = make_stall_timer(event, spool);
+    if (r == 0)
         r = say_hello(spool, why);
     if (r < 0)
         return r;
@@ -278,6 +342,7 @@ void spool_free(struct spool *spool)
     bool is_lent = spool->busy;
     assert(!spool->clients || (is_lent && !spool->clients->next));
     KILL_POINT("close");
+    sd_event_source_disable_unref(spool->stall_timer);
     worker_free(spool->worker);
     if (!is_lent)
         store_free(spool->store);
@@ -290,9 +355,15 @@ void spool_start(struct spool *spool)
     spool->has_thread = true;
 }
 
-bool spool_is_stuck(const struct spool *spool)
+bool spool_is_stalled(const struct spool *spool)
 {
-    return spool->busy && clock_mono_usec() - spool->busy_mono_usec > stuck_usec;
+    return spool->is_stalled;
+}
+
+void spool_on_stalled(struct spool *spool, spool_stalled_fn stalled, void *userdata)
+{
+    spool->stalled = stalled;
+    spool->stalled_userdata = userdata;
 }
 
 const uint8_t *spool_boot(const struct spool *spool)

@@ -32,11 +32,12 @@ DEFINE_CLEANUP(struct spool *, spool_free)
 /* From now on jobs are done in the thread. */
 void spool_start(struct spool *spool);
 
-/*
- * Whether the thread has been at one job for so long that it is not going to end: a hanging disk is
- * given five minutes.
- */
-bool spool_is_stuck(const struct spool *spool);
+/* Whether the thread has been at one job for 10 s: the disk hangs. Logged once, as its end is. */
+bool spool_is_stalled(const struct spool *spool);
+
+/* Calls stalled, from the loop, when that begins and when it ends. */
+typedef void (*spool_stalled_fn)(void *userdata);
+void spool_on_stalled(struct spool *spool, spool_stalled_fn stalled, void *userdata);
 
 /* The id of this boot. */
 const uint8_t *spool_boot(const struct spool *spool);

@@ -6,24 +6,26 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "outbox/link.h"
+#include "outbox/connection.h"
 #include "outbox/status.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/ratelimit.h"
 
 enum {
-    NO_MATCHING_SUBSCRIBERS = 0x10, // MQTT 5.0, section 3.4.2.1
-    MAX_SUBSCRIPTIONS = 8,          // names of those whose SUBACK is awaited
+    MAX_SUBSCRIPTIONS = 8, // names of those whose SUBACK is awaited
 };
 
 static const uint64_t status_interval_usec = 60 * USEC_PER_SEC;
 static const uint64_t status_soon_usec = 1 * USEC_PER_SEC;
+// The goodbye: PUBACK for "offline", and DISCONNECT; at least the latter has this long.
 static const uint64_t stop_limit_usec = 1 * USEC_PER_SEC;
+static const uint64_t leave_limit_usec = 100 * USEC_PER_MSEC;
 // How long the disk is waited for once the broker has been told, and how often it is looked at.
 static const uint64_t commit_limit_usec = 300 * USEC_PER_MSEC;
 static const uint64_t commit_look_usec = 5 * USEC_PER_MSEC;
 static const struct ratelimit failure_limit = { .interval_usec = 600 * USEC_PER_SEC, .burst = 6 };
+static const struct ratelimit drop_limit = { .interval_usec = 600 * USEC_PER_SEC, .burst = 3 };
 
 struct subscription {
     int mid;
@@ -31,6 +33,14 @@ struct subscription {
 };
 
 static const char status_stream[] = "$status";
+
+enum goodbye {
+    GOODBYE_NONE,
+    GOODBYE_TELLING,    // "offline" is on its way, and what else is urgent
+    GOODBYE_LEAVING,    // the link sends DISCONNECT
+    GOODBYE_LEFT,       // it has ended
+    GOODBYE_COMMITTING, // stopping: only the disk is waited for
+};
 
 struct uplink {
     sd_event *event;
@@ -40,20 +50,21 @@ struct uplink {
 
     struct spool_client *store;
     struct outbox *outbox; // the client's
-    struct link link;
-    struct link next; // takes its place when the goodbye is over; mqtt NULL: none
+    struct connection connection;
+    struct connection next; // takes its place when the goodbye is over; link NULL: none
     sd_event_source *outbox_timer;
     sd_event_source *status_timer;
     sd_event_source *stop_timer; // the end of a goodbye
 
+    enum goodbye goodbye;
     bool stopping;
-    bool said_goodbye;   // stopping: only the disk is waited for
-    bool status_is_soon; // the timer runs for a change, not for its interval
-    uint64_t commit_end_mono_usec;
+    bool status_is_soon;    // the timer runs for a change, not for its interval
+    uint64_t end_mono_usec; // of the goodbye's step at hand
     uint64_t since_wall_usec;
     uint64_t lost_mono_usec; // when the connection broke, 0 while connected or before the first
     uint64_t n_rejected;
     struct ratelimit failures; // to connect, as logged
+    struct ratelimit drops;    // of what comes in, likewise
     size_t next_subscription;
     struct subscription subscriptions[MAX_SUBSCRIPTIONS]; // the last ones, a ring
 };
@@ -62,7 +73,7 @@ struct uplink {
 
 static void publish_status(struct uplink *uplink, const char *status)
 {
-    if (!uplink->link.status_topic || !mqtt_is_connected(uplink->link.mqtt))
+    if (!uplink->connection.status_topic || !link_is_connected(uplink->connection.link))
         return;
     const struct status_counters counters = {
         .outbox = uplink->outbox,
@@ -71,11 +82,12 @@ static void publish_status(struct uplink *uplink, const char *status)
         .add = uplink->handlers->add_status,
         .userdata = uplink->userdata,
     };
-    _cleanup_(freep) char *payload = status_format(uplink->link.config->daemon, status, &counters);
+    _cleanup_(freep) char *payload =
+        status_format(uplink->connection.config->daemon, status, &counters);
     if (payload)
         outbox_publish(uplink->outbox,
                        &(struct outbox_message){ .stream = status_stream,
-                                                 .subject = uplink->link.status_topic,
+                                                 .subject = uplink->connection.status_topic,
                                                  .payload = payload,
                                                  .qos = -1 });
 }
@@ -103,7 +115,7 @@ static int on_status_timer(sd_event_source *source, uint64_t usec, void *userdat
 
 static bool is_saying_goodbye(const struct uplink *uplink)
 {
-    return uplink->stopping || uplink->next.mqtt;
+    return uplink->stopping || uplink->next.link;
 }
 
 static void look_again(struct uplink *uplink, uint64_t delay_usec)
@@ -112,8 +124,8 @@ static void look_again(struct uplink *uplink, uint64_t delay_usec)
     sd_event_source_set_enabled(uplink->stop_timer, SD_EVENT_ONESHOT);
 }
 
-/* Over by the next turn of the loop: not from within the client's own handlers. */
-static void finish_soon(struct uplink *uplink)
+/* The next step by the next turn of the loop: not from within the link's handlers. */
+static void go_on_soon(struct uplink *uplink)
 {
     look_again(uplink, 0);
 }
@@ -122,45 +134,62 @@ static void say_goodbye(struct uplink *uplink)
 {
     publish_status(uplink, "offline");
     outbox_close(uplink->outbox);
-    bool waits = mqtt_is_connected(uplink->link.mqtt) && !outbox_is_quiet(uplink->outbox);
+    uplink->goodbye = GOODBYE_TELLING;
+    uplink->end_mono_usec = clock_mono_usec() + stop_limit_usec;
+    bool waits = link_is_connected(uplink->connection.link) && !outbox_is_quiet(uplink->outbox);
     look_again(uplink, waits ? stop_limit_usec : 0);
+}
+
+static void leave(struct uplink *uplink)
+{
+    uint64_t now_mono_usec = clock_mono_usec();
+    uint64_t limit_usec = leave_limit_usec;
+    if (uplink->end_mono_usec > now_mono_usec + limit_usec)
+        limit_usec = uplink->end_mono_usec - now_mono_usec;
+    uplink->goodbye = GOODBYE_LEAVING;
+    link_stop(uplink->connection.link, limit_usec);
 }
 
 static void renew(struct uplink *uplink)
 {
-    link_done(&uplink->link);
-    uplink->link = uplink->next;
-    uplink->next = (struct link){ 0 };
-    int r = uplink_start(uplink);
-    if (r < 0)
-        log_err(NULL, "cannot start the connection to the broker: %s", strerror(-r));
+    connection_done(&uplink->connection);
+    uplink->connection = uplink->next;
+    uplink->next = (struct connection){ 0 };
+    uplink->goodbye = GOODBYE_NONE;
+    uplink_start(uplink);
+}
+
+static void commit(struct uplink *uplink)
+{
+    uplink->goodbye = GOODBYE_COMMITTING;
+    uplink->end_mono_usec = clock_mono_usec() + commit_limit_usec;
+    outbox_quiesce(uplink->outbox);
 }
 
 static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
     struct uplink *uplink = userdata;
-    if (!uplink->said_goodbye) {
-        mqtt_stop(uplink->link.mqtt);
-        outbox_disconnected(uplink->outbox);
-    }
-    if (!uplink->stopping) {
-        renew(uplink);
+    if (uplink->goodbye == GOODBYE_TELLING) {
+        leave(uplink);
         return 0;
     }
-    if (!uplink->said_goodbye) {
-        uplink->said_goodbye = true;
-        outbox_quiesce(uplink->outbox);
-        uplink->commit_end_mono_usec = clock_mono_usec() + commit_limit_usec;
+    if (uplink->goodbye == GOODBYE_LEFT) {
+        outbox_disconnected(uplink->outbox);
+        if (!uplink->stopping) {
+            renew(uplink);
+            return 0;
+        }
+        commit(uplink);
     }
-    if (outbox_is_committed(uplink->outbox) || clock_mono_usec() >= uplink->commit_end_mono_usec)
+    if (outbox_is_committed(uplink->outbox) || clock_mono_usec() >= uplink->end_mono_usec)
         uplink->handlers->stopped(uplink->userdata);
     else
         look_again(uplink, commit_look_usec);
     return 0;
 }
 
-/* --- the client's handlers ------------------------------------------------------------------- */
+/* --- the link's handlers --------------------------------------------------------------------- */
 
 static void on_connected(void *userdata, bool session_present)
 {
@@ -172,14 +201,14 @@ static void on_connected(void *userdata, bool session_present)
         snprintf(back, sizeof(back), ", after %s without",
                  clock_format_span(clock_mono_usec() - uplink->lost_mono_usec, span, sizeof(span)));
     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONNECTED), { "DEVICE", uplink->config->daemon->id }),
-               "%s as %s%s%s", mqtt_describe(uplink->link.mqtt), uplink->link.client_id, back,
-               session_present ? ", session resumed" : "");
+               "%s as %s%s%s", link_describe(uplink->connection.link), uplink->connection.client_id,
+               back, session_present ? ", session resumed" : "");
     uplink->lost_mono_usec = 0;
     uplink->failures = failure_limit;
     uplink->since_wall_usec = clock_wall_usec();
     uplink->status_is_soon = false;
-    unsigned receive_maximum = mqtt_receive_maximum(uplink->link.mqtt);
-    unsigned max_inflight = (unsigned)uplink->link.config->broker->max_inflight;
+    unsigned receive_maximum = link_receive_maximum(uplink->connection.link);
+    unsigned max_inflight = (unsigned)uplink->connection.config->broker->max_inflight;
     outbox_connected(uplink->outbox,
                      max_inflight < receive_maximum ? max_inflight : receive_maximum);
     uplink->handlers->connected(uplink->userdata); // subscribes: who sees it online is heard by it
@@ -195,7 +224,7 @@ static void on_disconnected(void *userdata, bool was_connected, const char *reas
     char span[32];
     outbox_disconnected(uplink->outbox);
     if (is_saying_goodbye(uplink)) {
-        finish_soon(uplink);
+        go_on_soon(uplink);
         return;
     }
     if (uplink->lost_mono_usec == 0)
@@ -206,12 +235,12 @@ static void on_disconnected(void *userdata, bool was_connected, const char *reas
     int level = was_connected || passes ? LOG_WARNING : LOG_DEBUG;
     if (was_connected)
         log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_DISCONNECTED)),
-               "%s: connection to the broker lost: %s; trying again in %s", uplink->link.client_id,
-               reason, span);
+               "%s: connection to the broker lost: %s; trying again in %s",
+               uplink->connection.client_id, reason, span);
     else
         log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_CONNECT_FAILED)),
                "%s: cannot connect to the broker: %s; trying again in %s, and for ever",
-               uplink->link.client_id, reason, span);
+               uplink->connection.client_id, reason, span);
     uplink->handlers->changed(uplink->userdata, true);
 }
 
@@ -226,8 +255,8 @@ static void on_published(void *userdata, int mid, int reason_code)
 {
     struct uplink *uplink = userdata;
     outbox_published(uplink->outbox, mid, reason_code);
-    if (is_saying_goodbye(uplink) && outbox_is_quiet(uplink->outbox))
-        finish_soon(uplink);
+    if (uplink->goodbye == GOODBYE_TELLING && outbox_is_quiet(uplink->outbox))
+        go_on_soon(uplink);
     else
         uplink->handlers->changed(uplink->userdata, false);
 }
@@ -245,15 +274,47 @@ static void on_subscribed(void *userdata, int mid, int granted)
     log_err(LOG_FIELDS({ "TOPIC", filter }),
             "%s: the broker refuses the subscription to %s: %s (MQTT reason code 0x%02x); nothing "
             "will come in there, check its access rules",
-            uplink->link.client_id, filter, mqtt_reason(granted), (unsigned)granted);
+            uplink->connection.client_id, filter, mqtt_reason(granted), (unsigned)granted);
 }
 
-static const struct mqtt_handlers mqtt_handlers = {
+static void on_dropped(void *userdata, enum frame_drop why, uint64_t count, const char *topic)
+{
+    struct uplink *uplink = userdata;
+    const struct broker_config *broker = uplink->connection.config->broker;
+    uplink_count_rejected(uplink, count);
+    if (!ratelimit_pass(&uplink->drops, clock_mono_usec(), NULL))
+        return;
+    const struct log_field *fields =
+        LOG_FIELDS(LOG_ID(LOG_ID_MESSAGES_DROPPED), { "TOPIC", topic });
+    if (why == FRAME_DROP_TOO_LARGE)
+        log_warning(
+            fields,
+            "%s: %" PRIu64 " message%s dropped and counted as rejected, the last on %s: larger "
+            "than max_message, which is %" PRIu64 " bytes",
+            uplink->connection.client_id, count, count == 1 ? "" : "s", topic, broker->max_message);
+    else
+        log_warning(fields,
+                    "%s: %" PRIu64
+                    " message%s dropped and counted as rejected, the last on %s: they "
+                    "come faster than a device takes commands",
+                    uplink->connection.client_id, count, count == 1 ? "" : "s", topic);
+}
+
+static void on_link_stopped(void *userdata)
+{
+    struct uplink *uplink = userdata;
+    uplink->goodbye = GOODBYE_LEFT;
+    go_on_soon(uplink);
+}
+
+static const struct link_handlers link_handlers = {
     .connected = on_connected,
     .disconnected = on_disconnected,
     .message = on_message,
     .published = on_published,
     .subscribed = on_subscribed,
+    .dropped = on_dropped,
+    .stopped = on_link_stopped,
 };
 
 /* --- the outbox's ports ---------------------------------------------------------------------- */
@@ -276,10 +337,10 @@ static bool port_clock_is_right(void *userdata)
     return clock_is_right();
 }
 
-static int port_publish(void *userdata, const struct mqtt_publication *publication, int *ret_mid)
+static int port_publish(void *userdata, const struct mqtt_message *message, int *ret_mid)
 {
     struct uplink *uplink = userdata;
-    return mqtt_publish(uplink->link.mqtt, publication, ret_mid);
+    return link_publish(uplink->connection.link, message, ret_mid);
 }
 
 static int port_run(void *userdata, struct store_job *job)
@@ -307,7 +368,7 @@ static int port_topic(void *userdata, const char *stream, const char *subject, b
 static void port_acknowledged(void *userdata, uint64_t tag, int reason_code)
 {
     struct uplink *uplink = userdata;
-    if (reason_code == NO_MATCHING_SUBSCRIBERS && uplink->handlers->unheard)
+    if (reason_code == MQTT_NO_MATCHING_SUBSCRIBERS && uplink->handlers->unheard)
         uplink->handlers->unheard(uplink->userdata, tag);
 }
 
@@ -339,10 +400,11 @@ static int on_outbox_timer(sd_event_source *source, uint64_t usec, void *userdat
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-static int make_link(struct uplink *uplink, struct config *config,
-                     const struct uplink_options *options, struct link *ret_link)
+static int make_connection(struct uplink *uplink, struct config *config,
+                           const struct uplink_options *options, struct connection *ret_connection)
 {
-    return link_make(uplink->event, config, &options->link, &mqtt_handlers, uplink, ret_link);
+    return connection_make(uplink->event, config, &options->role, &link_handlers, uplink,
+                           ret_connection);
 }
 
 static int configure_outbox(struct uplink *uplink, const struct config *config,
@@ -351,7 +413,7 @@ static int configure_outbox(struct uplink *uplink, const struct config *config,
     _cleanup_(freep) char *name = NULL;
     _cleanup_(freep) struct stream_policy *policies =
         calloc(options->n_streams + 1, sizeof(*policies));
-    if (!policies || asprintf(&name, "%s%s", config->daemon->id, options->link.client_suffix) < 0) {
+    if (!policies || asprintf(&name, "%s%s", config->daemon->id, options->role.client_suffix) < 0) {
         name = NULL;
         return -ENOMEM;
     }
@@ -409,6 +471,7 @@ int uplink_new(sd_event *event, struct spool *spool, struct config *config,
     uplink->handlers = handlers;
     uplink->userdata = userdata;
     uplink->failures = failure_limit;
+    uplink->drops = drop_limit;
     struct outbox *outbox;
     int r = make_timers(uplink);
     if (r == 0)
@@ -420,7 +483,7 @@ int uplink_new(sd_event *event, struct spool *spool, struct config *config,
     }
     if (r == 0) {
         uplink->outbox = outbox;
-        r = make_link(uplink, config, options, &uplink->link);
+        r = make_connection(uplink, config, options, &uplink->connection);
     }
     if (r == 0)
         r = configure_outbox(uplink, config, options);
@@ -437,8 +500,8 @@ void uplink_free(struct uplink *uplink)
     sd_event_source_disable_unref(uplink->status_timer);
     sd_event_source_disable_unref(uplink->stop_timer);
     sd_event_source_disable_unref(uplink->outbox_timer);
-    link_done(&uplink->link);
-    link_done(&uplink->next);
+    connection_done(&uplink->connection);
+    connection_done(&uplink->next);
     spool_remove(uplink->store);
     for (size_t i = 0; i < MAX_SUBSCRIPTIONS; i++)
         free(uplink->subscriptions[i].filter);
@@ -447,31 +510,31 @@ void uplink_free(struct uplink *uplink)
     free(uplink);
 }
 
-int uplink_start(struct uplink *uplink)
+void uplink_start(struct uplink *uplink)
 {
-    return mqtt_start(uplink->link.mqtt);
+    link_start(uplink->connection.link);
 }
 
 int uplink_configure(struct uplink *uplink, struct config *config,
                      const struct uplink_options *options, bool must_renew)
 {
-    bool was_renewing = uplink->next.mqtt;
-    struct link link = { 0 };
+    bool was_renewing = uplink->next.link;
+    struct connection connection = { 0 };
     // A reload upon a reload: whatever was to come next, it is this now.
-    bool renews = must_renew || was_renewing || link_is_outdated(&uplink->link, config);
-    int r = renews ? make_link(uplink, config, options, &link) : 0;
+    bool renews = must_renew || was_renewing || connection_is_outdated(&uplink->connection, config);
+    int r = renews ? make_connection(uplink, config, options, &connection) : 0;
     if (r == 0)
         r = configure_outbox(uplink, config, options);
     if (r < 0) {
-        link_done(&link);
+        connection_done(&connection);
         return r;
     }
     config_unref(uplink->config);
     uplink->config = config_ref(config);
     if (!renews)
         return 0;
-    link_done(&uplink->next);
-    uplink->next = link;
+    connection_done(&uplink->next);
+    uplink->next = connection;
     if (!was_renewing && !uplink->stopping)
         say_goodbye(uplink);
     return 0;
@@ -481,7 +544,7 @@ void uplink_stop(struct uplink *uplink)
 {
     if (uplink->stopping)
         return;
-    bool was_renewing = uplink->next.mqtt;
+    bool was_renewing = uplink->next.link;
     uplink->stopping = true;
     if (!was_renewing)
         say_goodbye(uplink);
@@ -491,13 +554,13 @@ void uplink_stop(struct uplink *uplink)
 
 bool uplink_is_connected(const struct uplink *uplink)
 {
-    return mqtt_is_connected(uplink->link.mqtt) && !is_saying_goodbye(uplink);
+    return link_is_connected(uplink->connection.link) && !is_saying_goodbye(uplink);
 }
 
 int uplink_publish(struct uplink *uplink, const struct outbox_message *message)
 {
     int r = outbox_publish(uplink->outbox, message);
-    if (r < 0 || !mqtt_is_connected(uplink->link.mqtt))
+    if (r < 0 || !link_is_connected(uplink->connection.link))
         uplink->handlers->changed(uplink->userdata, false);
     return r;
 }
@@ -513,7 +576,7 @@ void uplink_subscribe(struct uplink *uplink, const char *filter)
         &uplink->subscriptions[uplink->next_subscription++ % MAX_SUBSCRIPTIONS];
     free(subscription->filter);
     subscription->filter = strdup(filter);
-    int r = mqtt_subscribe(uplink->link.mqtt, filter, 1, &subscription->mid);
+    int r = link_subscribe(uplink->connection.link, filter, 1, &subscription->mid);
     if (r < 0)
         log_err(LOG_FIELDS({ "TOPIC", filter }), "cannot subscribe to %s: %s", filter,
                 strerror(-r));
@@ -521,10 +584,10 @@ void uplink_subscribe(struct uplink *uplink, const char *filter)
         log_debug(LOG_FIELDS({ "TOPIC", filter }), "subscribing to %s", filter);
 }
 
-void uplink_count_rejected(struct uplink *uplink)
+void uplink_count_rejected(struct uplink *uplink, uint64_t count)
 {
-    uplink->n_rejected++;
-    if (!uplink->status_is_soon && mqtt_is_connected(uplink->link.mqtt)) {
+    uplink->n_rejected += count;
+    if (!uplink->status_is_soon && link_is_connected(uplink->connection.link)) {
         uplink->status_is_soon = true;
         schedule_status(uplink, status_soon_usec);
     }
@@ -536,9 +599,12 @@ const char *uplink_describe(const struct uplink *uplink, char *out, size_t size)
     struct outbox_counters counters;
     const char *trouble = outbox_trouble(uplink->outbox);
     outbox_count(uplink->outbox, &counters);
-    snprintf(out, size, "%s; %" PRIu64 " sent, %" PRIu64 " queued, %" PRIu64 " dropped%s%s",
-             mqtt_describe(uplink->link.mqtt), counters.sent, counters.queued + counters.in_flight,
+    const char *lowered =
+        config_lowers_qos(uplink->config) ? "; QoS 2 goes as 1, since session_expiry is set" : "";
+    snprintf(out, size, "%s; %" PRIu64 " sent, %" PRIu64 " queued, %" PRIu64 " dropped%s%s%s",
+             link_describe(uplink->connection.link), counters.sent,
+             counters.queued + counters.in_flight,
              counters.dropped + counters.expired + counters.rejected,
-             trouble ? "; NOT ON DISK: " : "", trouble ? trouble : "");
+             trouble ? "; NOT ON DISK: " : "", trouble ? trouble : "", lowered);
     return out;
 }

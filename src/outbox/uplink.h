@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * A role's way to the broker: the outbox, the MQTT client made from the configuration, the retained
+ * A role's way to the broker: the outbox, the link made from the configuration, the retained
  * status message with its last will, and the log lines of connecting and losing.
  *
  *     uplink_new(), then uplink_start(). handlers.connected() subscribes and publishes what a newly
@@ -13,7 +13,7 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
-#include "outbox/link.h"
+#include "outbox/connection.h"
 #include "outbox/outbox.h"
 #include "outbox/spool.h"
 #include "util/cleanup.h"
@@ -37,7 +37,7 @@ struct uplink_handlers {
 };
 
 struct uplink_options {
-    struct link_options link;            // its suffix names the outbox too: "" or "-server"
+    struct connection_role role;         // its suffix names the outbox too: "" or "-server"
     bool adopts;                         // as spool_add()
     const struct stream_policy *streams; // $status is added
     size_t n_streams;
@@ -55,7 +55,7 @@ int uplink_new(sd_event *event, struct spool *spool, struct config *config,
 void uplink_free(struct uplink *uplink);
 DEFINE_CLEANUP(struct uplink *, uplink_free)
 
-int uplink_start(struct uplink *uplink);
+void uplink_start(struct uplink *uplink);
 
 /*
  * Takes up another configuration. The connection is renewed, with a goodbye from the old one, when
@@ -82,8 +82,8 @@ struct outbox *uplink_outbox(struct uplink *uplink);
 /* Subscribes with QoS 1; a failure or a refusal is logged, with the filter. */
 void uplink_subscribe(struct uplink *uplink, const char *filter);
 
-/* Counts a command or a message from outside that was refused; it shows in the status message. */
-void uplink_count_rejected(struct uplink *uplink);
+/* Counts commands or messages from outside that were refused; it shows in the status message. */
+void uplink_count_rejected(struct uplink *uplink, uint64_t count);
 
 /* "connected to localhost:1883, MQTT 5; 12 sent, 0 queued, 0 dropped" */
 const char *uplink_describe(const struct uplink *uplink, char *out, size_t size);

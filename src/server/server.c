@@ -132,7 +132,7 @@ static int on_time_timer(sd_event_source *source, uint64_t usec, void *userdata)
 static void reject(struct server *server, const struct mqtt_message *message, const char *reason)
 {
     unsigned n_suppressed;
-    uplink_count_rejected(server->uplink);
+    uplink_count_rejected(server->uplink, 1);
     if (ratelimit_pass(&server->refusals, clock_mono_usec(), &n_suppressed))
         log_warning(LOG_FIELDS(LOG_ID(LOG_ID_COMMAND_REJECTED), { "TOPIC", message->topic }),
                     "message on %s ignored: %s%s", message->topic, reason,
@@ -142,15 +142,14 @@ static void reject(struct server *server, const struct mqtt_message *message, co
 /* When the readings were taken: as the JSON says, else as a user property does; 0: now. */
 static uint64_t time_of(const struct mqtt_message *message, struct json_object *object)
 {
-    _cleanup_(freep) char *property = NULL;
     struct json_object *member;
     uint64_t wall_usec = 0;
     if (json_object_object_get_ex(object, "time", &member) &&
         json_object_is_type(member, json_type_string) &&
         parse_rfc3339(json_object_get_string(member), &wall_usec) == 0)
         return wall_usec;
-    if (mqtt_message_user_property(message, "time", &property) == 0 &&
-        parse_rfc3339(property, &wall_usec) == 0)
+    const char *property = mqtt_message_property(message, "time");
+    if (property && parse_rfc3339(property, &wall_usec) == 0)
         return wall_usec;
     return 0;
 }
@@ -375,7 +374,7 @@ static int configure_uplink(struct server *server, struct config *config)
     };
     bool is_combined = config->daemon->role == ROLE_COMBINED; // then the device tells the status
     const struct uplink_options options = {
-        .link = { .client_suffix = is_combined ? "-server" : "",
+        .role = { .client_suffix = is_combined ? "-server" : "",
                   .has_status = !is_combined,
                   .receive_maximum = RECEIVE_MAXIMUM },
         .streams = &commands,
@@ -480,9 +479,7 @@ int server_new(sd_event *event, struct spool *spool, struct config *config,
     dispatch_load(server->dispatch, spool); // first: what a device had been told counts
     dispatch_review(server->dispatch, config, server->intake);
     restore_series(server);
-    r = uplink_start(server->uplink);
-    if (r < 0)
-        return r;
+    uplink_start(server->uplink);
     *ret_server = TAKE_PTR(server);
     return 0;
 }

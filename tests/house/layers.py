@@ -27,10 +27,15 @@ LAYERS["daemon"] = set(LAYERS)
 LAYERS["main"] = set(LAYERS)
 LAYERS["ctl"] = {"util", "core", "config", "io", "store", "outbox", "drivers", "server"}
 LAYERS["ctl-main"] = {"util", "io", "ctl"}
+LAYERS["connector"] = {"util", "core"}  # a program of its own, that nobody includes
 
 # Pattern of a line, of the paths that may have one, and what to say about the others.
 RESERVED = [
-    (r'#\s*include\s*[<"]mosquitto', r"io/mqtt[^/]*", "only io/mqtt uses libmosquitto"),
+    (
+        r'#\s*include\s*[<"](mosquitto|mqtt_protocol\.h|openssl/|seccomp\.h)',
+        r"connector/.*",
+        "only connector/ uses libmosquitto, OpenSSL and libseccomp",
+    ),
     (r'#\s*include\s*[<"]gpiod', r"io/gpio[^/]*", "only io/gpio uses libgpiod"),
     (r'#\s*include\s*[<"]sqlite3', r"store/.*", "only store/ uses SQLite"),
     (r'#\s*include\s*[<"]ini\.h', r"config/.*", "only config/ uses inih"),

@@ -246,6 +246,31 @@ def test_a_disk_that_hangs_delays_no_sample_no_local_rule_and_no_stop(line, make
     Stored(daemon.state_directory)
 
 
+@pytest.mark.slow
+def test_a_disk_that_hangs_is_told_and_ends_nothing(tmp_path, line, make_daemon, value, disk):
+    """The watchdog is about the main loop: a card that stalls must not restart what works."""
+    manager = Manager(tmp_path, watchdog_usec=1_000_000)
+    try:
+        daemon = make_daemon("lamp1", config(line.port, value("light", 1)), env={**manager.env, **disk.env}).start()
+        wait_light(line, 1)
+        disk.hangs()
+        begin = time.monotonic()
+        manager.wait("STATUS", "THE DISK DOES NOT ANSWER", timeout=20)
+        assert time.monotonic() - begin > 9, "only after 10 s"
+        daemon.wait_log("^error .*the disk of the queue has not answered for 10 s")
+        holds_for(daemon.alive, 2, "it goes on")
+        mark = manager.mark()
+        disk.works()
+        daemon.wait_log("^notice .*the disk of the queue answers again")
+        manager.wait("STATUS", "connected", mark)
+        assert "DISK" not in manager.values("STATUS", mark)[-1]
+        pings = [begin, *[each for each in manager.times("WATCHDOG") if each > begin]]
+        assert max(later - before for before, later in zip(pings, pings[1:])) < 1, "the watchdog was fed"
+    finally:
+        disk.works()
+        manager.close()
+
+
 def test_strict_publishes_nothing_that_is_not_on_disk(line, make_daemon, value, disk):
     light = value("light", 1)
     strict = "[queue]\ndurability = strict\n"

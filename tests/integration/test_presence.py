@@ -22,7 +22,7 @@ def is_offline(status):
 @pytest.fixture
 def lamp(broker, start_daemon, value):
     lamp = start_daemon("lamp1", configs.device(broker.port, value("light", 250), value("led")))
-    wait_until(lambda: broker.connects("lamp1"), "a connection")
+    wait_until(lambda: broker.grep("Sending SUBACK to lamp1"), "a subscription")
     return lamp
 
 

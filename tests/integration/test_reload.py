@@ -32,6 +32,10 @@ class House:
     def connections(self):
         return len(self.broker.grep("New client connected .* as lamp1"))
 
+    def wait_subscribed(self, client_id, count):
+        """To so many filters as that, ever."""
+        wait_until(lambda: len(self.broker.subscriptions(client_id)) >= count, "subscriptions")
+
     def reload(self, config):
         mark = self.daemon.reload(config)
         self.daemon.wait_log(r"(?i)^\w+ +.*reload", mark)
@@ -120,7 +124,9 @@ def test_devices_that_are_not_ours_any_more_are_left_alone(house):
     house.reload(house.config(rule=rule))
     house.peer.publish("lamp7/telemetry", {"x": 1})
     house.daemon.wait_log("telemetry from lamp7")
+    before = len(house.broker.subscriptions("lamp1-server"))
     house.reload(house.config(rule=rule, more="[server]\ndevices = lamp1\n"))
+    house.wait_subscribed("lamp1-server", before + 3)  # status, replies, telemetry
     house.peer.publish("lamp1/telemetry", {"x": 1})
     mark = house.peer.mark()
     house.peer.wait("lamp1/commands", {"led_on": True}, mark)

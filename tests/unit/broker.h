@@ -44,24 +44,31 @@ static inline void broker_shell(const struct broker *broker, const char *line)
     assert_int_equal(system(command), 0); // NOLINT(cert-env33-c)
 }
 
-/* A listening TCP socket on a port that the kernel picks; accepts nobody by itself. */
-static inline int listen_somewhere(int *ret_port)
+/* A listening TCP socket; *port is 0 where the kernel is to pick one. Accepts nobody by itself. */
+static inline int listen_at(const char *host, int *port)
 {
     struct sockaddr_in address = { .sin_family = AF_INET,
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+                                   .sin_port = htons((uint16_t)*port),
+                                   .sin_addr.s_addr = inet_addr(host) };
     socklen_t size = sizeof(address);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
     assert_int_equal(listen(fd, 16), 0);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    *ret_port = ntohs(address.sin_port);
+    *port = ntohs(address.sin_port);
     return fd;
+}
+
+static inline int listen_somewhere(int *ret_port)
+{
+    *ret_port = 0;
+    return listen_at("127.0.0.1", ret_port);
 }
 
 static inline void broker_init(struct broker *broker)
 {
-    *broker = (struct broker){ .directory = "/tmp/test-mqtt-XXXXXX" };
+    *broker = (struct broker){ .directory = "/tmp/test-link-XXXXXX" };
     assert_non_null(mkdtemp(broker->directory));
     close(listen_somewhere(&broker->port));
 }

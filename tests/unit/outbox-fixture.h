@@ -48,7 +48,7 @@ struct world {
 
     int last_mid;
     int publish_result;
-    bool acks_at_once;
+    bool acks_all;            // what is sent, when it settles
     size_t n_sent, n_settled; // all before are acknowledged, or will never be
     struct sent *sent;
     unsigned n_acknowledged;
@@ -82,25 +82,21 @@ static void world_note_property(struct sent *sent, const struct mqtt_user_proper
         fail_msg("unknown property %s", property->name);
 }
 
-static int world_publish(void *userdata, const struct mqtt_publication *publication, int *ret_mid)
+static int world_publish(void *userdata, const struct mqtt_message *message, int *ret_mid)
 {
     struct world *world = userdata;
     if (world->publish_result < 0)
         return world->publish_result;
     assert_true(world->n_sent < MAX_SENT);
     struct sent *sent = &world->sent[world->n_sent++];
-    *sent = (struct sent){ .qos = publication->qos, .retain = publication->retain };
-    snprintf(sent->topic, sizeof(sent->topic), "%s", publication->topic);
-    snprintf(sent->payload, sizeof(sent->payload), "%.*s", (int)publication->payload_size,
-             (const char *)publication->payload);
-    for (size_t i = 0; i < publication->n_properties; i++)
-        world_note_property(sent, &publication->properties[i]);
+    *sent = (struct sent){ .qos = message->qos, .retain = message->retain };
+    snprintf(sent->topic, sizeof(sent->topic), "%s", message->topic);
+    snprintf(sent->payload, sizeof(sent->payload), "%.*s", (int)message->payload_size,
+             message->payload);
+    for (size_t i = 0; i < message->n_properties; i++)
+        world_note_property(sent, &message->properties[i]);
     world->last_mid = world->last_mid % UINT16_MAX + 1;
     sent->mid = *ret_mid = world->last_mid;
-    if (world->acks_at_once) {
-        sent->acked = true;
-        assert_true(outbox_published(world->outbox, sent->mid, 0));
-    }
     return 0;
 }
 
@@ -165,11 +161,26 @@ static inline void world_work(struct world *world)
     outbox_stored(world->outbox, r, &why);
 }
 
+/* Acknowledges the oldest that is in flight; false: nothing is. */
+static inline bool world_ack(struct world *world, int reason_code)
+{
+    while (world->n_settled < world->n_sent) {
+        struct sent *sent = &world->sent[world->n_settled++];
+        if (sent->acked || sent->mid == 0)
+            continue;
+        sent->acked = true;
+        assert_true(outbox_published(world->outbox, sent->mid, reason_code));
+        return true;
+    }
+    return false;
+}
+
 static inline void world_settle(struct world *world)
 {
-    for (unsigned i = 0; world->job; i++) {
+    for (unsigned i = 0; world->job || (world->acks_all && world_ack(world, 0)); i++) {
         assert_true(i < 10000); // else it turns for ever
-        world_work(world);
+        if (world->job)
+            world_work(world);
     }
 }
 
@@ -213,20 +224,6 @@ static inline void world_send_numbers(struct world *world, const char *stream, u
         world_send(world, stream, payload);
         world_settle(world);
     }
-}
-
-/* Acknowledges the oldest that is in flight; false: nothing is. */
-static inline bool world_ack(struct world *world, int reason_code)
-{
-    while (world->n_settled < world->n_sent) {
-        struct sent *sent = &world->sent[world->n_settled++];
-        if (sent->acked || sent->mid == 0)
-            continue;
-        sent->acked = true;
-        assert_true(outbox_published(world->outbox, sent->mid, reason_code));
-        return true;
-    }
-    return false;
 }
 
 static inline void world_ack_all(struct world *world)

@@ -63,19 +63,44 @@ static void window_is_never_exceeded(void **state)
         assert_int_equal(world_number(&world.sent[i]), i + 1);
 }
 
-static void acknowledgement_may_come_while_it_is_sent(void **state)
+static void bytes_in_flight_are_limited_as_well(void **state)
 {
+    enum { SIZE = OUTBOX_MAX_WINDOW_BYTES * 3 / 5 };
+    _cleanup_(freep) char *payload = calloc(1, SIZE + 1);
     (void)state;
+    assert_non_null(payload);
+    memset(payload, 'x', SIZE);
     world_configure(&world);
-    world.acks_at_once = true;
-    world_send_numbers(&world, "telemetry", 1, 3);
-    world_connect(&world, 1);
-    world_send_numbers(&world, "telemetry", 4, 5);
-    world_settle(&world);
-    assert_int_equal(world.n_sent, 5);
-    assert_false(outbox_published(world.outbox, 3, 0));
-    world_pass(&world, 2 * USEC_PER_SEC);
-    ASSERT_LEDGER(&world, "telemetry", ended[LEDGER_ACKED], 5);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(world_send(&world, "telemetry", payload), 0);
+    world_connect(&world, 10);
+    assert_int_equal(world.n_sent, 2); // the limit is reached with the second
+    for (size_t n = 3; n <= 4; n++) {
+        assert_true(world_ack(&world, 0));
+        world_settle(&world);
+        assert_int_equal(world.n_sent, n);
+    }
+    world_disconnect(&world); // what comes back is not in flight any more
+    world_connect(&world, 10);
+    assert_int_equal(world.n_sent, 6);
+    world_ack_all(&world);
+    ASSERT_LEDGER(&world, "telemetry", ended[LEDGER_ACKED], 4);
+}
+
+static void message_beyond_the_limit_of_bytes_goes_alone(void **state)
+{
+    enum { SIZE = OUTBOX_MAX_WINDOW_BYTES * 6 / 5 };
+    _cleanup_(freep) char *payload = calloc(1, SIZE + 1);
+    (void)state;
+    assert_non_null(payload);
+    memset(payload, 'x', SIZE);
+    world_configure(&world);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(world_send(&world, "telemetry", payload), 0);
+    world_connect(&world, 10);
+    assert_int_equal(world.n_sent, 1);
+    world_ack_all(&world);
+    assert_int_equal(world.n_sent, 2);
 }
 
 static void connection_that_takes_nothing_keeps_the_message(void **state)
@@ -242,7 +267,7 @@ static void drain_rate_is_kept_and_live_ones_pass(void **state)
 {
     (void)state;
     world.options.drain_rate = 10;
-    world.acks_at_once = true;
+    world.acks_all = true;
     world_configure(&world);
     world_send_numbers(&world, "telemetry", 1, 1000);
     world_pass(&world, 60 * USEC_PER_SEC);
@@ -1093,7 +1118,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(message_is_sent_at_once_and_acknowledged),
         TEST(window_is_never_exceeded),
-        TEST(acknowledgement_may_come_while_it_is_sent),
+        TEST(bytes_in_flight_are_limited_as_well),
+        TEST(message_beyond_the_limit_of_bytes_goes_alone),
         TEST(connection_that_takes_nothing_keeps_the_message),
         TEST(message_that_cannot_be_sent_is_rejected_and_counted),
         TEST(outage_is_made_up_for_in_order_with_true_times),

@@ -159,7 +159,7 @@ static void outboxes_share_the_thread_by_turns(void **state)
     }
     finish(&one);
     finish(&other);
-    assert_false(spool_is_stuck(spool));
+    assert_false(spool_is_stalled(spool));
     spool_remove(one.client);
     spool_remove(other.client);
     reopen();

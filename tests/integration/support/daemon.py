@@ -24,8 +24,12 @@ def binary():
     return os.environ.get("NIGHTLIGHTD") or str(ROOT / "build/plain/nightlightd")
 
 
-def daemon_env(more):
+def daemon_env(more, reports=None):
+    """reports: where sanitizers write theirs, NAME.PID each; a connector's log is not its parent's."""
+    log = f"log_path={reports}" if reports else ""
     options = {
+        "ASAN_OPTIONS": log,
+        "UBSAN_OPTIONS": log,
         "LSAN_OPTIONS": f"suppressions={LEAKS}:print_suppressions=0",
         "TSAN_OPTIONS": f"suppressions={RACES}",
     }
@@ -54,7 +58,8 @@ class Daemon(Process):
                     "STATE_DIRECTORY": self.state_directory,
                     "RUNTIME_DIRECTORY": runtime_directory,
                     **(env or {}),
-                }
+                },
+                directory / "sanitizer",
             ),
         )
 
@@ -79,6 +84,8 @@ class Daemon(Process):
 
     def check_log(self):
         assert not self.grep(CRASH), self.log()
+        for report in self.directory.glob("sanitizer.*"):
+            assert False, report.read_text(errors="replace")
 
 
 def run(*args, config=None, directory=None, env=None, timeout=DEADLINE):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// How the MQTT client connects: to a real mosquitto, and to peers that refuse, hang or go away.
+// How a link connects: to a real mosquitto, and to peers that refuse, hang or go away.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,11 +7,16 @@
 
 #include <cmocka.h>
 
-#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
-#include <sys/resource.h>
 
-#include "mqtt-fixture.h"
+#include "link-fixture.h"
+
+static bool speaks(const struct client *client, const char *protocol)
+{
+    const char *description = link_describe(client->link), *comma = strstr(description, ", ");
+    return comma && strcmp(comma + 2, protocol) == 0;
+}
 
 static void broker_restart_is_reported_and_mended(void **state)
 {
@@ -32,47 +37,8 @@ static void broker_restart_is_reported_and_mended(void **state)
         broker_start(&broker, "allow_anonymous true\n");
     }
     RUN_UNTIL(&client, client.n_connected == 4);
-    assert_int_equal(mqtt_protocol(client.mqtt), 5); // a restart is no refusal of 5
+    assert_true(speaks(&client, "MQTT 5")); // a restart is no refusal of 5
     assert_int_equal(client.n_disconnected, 3);
-    client_done(&client);
-    broker_done(&broker);
-}
-
-/* Copies of every connection to port, as a program that is just being started has them. */
-static size_t copy_connections(int port, int copies[static 8])
-{
-    size_t n = 0;
-    for (int fd = 3; fd < 100; fd++) {
-        struct sockaddr_in peer;
-        socklen_t size = sizeof(peer);
-        if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sin_family == AF_INET &&
-            ntohs(peer.sin_port) == port && n < 8) {
-            copies[n] = fcntl(fd, F_DUPFD_CLOEXEC, 100); // beyond those that are looked at
-            assert_true(copies[n++] >= 100);
-        }
-    }
-    return n;
-}
-
-static void copy_of_the_socket_elsewhere_does_not_haunt_the_loop(void **state)
-{
-    struct broker broker;
-    struct client client;
-    int copies[8];
-    (void)state;
-    broker_init(&broker);
-    broker_start(&broker, "allow_anonymous true\n");
-    client_init(&client, broker.port);
-    client_start(&client);
-    RUN_UNTIL(&client, client.n_connected == 1);
-    size_t n_copies = copy_connections(broker.port, copies);
-    assert_true(n_copies > 0);
-    broker_stop(&broker);
-    RUN_UNTIL(&client, client.n_disconnected >= 1);
-    broker_start(&broker, "allow_anonymous true\n");
-    RUN_UNTIL(&client, client.n_connected == 2);
-    for (size_t i = 0; i < n_copies; i++)
-        close(copies[i]);
     client_done(&client);
     broker_done(&broker);
 }
@@ -88,8 +54,8 @@ static void refused_connection_is_reported_once_and_tried_again(void **state)
     RUN_UNTIL(&client, client.n_disconnected == 1);
     assert_reason(&client, "Connection refused");
     assert_reason(&client, "127.0.0.1");
-    for (int i = 0; i < 10; i++)
-        assert_true(sd_event_run(client.event, 50 * USEC_PER_MSEC) >= 0);
+    assert_non_null(strstr(link_describe(client.link), "not connected: 127.0.0.1"));
+    run_for(&client, 500 * USEC_PER_MSEC); // several attempts
     broker_start(&broker, "allow_anonymous true\n");
     RUN_UNTIL(&client, client.n_connected == 1);
     assert_int_equal(client.n_disconnected, 1);
@@ -97,7 +63,7 @@ static void refused_connection_is_reported_once_and_tried_again(void **state)
     broker_done(&broker);
 }
 
-static void next_host_is_tried_at_once(void **state)
+static void host_that_refuses_is_not_waited_for(void **state)
 {
     struct client client;
     (void)state;
@@ -107,8 +73,42 @@ static void next_host_is_tried_at_once(void **state)
     client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
     client_start(&client);
     RUN_UNTIL(&client, client.n_connected == 1);
-    assert_int_equal(client.n_disconnected, 1);
-    assert_int_equal(client.last_retry_usec, 0);
+    assert_int_equal(client.n_disconnected, 0);
+    assert_non_null(strstr(link_describe(client.link), "connected to 127.0.0.1:"));
+    client_done(&client);
+}
+
+static void host_that_is_named_first_is_preferred(void **state)
+{
+    int port = plain.port;
+    (void)state;
+    _cleanup_(closep) int silent_fd = listen_at("127.0.0.2", &port);
+    for (int i = 0; i < 10; i++) {
+        struct client client;
+        client_init(&client, port);
+        client.hosts[0] = (char *)"127.0.0.1";
+        client.hosts[1] = (char *)"127.0.0.2";
+        client_start(&client);
+        RUN_UNTIL(&client, client.n_connected + client.n_disconnected > 0);
+        assert_int_equal(client.n_connected, 1);
+        client_done(&client);
+    }
+}
+
+static void all_hosts_that_fail_are_named(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, 0);
+    close(listen_somewhere(&client.options.port));
+    client.hosts[0] = (char *)"127.0.0.2";
+    client.hosts[1] = (char *)"a..b";
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_reason(&client, "127.0.0.2:");
+    assert_reason(&client, "Connection refused");
+    assert_reason(&client, "name look-up of a..b failed");
+    assert_true(client.last_retry_usec > 0);
     client_done(&client);
 }
 
@@ -169,7 +169,8 @@ static void *play_broker(void *userdata)
 static void fake_start(struct fake *fake, enum fake_answer answer)
 {
     fake->answer = answer;
-    fake->fd = listen_somewhere(&fake->port);
+    if (fake->fd < 0)
+        fake->fd = listen_somewhere(&fake->port);
     assert_int_equal(pthread_create(&fake->thread, NULL, play_broker, fake), 0);
 }
 
@@ -182,20 +183,20 @@ static void fake_stop(struct fake *fake)
 
 static void falls_back_to_3_1_1(enum fake_answer answer)
 {
-    struct fake fake;
+    struct fake fake = { .fd = -EBADF };
     struct client client;
     fake_start(&fake, answer);
     client_init(&client, fake.port);
     client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
     client_start(&client);
     RUN_UNTIL(&client, client.n_connected == 1);
-    assert_int_equal(mqtt_protocol(client.mqtt), 4);
+    assert_true(speaks(&client, "MQTT 3.1.1"));
     assert_int_equal(client.n_disconnected, 0);
     client_done(&client);
 
     // With protocol = 5 that is final.
     client_init(&client, fake.port);
-    client.options.protocol = 5;
+    client.options.protocol = MQTT_PROTOCOL_5;
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
     client_done(&client);
@@ -204,14 +205,14 @@ static void falls_back_to_3_1_1(enum fake_answer answer)
 
 static void reason_of_the_brokers_disconnect_is_told(void **state)
 {
-    struct fake fake;
+    struct fake fake = { .fd = -EBADF };
     struct client client;
     (void)state;
     fake_start(&fake, TAKES_5_AND_SAYS_GOODBYE);
     client_init(&client, fake.port);
     client_start(&client);
     RUN_UNTIL(&client, client.n_lost == 1);
-    assert_reason(&client, "closed by the broker: Session taken over");
+    assert_reason(&client, "closed by the broker: session taken over");
     client_done(&client);
     fake_stop(&fake);
 }
@@ -226,6 +227,29 @@ static void falls_back_where_5_makes_the_broker_close(void **state)
 {
     (void)state;
     falls_back_to_3_1_1(CLOSES_ON_5);
+}
+
+static void host_that_is_no_broker_gives_way_to_the_next(void **state)
+{
+    struct fake fake = { .port = plain.port };
+    struct client client;
+    (void)state;
+    fake.fd = listen_at("127.0.0.2", &fake.port);
+    fake_start(&fake, CLOSES_ON_5);
+    client_init(&client, plain.port);
+    client.hosts[0] = (char *)"127.0.0.2";
+    client.hosts[1] = (char *)"127.0.0.1";
+    client.options.protocol = MQTT_PROTOCOL_5;
+    client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_reason(&client, "127.0.0.2:");
+    assert_reason(&client, "closed by the broker before it answered");
+    assert_int_equal(client.last_retry_usec, 0);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    assert_int_equal(client.n_disconnected, 1);
+    client_done(&client);
+    fake_stop(&fake);
 }
 
 /* --- access ---------------------------------------------------------------------------------- */
@@ -244,7 +268,7 @@ static void wrong_password_and_unreadable_file_are_named(void **state)
     broker_write(&broker, "wrong", "guess\n");
     broker_write(&broker, "right", "secret\n");
 
-    for (int protocol = 4; protocol <= 5; protocol++) {
+    for (int protocol = MQTT_PROTOCOL_311; protocol <= MQTT_PROTOCOL_5; protocol++) {
         client_init(&client, broker.port);
         client.options.protocol = protocol;
         client.options.username = "user";
@@ -266,18 +290,15 @@ static void wrong_password_and_unreadable_file_are_named(void **state)
     assert_reason(&client, "password_file /nonexistent/password: No such file");
     client_done(&client);
 
-    // The same of each host: told with the first, and with the pause once there is no other.
+    // It is the same for each host.
     client_init(&client, broker.port);
     client.hosts[0] = client.hosts[1] = (char *)"127.0.0.1";
     client.options.password_file = "/nonexistent/password";
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
-    assert_int_equal(client.last_retry_usec, 0);
-    RUN_UNTIL(&client, client.n_disconnected == 2);
     assert_true(client.last_retry_usec > 0);
-    for (int i = 0; i < 10; i++)
-        assert_true(sd_event_run(client.event, 50 * USEC_PER_MSEC) >= 0);
-    assert_int_equal(client.n_disconnected, 2);
+    run_for(&client, 500 * USEC_PER_MSEC);
+    assert_int_equal(client.n_disconnected, 1);
     client_done(&client);
 
     // A bare name is a credential.
@@ -421,43 +442,15 @@ static void psk_opens_with_the_right_key(void **state)
 
 /* --- nothing holds the loop ------------------------------------------------------------------ */
 
-struct ticker {
-    sd_event_source *source;
-    uint64_t last_mono_usec, longest_usec;
-};
-
-static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
+/* Whether a while of waiting costs no more than that, here and in the connector. */
+static bool is_quiet(struct client *client)
 {
-    struct ticker *ticker = userdata;
-    uint64_t now = clock_mono_usec();
-    (void)usec;
-    if (ticker->last_mono_usec && now - ticker->last_mono_usec > ticker->longest_usec)
-        ticker->longest_usec = now - ticker->last_mono_usec;
-    ticker->last_mono_usec = now;
-    sd_event_source_set_time_relative(source, 5 * USEC_PER_MSEC);
-    return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-}
-
-static void ticker_start(struct ticker *ticker, sd_event *event)
-{
-    *ticker = (struct ticker){ 0 };
-    assert_int_equal(
-        sd_event_add_time(event, &ticker->source, CLOCK_BOOTTIME, 0, 1, on_tick, ticker), 0);
-}
-
-static void ticker_stop(struct ticker *ticker)
-{
-    sd_event_source_disable_unref(ticker->source);
-    assert_true(ticker->longest_usec > 0);
-    assert_true(ticker->longest_usec < 100 * USEC_PER_MSEC);
-}
-
-static uint64_t cpu_usec(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * USEC_PER_SEC +
-           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    pid_t connector;
+    RUN_UNTIL(client, find_connectors(&connector, 1) == 1);
+    uint64_t begin_usec = cpu_usec(getpid()), connectors_begin_usec = cpu_usec(connector);
+    run_for(client, 100 * USEC_PER_MSEC);
+    return cpu_usec(getpid()) - begin_usec < 10 * USEC_PER_MSEC &&
+           cpu_usec(connector) - connectors_begin_usec < 10 * USEC_PER_MSEC;
 }
 
 /* A peer that takes the connection and says nothing: plain, and during the TLS handshake. */
@@ -473,15 +466,11 @@ static void silent_peer_times_out_without_spinning(void **state)
         client.options.attempt_limit_usec = USEC_PER_SEC;
         client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
         client_start(&client);
-        uint64_t begin_usec = 0;
-        for (int i = 0; i < 100 && client.n_disconnected == 0; i++) {
-            assert_true(sd_event_run(client.event, 50 * USEC_PER_MSEC) >= 0);
-            if (i == 6)
-                begin_usec = cpu_usec(); // setting up is over
-        }
-        assert_int_equal(client.n_disconnected, 1);
-        assert_true(begin_usec > 0);
-        assert_true(cpu_usec() - begin_usec < 100 * USEC_PER_MSEC);
+        bool sleeps = false;
+        while (!sleeps && client.n_disconnected == 0)
+            sleeps = is_quiet(&client);
+        assert_true(sleeps);
+        RUN_UNTIL(&client, client.n_disconnected == 1);
         assert_reason(&client, "no answer from 127.0.0.1");
         assert_reason(&client, "within 1 s");
         client_done(&client);
@@ -513,15 +502,15 @@ static void black_hole_does_not_hold_the_loop(void **state)
     client_init(&client, port);
     client.options.attempt_limit_usec = 200 * USEC_PER_MSEC;
     client_start(&client);
-    ticker_start(&ticker, client.event);
+    ticker_start(&ticker, client.event, 5 * USEC_PER_MSEC);
     RUN_UNTIL(&client, client.n_disconnected == 1);
     assert_reason(&client, "no answer from 127.0.0.1");
-    // Attempts go on until four threads hang there; then it waits for one of them.
-    RUN_UNTIL(&client, strstr(mqtt_describe(client.mqtt), "still hang"));
+    assert_reason(&client, "within 200 ms");
+    RUN_UNTIL(&client, strstr(link_describe(client.link), "connecting to")); // once more
+    ticker_stop(&ticker, 100 * USEC_PER_MSEC);
     uint64_t begin_mono_usec = clock_mono_usec();
-    ticker_stop(&ticker);
     client_done(&client);
-    assert_true(clock_mono_usec() - begin_mono_usec < 100 * USEC_PER_MSEC);
+    assert_true(clock_mono_usec() - begin_mono_usec < USEC_PER_SEC);
     for (int i = 0; i < 4; i++)
         close(others[i]);
 }
@@ -546,23 +535,152 @@ static void dead_broker_is_found_by_keepalive(void **state)
     broker_done(&broker);
 }
 
+/* --- a connector that is killed -------------------------------------------------------------- */
+
+/* Whether CONNECT has come to a listener, by the connection that *ret_fd then is. */
+static bool has_connect(int listener, int *ret_fd)
+{
+    struct pollfd fds = { .fd = listener, .events = POLLIN };
+    if (poll(&fds, 1, 0) != 1)
+        return false;
+    fds.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    bool has = poll(&fds, 1, 5000) == 1;
+    *ret_fd = fds.fd;
+    return has;
+}
+
+static void killed_amidst_connecting_is_an_attempt_that_has_failed(void **state)
+{
+    (void)state;
+    for (int answers = 0; answers <= 1; answers++) { // on TCP
+        struct client client;
+        int port, others[4] = { -1, -1, -1, -1 };
+        _cleanup_(closep) int fd = answers ? listen_somewhere(&port) : listen_full(&port, others);
+        _cleanup_(closep) int peer_fd = -EBADF;
+        pid_t pid;
+        client_init(&client, port);
+        client.options.protocol = MQTT_PROTOCOL_5;
+        client_start(&client);
+        RUN_UNTIL(&client, answers ? has_connect(fd, &peer_fd) : find_connectors(&pid, 1) == 1);
+        assert_int_equal(client.n_disconnected, 0);
+        kill(connector_pid(), SIGKILL);
+        RUN_UNTIL(&client, client.n_disconnected == 1);
+        assert_int_equal(client.n_lost, 0);
+        assert_reason(&client, "the connector was killed by signal 9 (Killed)");
+        assert_int_equal(strncmp(client.reason, "127.0.0.1:", 10) == 0, answers);
+        assert_true(client.last_retry_usec >= client.options.reconnect_min_usec);
+        RUN_UNTIL(&client, strstr(link_describe(client.link), "connecting to")); // once more
+        client_done(&client);
+        for (int i = 0; i < 4; i++)
+            closep(&others[i]);
+    }
+}
+
+static void killed_while_connected_is_a_connection_that_is_lost(void **state)
+{
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    client_start(&client);
+    for (unsigned i = 1; i <= 3; i++) {
+        RUN_UNTIL(&client, client.n_connected == i);
+        kill(connector_pid(), SIGKILL);
+        RUN_UNTIL(&client, client.n_lost == i);
+        assert_int_equal(client.n_disconnected, i);
+        assert_reason(&client, "127.0.0.1:");
+        assert_reason(&client, ": the connector was killed by signal 9 (Killed)");
+        assert_true(client.last_retry_usec >= client.options.reconnect_min_usec);
+    }
+    RUN_UNTIL(&client, client.n_connected == 4);
+    client_done(&client);
+}
+
+static void what_the_dead_had_in_flight_comes_back_once(void **state)
+{
+    enum { WINDOW = 20 };
+    struct client client;
+    unsigned n_sent = 0, n_lost_messages = 0;
+    (void)state;
+    client_init(&client, plain.port);
+    client.options.protocol = MQTT_PROTOCOL_5;
+    client_start(&client);
+    for (unsigned i = 1; i <= 10; i++) {
+        RUN_UNTIL(&client, client.n_connected == i);
+        unsigned n_before = client.n_published;
+        pid_t pid = connector_pid();
+        while (client.n_lost < i) {
+            while (link_is_connected(client.link) &&
+                   n_sent - n_lost_messages - client.n_published < WINDOW) {
+                publish(&client, "t/flight", "0123456789", 1);
+                n_sent++;
+            }
+            if (client.n_published - n_before > 10 * i && pid > 0) {
+                kill(pid, SIGKILL);
+                pid = 0;
+            }
+            assert_true(sd_event_run(client.event, 100 * USEC_PER_MSEC) >= 0);
+        }
+        unsigned n_missing = n_sent - n_lost_messages - client.n_published;
+        assert_true(n_missing <= WINDOW);
+        n_lost_messages += n_missing;
+    }
+    RUN_UNTIL(&client, client.n_connected == 11);
+    run_for(&client, 20 * USEC_PER_MSEC);
+    assert_int_equal(client.n_published + n_lost_messages, n_sent); // none is acknowledged late
+    assert_int_equal(client.n_disconnected, 10);
+    client_done(&client);
+}
+
+static void what_a_broker_did_not_acknowledge_is_lost_with_the_connector(void **state)
+{
+    struct broker broker;
+    struct client client;
+    (void)state;
+    broker_init(&broker);
+    broker_start(&broker, "allow_anonymous true\n");
+    client_init(&client, broker.port);
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    kill(broker.pid, SIGSTOP);
+    for (int i = 0; i < 10; i++)
+        publish(&client, "t/flight", "0123456789", 1);
+    run_for(&client, 50 * USEC_PER_MSEC);
+    kill(connector_pid(), SIGKILL);
+    RUN_UNTIL(&client, client.n_lost == 1);
+    assert_int_equal(client.n_published, 0);
+    kill(broker.pid, SIGCONT);
+    RUN_UNTIL(&client, client.n_connected == 2);
+    publish(&client, "t/flight", "0123456789", 1);
+    RUN_UNTIL(&client, client.n_published == 1);
+    run_for(&client, 20 * USEC_PER_MSEC);
+    assert_int_equal(client.n_published, 1);
+    client_done(&client);
+    broker_done(&broker);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(broker_restart_is_reported_and_mended),
-        cmocka_unit_test(copy_of_the_socket_elsewhere_does_not_haunt_the_loop),
         cmocka_unit_test(refused_connection_is_reported_once_and_tried_again),
-        cmocka_unit_test(next_host_is_tried_at_once),
+        cmocka_unit_test(host_that_refuses_is_not_waited_for),
+        cmocka_unit_test(host_that_is_named_first_is_preferred),
+        cmocka_unit_test(all_hosts_that_fail_are_named),
         cmocka_unit_test(name_that_does_not_exist_is_named),
         cmocka_unit_test(reason_of_the_brokers_disconnect_is_told),
         cmocka_unit_test(falls_back_where_5_is_refused),
         cmocka_unit_test(falls_back_where_5_makes_the_broker_close),
+        cmocka_unit_test(host_that_is_no_broker_gives_way_to_the_next),
         cmocka_unit_test(wrong_password_and_unreadable_file_are_named),
         cmocka_unit_test(tls_checks_both_sides),
         cmocka_unit_test(psk_opens_with_the_right_key),
         cmocka_unit_test(silent_peer_times_out_without_spinning),
+        cmocka_unit_test(black_hole_does_not_hold_the_loop),
         cmocka_unit_test(dead_broker_is_found_by_keepalive),
-        cmocka_unit_test(black_hole_does_not_hold_the_loop), // last: it leaves threads behind
+        cmocka_unit_test(killed_amidst_connecting_is_an_attempt_that_has_failed),
+        cmocka_unit_test(killed_while_connected_is_a_connection_that_is_lost),
+        cmocka_unit_test(what_the_dead_had_in_flight_comes_back_once),
+        cmocka_unit_test(what_a_broker_did_not_acknowledge_is_lost_with_the_connector),
     };
     return cmocka_run_group_tests(tests, start_plain, stop_plain);
 }

@@ -1,0 +1,703 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The daemon's end of a connector: a state machine over one process at a time. The process is
+ * io/child's, what comes next after a failure is io/retry's, the format of what is said is
+ * core/frame's.
+ *
+ *   WAITING -> CONNECTING -> CONNECTED -> ENDING -> WAITING
+ *                                      -> LEAVING -> STOPPED
+ *
+ * A connector has ended when two things have come, in any order: the end of the pair, up to which
+ * all that it had said is read, and its exit status.
+ */
+#include "io/link.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "io/child.h"
+#include "io/retry.h"
+#include "util/clock.h"
+
+static const uint64_t attempt_limit_usec = 20 * USEC_PER_SEC;
+
+/*
+ * Every so often a connector is looked at. Counted in ticks and not by a clock, which jumps when
+ * the machine sleeps, or this process is stopped.
+ */
+static const uint64_t tick_usec = 10 * USEC_PER_SEC;
+static const uint64_t tick_accuracy_usec = 2 * USEC_PER_SEC; // it comes with other wake-ups
+enum {
+    PING_TICKS = 1,        // then an unanswered PING is the end
+    SILENT_KEEPALIVES = 3, // so long may no acknowledgement come
+    MIN_OUTGOING = 1 << 20,
+};
+
+enum state {
+    STATE_STOPPED,
+    STATE_WAITING,    // for the time of the next attempt
+    STATE_CONNECTING, // CONNACK is not yet here
+    STATE_CONNECTED,
+    STATE_LEAVING, // it is to say DISCONNECT
+    STATE_ENDING,  // it is dead, or as good as that; what it said is read
+};
+
+struct link {
+    sd_event *event;
+    struct link_options options;
+    struct link_handlers handlers;
+    void *userdata;
+
+    enum state state;
+    bool was_connected; // STATE_ENDING: as it was before
+    bool is_stopping;   // link_stop() was called: STATE_STOPPED comes next
+    struct retry retry;
+    sd_event_source *timer; // the next attempt, the attempt's limit, the goodbye's limit, or a tick
+
+    // The connector.
+    struct child *child; // NULL: there is none
+    bool has_exited, has_eof;
+    int fd;
+    sd_event_source *pair;
+    sd_event_source *flush; // sends at the end of this turn of the loop
+    bool watches_write;
+    bool is_serving; // on_pair() is at work, and flushes at its end
+    struct frame_queue queue;
+    struct frame_reader reader;
+    uint32_t last_id;
+    char where[160]; // "host:port" that has answered on TCP; "": none yet
+    int host;        // its index in options.hosts; RETRY_NO_HOST
+    unsigned receive_maximum;
+    uint64_t keepalive_usec;
+    uint64_t connected_mono_usec;
+    bool has_heard;      // something, since the last tick
+    unsigned ping_ticks; // since a PING was sent; 0: none is unanswered
+    uint64_t n_unacknowledged;
+    unsigned silent_ticks; // without an acknowledgement, while some are missing
+
+    char end[512]; // how its process ended; "": by itself
+
+    // Why it ends, as far as it is known; the first to know says it.
+    bool has_cause, is_crash;
+    enum frame_failure failure;
+    char cause[320];
+
+    char reported[320];  // the reason last given to disconnected() in this outage; "": none yet
+    bool reported_round; // that reason ended a round of all hosts
+    char description[384];
+    uint8_t frame[FRAME_MAX_SIZE];
+};
+
+static const char *protocol_name(int protocol)
+{
+    return protocol == MQTT_PROTOCOL_5 ? "MQTT 5" : "MQTT 3.1.1";
+}
+
+__attribute__((format(printf, 2, 3))) static void describe(struct link *link, const char *format,
+                                                           ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(link->description, sizeof(link->description), format, arguments);
+    va_end(arguments);
+}
+
+static void set_timer(struct link *link, uint64_t usec, uint64_t accuracy_usec)
+{
+    sd_event_source_set_time_relative(link->timer, usec);
+    sd_event_source_set_time_accuracy(link->timer, accuracy_usec);
+    sd_event_source_set_enabled(link->timer, SD_EVENT_ONESHOT);
+}
+
+static uint32_t random_u32(void)
+{
+    uint32_t random;
+    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+        random = (uint32_t)clock_mono_usec() * 2654435761U; // early at boot; spread is enough
+    return random;
+}
+
+/* The hosts of the attempt at hand, as they are named in a line. */
+static const char *name_hosts(const struct link *link, char *out, size_t size)
+{
+    const struct link_options *options = &link->options;
+    size_t length = 0;
+    for (size_t i = link->retry.i_host; options->hosts[i] && length < size; i++) {
+        const char *comma = i > link->retry.i_host ? ", " : "";
+        int n = options->unix_socket
+                    ? snprintf(out + length, size - length, "%s%s", comma, options->hosts[i])
+                    : snprintf(out + length, size - length, "%s%s:%d", comma, options->hosts[i],
+                               options->port);
+        length += (size_t)n;
+    }
+    return out;
+}
+
+/* --- sending --------------------------------------------------------------------------------- */
+
+static void watch_write(struct link *link, bool wants)
+{
+    if (wants == link->watches_write)
+        return;
+    link->watches_write = wants;
+    sd_event_source_set_io_events(link->pair, wants ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+/* What the connector takes now. That it is gone is seen when the pair is read. */
+static void flush(struct link *link)
+{
+    const void *bytes;
+    size_t size;
+    if (!link->pair)
+        return;
+    while (frame_queue_first(&link->queue, &bytes, &size)) {
+        if (send(link->fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+            watch_write(link, errno == EAGAIN);
+            return;
+        }
+        frame_queue_pop(&link->queue);
+    }
+    watch_write(link, false);
+}
+
+static int on_flush(sd_event_source *source, void *userdata)
+{
+    (void)source;
+    flush(userdata);
+    return 0;
+}
+
+/* Queues a record; it leaves with what else this turn of the loop brings. */
+static int put(struct link *link, const struct frame_record *record)
+{
+    int r = frame_queue_put(&link->queue, record);
+    if (r == 0 && !link->watches_write && !link->is_serving)
+        sd_event_source_set_enabled(link->flush, SD_EVENT_ONESHOT);
+    return r;
+}
+
+/* --- the end of a connector ------------------------------------------------------------------ */
+
+__attribute__((format(printf, 3, 4))) static void
+set_cause(struct link *link, enum frame_failure failure, const char *format, ...)
+{
+    va_list arguments;
+    if (link->has_cause)
+        return;
+    link->has_cause = true;
+    link->failure = failure;
+    va_start(arguments, format);
+    vsnprintf(link->cause, sizeof(link->cause), format, arguments);
+    va_end(arguments);
+}
+
+/* No more is sent to it, nor begun; it ends by itself, or has been killed. */
+static void begin_end(struct link *link)
+{
+    if (link->state == STATE_ENDING)
+        return;
+    link->was_connected = link->state == STATE_CONNECTED || link->state == STATE_LEAVING;
+    link->state = STATE_ENDING;
+    sd_event_source_set_enabled(link->timer, SD_EVENT_OFF);
+}
+
+static void kill_connector(struct link *link)
+{
+    begin_end(link);
+    child_kill(link->child);
+}
+
+static void drop_connector(struct link *link)
+{
+    link->pair = sd_event_source_disable_unref(link->pair);
+    sd_event_source_set_enabled(link->flush, SD_EVENT_OFF);
+    if (link->fd >= 0)
+        close(TAKE_FD(link->fd));
+    child_free(TAKE_PTR(link->child));
+    frame_queue_done(&link->queue);
+    frame_reader_done(&link->reader);
+    link->watches_write = false;
+}
+
+/* An attempt or a connection is over, and nothing is left of its process. */
+static void fail(struct link *link)
+{
+    bool was_connected = link->was_connected;
+    uint64_t pause_usec;
+    bool fell_back = link->retry.falls_back;
+    if (was_connected)
+        pause_usec = retry_lost(&link->retry, clock_mono_usec() - link->connected_mono_usec,
+                                link->is_crash, link->host, random_u32());
+    else
+        pause_usec = retry_failed(&link->retry, link->failure, link->host, random_u32());
+    link->state = STATE_WAITING;
+    describe(link, "not connected: %s", link->cause);
+    set_timer(link, pause_usec, 10 * USEC_PER_MSEC);
+    if (!was_connected && !fell_back && link->retry.falls_back)
+        return; // not the end of an attempt but its second half
+    // The same of every host (an unreadable secret) is news once more when there is no other.
+    bool ends_round = pause_usec > 0;
+    if (was_connected || strcmp(link->cause, link->reported) != 0 ||
+        (ends_round && !link->reported_round)) {
+        snprintf(link->reported, sizeof(link->reported), "%s", link->cause);
+        link->reported_round = ends_round;
+        link->handlers.disconnected(link->userdata, was_connected, link->cause, pause_usec);
+    }
+}
+
+/* What it has said itself counts more than how its process ended. */
+static void explain_end(struct link *link)
+{
+    bool was_reached = link->where[0];
+    if (link->end[0] == '\0') {
+        set_cause(link, FRAME_FAILURE_OTHER, "the connector has ended without a word");
+        return;
+    }
+    link->is_crash |= !link->has_cause;
+    set_cause(link, was_reached ? FRAME_FAILURE_CLOSED_EARLY : FRAME_FAILURE_OTHER,
+              "%s%sthe connector %s", link->where, was_reached ? ": " : "", link->end);
+}
+
+static void finish_when_over(struct link *link)
+{
+    if (!link->has_eof || !link->has_exited)
+        return;
+    begin_end(link);
+    drop_connector(link);
+    if (!link->is_stopping) {
+        explain_end(link);
+        fail(link);
+        return;
+    }
+    link->state = STATE_STOPPED;
+    describe(link, "stopped");
+    if (link->handlers.stopped)
+        link->handlers.stopped(link->userdata);
+}
+
+static void on_exited(void *userdata, const char *how)
+{
+    struct link *link = userdata;
+    snprintf(link->end, sizeof(link->end), "%s", how ? how : "");
+    link->has_exited = true;
+    finish_when_over(link);
+}
+
+/* --- what comes from the connector ----------------------------------------------------------- */
+
+static void reject_frame(struct link *link, const char *why)
+{
+    set_cause(link, FRAME_FAILURE_OTHER, "the connector is not understood (%s), and was killed",
+              why);
+    kill_connector(link);
+    link->has_eof = true; // the rest is not read
+    sd_event_source_set_enabled(link->pair, SD_EVENT_OFF);
+}
+
+static void take_reached(struct link *link, const struct frame_record *record)
+{
+    unsigned host = link->retry.i_host + record->host;
+    if (record->host >= link->retry.n_hosts || host >= link->retry.n_hosts) {
+        reject_frame(link, "a host that is not");
+        return;
+    }
+    link->host = (int)host;
+    snprintf(link->where, sizeof(link->where), "%s", record->text);
+}
+
+static void take_connected(struct link *link, const struct frame_connected *connected)
+{
+    if (link->state != STATE_CONNECTING)
+        return;
+    link->state = STATE_CONNECTED;
+    link->receive_maximum = (unsigned)connected->receive_maximum;
+    link->keepalive_usec = connected->keepalive_sec * USEC_PER_SEC;
+    link->connected_mono_usec = clock_mono_usec();
+    link->reported[0] = '\0';
+    retry_connected(&link->retry);
+    set_timer(link, tick_usec, tick_accuracy_usec);
+    describe(link, "connected to %s, %s", link->where, protocol_name(retry_protocol(&link->retry)));
+    link->handlers.connected(link->userdata, connected->session_present);
+}
+
+static void take_acknowledgement(struct link *link, const struct frame_record *record)
+{
+    if (link->n_unacknowledged > 0)
+        link->n_unacknowledged--;
+    link->silent_ticks = 0;
+    if (record->kind == FRAME_ACKNOWLEDGED)
+        link->handlers.published(link->userdata, (int)record->id, (int)record->code);
+    else
+        link->handlers.subscribed(link->userdata, (int)record->id, (int)record->code);
+}
+
+static void take(struct link *link, const struct frame_record *record)
+{
+    switch (record->kind) {
+    case FRAME_REACHED:
+        take_reached(link, record);
+        break;
+    case FRAME_CONNECTED:
+        take_connected(link, &record->connected);
+        break;
+    case FRAME_MESSAGE:
+        link->handlers.message(link->userdata, &record->message);
+        break;
+    case FRAME_ACKNOWLEDGED:
+    case FRAME_SUBSCRIBED:
+        take_acknowledgement(link, record);
+        break;
+    case FRAME_DROPPED:
+        if (link->handlers.dropped)
+            link->handlers.dropped(link->userdata, record->code, record->count, record->text);
+        break;
+    case FRAME_FAILED:
+        set_cause(link, record->code, "%s", record->text);
+        break;
+    case FRAME_PONG:
+        break;
+    default:
+        reject_frame(link, "it says what is not its to say");
+    }
+}
+
+/* How many records were in it; 0: there is no frame now, or the end has come. */
+static unsigned take_frame(struct link *link)
+{
+    struct frame_record record;
+    int r = 1;
+    ssize_t n = recv(link->fd, link->frame, sizeof(link->frame), MSG_DONTWAIT | MSG_TRUNC);
+    if (n < 0) // ECONNRESET: it has not read all; what it has sent comes next
+        return 0;
+    if (n == 0) {
+        link->has_eof = true;
+        sd_event_source_set_enabled(link->pair, SD_EVENT_OFF);
+        return 0;
+    }
+    link->has_heard = true;
+    if ((size_t)n > sizeof(link->frame)) {
+        reject_frame(link, "a frame is too long");
+        return 0;
+    }
+    record.options = NULL;
+    frame_reader_feed(&link->reader, link->frame, (size_t)n);
+    while (!link->has_eof && (r = frame_reader_next(&link->reader, &record)) > 0)
+        take(link, &record);
+    if (r < 0)
+        reject_frame(link, strerror(-r));
+    return link->reader.n_records;
+}
+
+/* A frame's worth of records, in as many frames as that takes; then it is somebody else's turn. */
+static int on_pair(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+    struct link *link = userdata;
+    unsigned n_records = 0, n;
+    (void)source, (void)fd;
+    if (events & EPOLLOUT)
+        flush(link);
+    link->is_serving = true;
+    do {
+        n = take_frame(link);
+        n_records += n;
+    } while (n > 0 && n_records < FRAME_MAX_RECORDS && !link->has_eof);
+    link->is_serving = false;
+    if (link->has_eof)
+        finish_when_over(link); // the process may have ended before
+    else
+        flush(link); // at once: it may be what a command waits for
+    return 0;
+}
+
+/* --- attempts -------------------------------------------------------------------------------- */
+
+static uint64_t clamp_seconds(uint64_t usec, uint64_t min, uint64_t max)
+{
+    uint64_t sec = usec / USEC_PER_SEC;
+    return sec < min ? min : sec > max ? max : sec;
+}
+
+static int send_options(struct link *link)
+{
+    const struct link_options *options = &link->options;
+    struct frame_options frame = {
+        .parent = (uint64_t)getpid(),
+        .port = (uint64_t)options->port,
+        .unix_socket = options->unix_socket,
+        .protocol = (uint64_t)retry_protocol(&link->retry),
+        .rotation = link->retry.rotation,
+        .client_id = options->client_id,
+        .keepalive_sec = clamp_seconds(options->keepalive_usec, 1, UINT16_MAX),
+        // UINT32_MAX: never expires (MQTT 5.0, section 3.1.2.11.2).
+        .session_expiry_sec = options->session_expiry_usec > 0
+                                  ? clamp_seconds(options->session_expiry_usec, 1, UINT32_MAX)
+                                  : 0,
+        .username = options->username,
+        .password_file = options->password_file,
+        .tls = options->tls,
+        .ca_file = options->ca_file,
+        .cert_file = options->cert_file,
+        .key_file = options->key_file,
+        .psk_identity = options->psk_identity,
+        .psk_file = options->psk_file,
+        .alpn = options->alpn,
+        .will_topic = options->will_topic,
+        .will_payload = options->will_payload,
+        .receive_maximum = options->receive_maximum ? options->receive_maximum : UINT16_MAX,
+        .max_message = options->max_message,
+        .max_rate = options->max_rate,
+    };
+    for (size_t i = link->retry.i_host; options->hosts[i]; i++)
+        frame.hosts[frame.n_hosts++] = options->hosts[i];
+    return put(link, &(const struct frame_record){ .kind = FRAME_OPTIONS, .options = &frame });
+}
+
+static int start_connector(struct link *link, struct why *why)
+{
+    int r = child_new(link->event, on_exited, link, &link->fd, &link->child, why);
+    if (r < 0)
+        return r;
+    r = sd_event_add_io(link->event, &link->pair, link->fd, EPOLLIN, on_pair, link);
+    if (r >= 0)
+        r = sd_event_source_set_priority(link->pair, LINK_PRIORITY);
+    if (r >= 0)
+        r = send_options(link);
+    if (r < 0) {
+        drop_connector(link);
+        return why_set(why, -r, "cannot speak with the connector: %s", strerror(-r));
+    }
+    flush(link);
+    return 0;
+}
+
+static void attempt(struct link *link)
+{
+    struct why why = { "" };
+    char hosts[256];
+    link->has_exited = link->has_eof = link->was_connected = false;
+    link->has_cause = link->is_crash = link->has_heard = false;
+    link->where[0] = '\0';
+    link->host = RETRY_NO_HOST;
+    link->ping_ticks = link->silent_ticks = 0;
+    link->n_unacknowledged = 0;
+    link->state = STATE_CONNECTING;
+    describe(link, "connecting to %s", name_hosts(link, hosts, sizeof(hosts)));
+    int r = start_connector(link, &why);
+    if (r < 0) {
+        set_cause(link, FRAME_FAILURE_OTHER, "%s", why.text);
+        fail(link);
+        return;
+    }
+    set_timer(link, link->options.attempt_limit_usec, 100 * USEC_PER_MSEC);
+}
+
+static void time_out(struct link *link)
+{
+    char limit[32], hosts[256];
+    set_cause(link, FRAME_FAILURE_OTHER, "no answer from %s within %s",
+              link->where[0] ? link->where : name_hosts(link, hosts, sizeof(hosts)),
+              clock_format_span(link->options.attempt_limit_usec, limit, sizeof(limit)));
+    kill_connector(link);
+}
+
+/* A connector that hangs, and a broker that takes all and acknowledges nothing. */
+static void look_after(struct link *link)
+{
+    char span[32];
+    if (link->has_heard)
+        link->ping_ticks = 0;
+    else if (link->ping_ticks == 0)
+        (void)put(link, &(const struct frame_record){ .kind = FRAME_PING });
+    if (!link->has_heard && link->ping_ticks++ >= PING_TICKS) {
+        set_cause(link, FRAME_FAILURE_OTHER,
+                  "%s: the connector did not answer for %s, and was killed", link->where,
+                  clock_format_span(PING_TICKS * tick_usec, span, sizeof(span)));
+        link->is_crash = true;
+        kill_connector(link);
+        return;
+    }
+    link->has_heard = false;
+    uint64_t limit_usec = SILENT_KEEPALIVES * link->keepalive_usec;
+    if (link->n_unacknowledged > 0 && link->silent_ticks++ * tick_usec >= limit_usec) {
+        set_cause(link, FRAME_FAILURE_OTHER,
+                  "%s: the broker has acknowledged nothing for %s, and still answers pings",
+                  link->where, clock_format_span(limit_usec, span, sizeof(span)));
+        kill_connector(link);
+        return;
+    }
+    set_timer(link, tick_usec, tick_accuracy_usec);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    struct link *link = userdata;
+    (void)source, (void)usec;
+    switch (link->state) {
+    case STATE_WAITING:
+        attempt(link);
+        break;
+    case STATE_CONNECTING:
+        time_out(link);
+        break;
+    case STATE_CONNECTED:
+        look_after(link);
+        break;
+    case STATE_LEAVING:
+        if (link->child)
+            kill_connector(link);
+        finish_when_over(link);
+        break;
+    case STATE_ENDING:
+    case STATE_STOPPED:
+        break;
+    }
+    return 0;
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static int make_sources(struct link *link)
+{
+    // CLOCK_BOOTTIME: after a suspend the next attempt is due at once.
+    int r = sd_event_add_time(link->event, &link->timer, CLOCK_BOOTTIME, 0, 0, on_timer, link);
+    if (r >= 0)
+        r = sd_event_source_set_enabled(link->timer, SD_EVENT_OFF);
+    // Behind the pair: what is there is heard before it is missed.
+    if (r >= 0)
+        r = sd_event_source_set_priority(link->timer, LINK_PRIORITY + 1);
+    if (r >= 0)
+        r = sd_event_add_defer(link->event, &link->flush, on_flush, link);
+    if (r >= 0)
+        r = sd_event_source_set_enabled(link->flush, SD_EVENT_OFF);
+    return r < 0 ? r : 0;
+}
+
+int link_new(sd_event *event, const struct link_options *options,
+             const struct link_handlers *handlers, void *userdata, struct link **ret_link)
+{
+    _cleanup_(link_freep) struct link *link = calloc(1, sizeof(*link));
+    if (!link)
+        return -ENOMEM;
+    link->fd = -EBADF;
+    link->event = sd_event_ref(event);
+    link->options = *options;
+    link->handlers = *handlers;
+    link->userdata = userdata;
+    link->reader.max_size = options->max_message + FRAME_MESSAGE_OVERHEAD;
+    if (link->options.attempt_limit_usec == 0)
+        link->options.attempt_limit_usec = attempt_limit_usec;
+    link->retry = (struct retry){
+        .protocol = options->protocol,
+        .min_usec = options->reconnect_min_usec,
+        .max_usec = options->reconnect_max_usec,
+    };
+    while (options->hosts[link->retry.n_hosts])
+        link->retry.n_hosts++;
+    assert(link->retry.n_hosts > 0);
+    if (link->retry.n_hosts > FRAME_MAX_HOSTS)
+        return -E2BIG;
+    describe(link, "stopped");
+    int r = make_sources(link);
+    if (r < 0)
+        return r;
+    *ret_link = TAKE_PTR(link);
+    return 0;
+}
+
+void link_free(struct link *link)
+{
+    if (!link)
+        return;
+    drop_connector(link);
+    sd_event_source_disable_unref(link->timer);
+    sd_event_source_disable_unref(link->flush);
+    sd_event_unref(link->event);
+    free(link);
+}
+
+void link_start(struct link *link)
+{
+    char hosts[256];
+    if (link->state != STATE_STOPPED)
+        return;
+    link->state = STATE_WAITING;
+    link->is_stopping = false;
+    link->reported[0] = '\0';
+    describe(link, "connecting to %s", name_hosts(link, hosts, sizeof(hosts)));
+    set_timer(link, 0, 1);
+}
+
+void link_stop(struct link *link, uint64_t limit_usec)
+{
+    bool is_connected = link->state == STATE_CONNECTED;
+    if (link->state == STATE_STOPPED)
+        return;
+    link->is_stopping = true;
+    if (link->state == STATE_WAITING) {
+        link->has_eof = link->has_exited = true; // as if it had ended just now
+        link->state = STATE_LEAVING;
+        set_timer(link, 0, 1);
+    } else if (is_connected && put(link, &(const struct frame_record){ .kind = FRAME_STOP }) == 0) {
+        link->state = STATE_LEAVING;
+        set_timer(link, limit_usec, USEC_PER_MSEC);
+    } else if (link->state != STATE_LEAVING) {
+        kill_connector(link);
+    }
+    flush(link);
+}
+
+bool link_is_connected(const struct link *link)
+{
+    return link->state == STATE_CONNECTED;
+}
+
+const char *link_describe(const struct link *link)
+{
+    return link->description;
+}
+
+unsigned link_receive_maximum(const struct link *link)
+{
+    return link->state == STATE_CONNECTED ? link->receive_maximum : 0;
+}
+
+/* --- use ------------------------------------------------------------------------------------- */
+
+static int put_numbered(struct link *link, struct frame_record *record, int *ret_mid)
+{
+    if (link->state != STATE_CONNECTED)
+        return -ENOTCONN;
+    if (++link->last_id > INT32_MAX)
+        link->last_id = 1;
+    record->id = link->last_id;
+    int r = put(link, record);
+    if (r < 0)
+        return r;
+    link->n_unacknowledged++;
+    if (ret_mid)
+        *ret_mid = (int)record->id;
+    return 0;
+}
+
+int link_publish(struct link *link, const struct mqtt_message *message, int *ret_mid)
+{
+    struct frame_record record = { .kind = FRAME_PUBLISH, .message = *message };
+    uint64_t max =
+        link->options.max_message > MIN_OUTGOING ? link->options.max_message : MIN_OUTGOING;
+    if (message->payload_size > max)
+        return -EMSGSIZE;
+    if (link->options.session_expiry_usec > 0 && message->qos == 2)
+        record.message.qos = 1;
+    return put_numbered(link, &record, ret_mid);
+}
+
+int link_subscribe(struct link *link, const char *filter, int qos, int *ret_mid)
+{
+    struct frame_record record = { .kind = FRAME_SUBSCRIBE,
+                                   .message = { .topic = filter, .qos = qos } };
+    return put_numbered(link, &record, ret_mid);
+}

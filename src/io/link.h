@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * An MQTT client on the main loop, whose network is in a process of its own: starts a connector
+ * (src/connector/), hands it what is to be published, takes from it what has come, and starts
+ * another when it has ended, with back-off and for ever.
+ *
+ * Whatever happens to a connector (a signal, an assertion of its libraries, a limit, silence) is a
+ * lost connection here. One that is given up is killed: it cannot connect later. The next begins
+ * when the last has been reaped, and all that it had said has been read; what was published and not
+ * acknowledged by then is the caller's again (disconnected()).
+ *
+ * Nothing here waits, no handler is called from within a call, and what comes from the connector is
+ * served in small portions, after timers, edges and signals.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "core/frame.h"
+#include "util/cleanup.h"
+
+enum {
+    // Where handlers of the network come in: behind those of everything else.
+    LINK_PRIORITY = SD_EVENT_PRIORITY_NORMAL + 10,
+};
+
+/* Strings are borrowed and must outlive the link. */
+struct link_options {
+    const char *client_id;
+    char *const *hosts; // NULL-terminated, tried in turn; paths with unix_socket
+    int port;
+    bool unix_socket;
+    int protocol; // 0: 5, and 3.1.1 where it is refused; 5; 4 for 3.1.1
+    uint64_t keepalive_usec;
+    const char *username;      // NULL: none
+    const char *password_file; // a path, or a name in $CREDENTIALS_DIRECTORY; read at each connect
+    bool tls;
+    const char *ca_file; // NULL: the system's store
+    const char *cert_file, *key_file;
+    const char *psk_identity, *psk_file;
+    const char *alpn;
+    uint64_t reconnect_min_usec, reconnect_max_usec;
+    uint64_t session_expiry_usec; // 0: a clean session
+    uint16_t receive_maximum;     // MQTT 5: what we announce; 0: the protocol's default
+    uint64_t max_message;         // bytes of a payload: what comes in larger is refused
+    unsigned max_rate;      // messages a second that come in, more are dropped; 0: the network
+                            // waits for us
+    const char *will_topic; // NULL: no last will; retained, QoS 1
+    const char *will_payload;
+    uint64_t attempt_limit_usec; // from look-up to CONNACK; 0: 20 s
+};
+
+/* All on the main loop. Each may call anything here but link_free(). */
+struct link_handlers {
+    // CONNACK came: subscribe now. session_present as MQTT 5.0, section 3.2.2.1.1.
+    void (*connected)(void *userdata, bool session_present);
+    // The connection has failed (was_connected), or an attempt has, unless it is for the reason
+    // that was given last in this outage. What was published and not acknowledged is the caller's
+    // again. reason is one line; retry_usec the pause before the next attempt, 0 while there is a
+    // host that has not been tried. The first pause of an outage is told in any case.
+    void (*disconnected)(void *userdata, bool was_connected, const char *reason,
+                         uint64_t retry_usec);
+    void (*message)(void *userdata, const struct mqtt_message *message);
+    // QoS 1: PUBACK, QoS 2: PUBCOMP, QoS 0: written. reason_code >= 0x80: the broker refused it
+    // (MQTT 5.0, section 3.4.2.1), or libmosquitto did.
+    void (*published)(void *userdata, int mid, int reason_code);
+    // SUBACK: granted 0..2, or >= 0x80: refused.
+    void (*subscribed)(void *userdata, int mid, int granted);
+    // Messages that came in were not handed on, count of them, topic is the last one's. NULL: never
+    // mind.
+    void (*dropped)(void *userdata, enum frame_drop why, uint64_t count, const char *topic);
+    // After link_stop(): the connector has ended. NULL: nobody waits.
+    void (*stopped)(void *userdata);
+};
+
+struct link;
+
+/*
+ * Connects only with link_start(). handlers and options are copied. 0, -ENOMEM, -E2BIG (too many
+ * hosts), or what sd-event returns.
+ */
+int link_new(sd_event *event, const struct link_options *options,
+             const struct link_handlers *handlers, void *userdata, struct link **ret_link);
+
+/* Kills the connector (the broker sends the last will). Not from a handler. NULL is fine. */
+void link_free(struct link *link);
+DEFINE_CLEANUP(struct link *, link_free)
+
+/* Begins to connect. */
+void link_start(struct link *link);
+
+/*
+ * Sends what was published, then DISCONNECT, and does not connect again; stopped() follows, at the
+ * latest when the connector has been killed after limit_usec.
+ */
+void link_stop(struct link *link, uint64_t limit_usec);
+
+bool link_is_connected(const struct link *link);
+
+/* What to say of it in a status line: "connected to localhost:1883, MQTT 5", "connecting to ...",
+ * "not connected: ...". Valid until the next change. */
+const char *link_describe(const struct link *link);
+
+/* The negotiated limit of unacknowledged messages at QoS 1 and 2 (MQTT 5.0, section 3.2.2.3.3),
+ * 65535 where the broker names none; 0 while not connected. */
+unsigned link_receive_maximum(const struct link *link);
+
+/*
+ * Publishes; *ret_mid (may be NULL) is what published() will name, from the loop. All of message is
+ * copied. Who publishes more than is acknowledged bounds that. With a session that does not end
+ * with the connection QoS 2 becomes 1: a new client numbers its messages anew, and the broker could
+ * take one for another that it has. -ENOTCONN while not connected; -EMSGSIZE, -EINVAL (a text that
+ * is not UTF-8), -ENOMEM.
+ */
+int link_publish(struct link *link, const struct mqtt_message *message, int *ret_mid);
+
+/* Subscribes to one filter. ret_mid may be NULL. Errors as link_publish(). */
+int link_subscribe(struct link *link, const char *filter, int qos, int *ret_mid);

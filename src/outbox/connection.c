@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "outbox/connection.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/topic.h"
+#include "outbox/status.h"
+#include "util/strings.h"
+
+struct link_options connection_options(const struct broker_config *broker)
+{
+    static const int protocols[] = { [PROTOCOL_AUTO] = 0, [PROTOCOL_5] = 5, [PROTOCOL_311] = 4 };
+    return (struct link_options){
+        .hosts = broker->host,
+        .port = (int)broker->port,
+        .unix_socket = broker->transport == TRANSPORT_UNIX,
+        .protocol = protocols[broker->protocol],
+        .keepalive_usec = broker->keepalive_usec,
+        .username = broker->username,
+        .password_file = broker->password_file,
+        .tls = broker->tls,
+        .ca_file = broker->ca_file,
+        .cert_file = broker->cert_file,
+        .key_file = broker->key_file,
+        .psk_identity = broker->psk_identity,
+        .psk_file = broker->psk_file,
+        .alpn = broker->alpn,
+        .reconnect_min_usec = broker->reconnect_min_usec,
+        .reconnect_max_usec = broker->reconnect_max_usec,
+        .max_message = broker->max_message,
+    };
+}
+
+static int make_status(struct connection *connection)
+{
+    const struct daemon_config *daemon = connection->config->daemon;
+    _cleanup_(topic_freep) struct topic_template *template = NULL;
+    int r = topic_parse(connection->config->topics->status, 1u << TOPIC_ID | 1u << TOPIC_GROUP,
+                        &template, NULL);
+    if (r < 0)
+        return r;
+    r = topic_expand(template,
+                     &(struct topic_values){
+                         .field = { [TOPIC_ID] = daemon->id, [TOPIC_GROUP] = daemon->group } },
+                     &connection->status_topic);
+    if (r < 0)
+        return r;
+    connection->offline_payload = status_format(daemon, "offline", NULL);
+    return connection->offline_payload ? 0 : -ENOMEM;
+}
+
+int connection_make(sd_event *event, struct config *config, const struct connection_role *role,
+                    const struct link_handlers *handlers, void *userdata,
+                    struct connection *ret_connection)
+{
+    struct connection connection = { .config = config_ref(config) };
+    int r = 0;
+    if (asprintf(&connection.client_id, "%s%s", config->daemon->id, role->client_suffix) < 0) {
+        connection.client_id = NULL;
+        r = -ENOMEM;
+    }
+    if (r == 0 && role->has_status)
+        r = make_status(&connection);
+    if (r == 0) {
+        struct link_options options = connection_options(config->broker);
+        options.client_id = connection.client_id;
+        options.session_expiry_usec = config->broker->session_expiry_usec;
+        options.receive_maximum = role->receive_maximum;
+        options.max_rate = role->max_rate;
+        options.will_topic = connection.status_topic;
+        options.will_payload = connection.offline_payload;
+        r = link_new(event, &options, handlers, userdata, &connection.link);
+    }
+    if (r < 0) {
+        connection_done(&connection);
+        return r;
+    }
+    *ret_connection = connection;
+    return 0;
+}
+
+void connection_done(struct connection *connection)
+{
+    link_free(connection->link);
+    free(connection->client_id);
+    free(connection->status_topic);
+    free(connection->offline_payload);
+    config_unref(connection->config);
+    *connection = (struct connection){ 0 };
+}
+
+static bool sections_equal(const struct config *a, const struct config *b, const char *kind)
+{
+    return config_section_equal(config_nth(a, kind, 0), config_nth(b, kind, 0));
+}
+
+bool connection_is_outdated(const struct connection *connection, const struct config *config)
+{
+    const struct daemon_config *old = connection->config->daemon, *new = config->daemon;
+    return old->role != new->role || !strings_equal(old->id, new->id) ||
+           !strings_equal(old->group, new->group) ||
+           !sections_equal(connection->config, config, "broker") ||
+           !sections_equal(connection->config, config, "topics");
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * One connection to the broker, as the configuration has it: the link, its client id and its last
+ * will. It never changes; for another configuration a new one takes its place (uplink.h).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+#include "io/link.h"
+
+/* What a role wants of its connection. */
+struct connection_role {
+    const char *client_suffix; // is appended to the id
+    bool has_status;           // the status message and the last will are this client's to publish
+    uint16_t receive_maximum;  // as io/link.h
+    unsigned max_rate;         // as io/link.h
+};
+
+struct connection {
+    struct config *config; // the link borrows its strings
+    struct link *link;     // NULL: there is no connection
+    char *client_id;
+    char *status_topic;    // NULL: not ours to publish
+    char *offline_payload; // the last will
+};
+
+/*
+ * The way to the broker, for a client of a session of its own; its id is missing. Borrows broker's
+ * strings.
+ */
+struct link_options connection_options(const struct broker_config *broker);
+
+/*
+ * Holds a reference to config, copies handlers; the link is not started yet. 0, -ENOMEM, or what
+ * sd-event returns.
+ */
+int connection_make(sd_event *event, struct config *config, const struct connection_role *role,
+                    const struct link_handlers *handlers, void *userdata,
+                    struct connection *ret_connection);
+
+/* Kills the connector. There is no connection afterwards; fine if there was none. */
+void connection_done(struct connection *connection);
+
+/* Whether config asks for another one: broker, topics, id, group or role have changed. */
+bool connection_is_outdated(const struct connection *connection, const struct config *config);
