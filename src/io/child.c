@@ -36,8 +36,7 @@ struct child {
     child_exited_fn exited; // NULL: nobody waits any more
     void *userdata;
     size_t words_length;
-    char
-        words[2 * LAST_WORDS_SIZE]; // the last of them, at least LAST_WORDS_SIZE if there were more
+    char words[2 * LAST_WORDS_SIZE]; // the last of them, LAST_WORDS_SIZE at least
 };
 
 /* --- the program ----------------------------------------------------------------------------- */
