@@ -29,12 +29,14 @@ static const uint64_t attempt_limit_usec = 20 * USEC_PER_SEC;
  * Every so often a connector is looked at. Counted in ticks and not by a clock, which jumps when
  * the machine sleeps, or this process is stopped.
  */
-static const uint64_t tick_usec = 10 * USEC_PER_SEC;
+static const uint64_t longest_tick_usec = 10 * USEC_PER_SEC; // or the keepalive
+static const uint64_t ping_limit_usec = 10 * USEC_PER_SEC; // unanswered so long, a PING is the end
 static const uint64_t tick_accuracy_usec = 2 * USEC_PER_SEC; // it comes with other wake-ups
 enum {
-    PING_TICKS = 1,        // then an unanswered PING is the end
     SILENT_KEEPALIVES = 3, // so long may no acknowledgement come
     MIN_OUTGOING = 1 << 20,
+    // In the number of a message that the broker does not acknowledge (QoS 0).
+    NOT_AWAITED = 1 << 30,
 };
 
 enum state {
@@ -74,10 +76,10 @@ struct link {
     unsigned receive_maximum;
     uint64_t keepalive_usec;
     uint64_t connected_mono_usec;
-    bool has_heard;      // something, since the last tick
-    unsigned ping_ticks; // since a PING was sent; 0: none is unanswered
-    uint64_t n_unacknowledged;
-    unsigned silent_ticks; // without an acknowledgement, while some are missing
+    bool has_heard;            // something, since the last tick
+    unsigned ping_ticks;       // since a PING was sent; 0: none is unanswered
+    uint64_t n_unacknowledged; // of those that the broker acknowledges
+    unsigned silent_ticks;     // without an acknowledgement, while some are missing
 
     char end[512]; // how its process ended; "": by itself
 
@@ -111,6 +113,16 @@ static void set_timer(struct link *link, uint64_t usec, uint64_t accuracy_usec)
     sd_event_source_set_time_relative(link->timer, usec);
     sd_event_source_set_time_accuracy(link->timer, accuracy_usec);
     sd_event_source_set_enabled(link->timer, SD_EVENT_ONESHOT);
+}
+
+static uint64_t tick_usec(const struct link *link)
+{
+    return link->keepalive_usec < longest_tick_usec ? link->keepalive_usec : longest_tick_usec;
+}
+
+static void set_tick(struct link *link)
+{
+    set_timer(link, tick_usec(link), tick_accuracy_usec);
 }
 
 static uint32_t random_u32(void)
@@ -319,16 +331,17 @@ static void take_connected(struct link *link, const struct frame_connected *conn
     link->connected_mono_usec = clock_mono_usec();
     link->reported[0] = '\0';
     retry_connected(&link->retry);
-    set_timer(link, tick_usec, tick_accuracy_usec);
+    set_tick(link);
     describe(link, "connected to %s, %s", link->where, protocol_name(retry_protocol(&link->retry)));
     link->handlers.connected(link->userdata, connected->session_present);
 }
 
 static void take_acknowledgement(struct link *link, const struct frame_record *record)
 {
-    if (link->n_unacknowledged > 0)
-        link->n_unacknowledged--;
-    link->silent_ticks = 0;
+    if (!(record->id & NOT_AWAITED)) {
+        link->silent_ticks = 0;
+        link->n_unacknowledged -= link->n_unacknowledged > 0;
+    }
     if (record->kind == FRAME_ACKNOWLEDGED)
         link->handlers.published(link->userdata, (int)record->id, (int)record->code);
     else
@@ -504,32 +517,45 @@ static void time_out(struct link *link)
     kill_connector(link);
 }
 
-/* A connector that hangs, and a broker that takes all and acknowledges nothing. */
+/* A connector that hangs. */
+static bool is_deaf(struct link *link)
+{
+    bool has_heard = link->has_heard;
+    link->has_heard = false;
+    if (has_heard) {
+        link->ping_ticks = 0;
+        return false;
+    }
+    if (link->ping_ticks == 0)
+        (void)put(link, &(const struct frame_record){ .kind = FRAME_PING });
+    return link->ping_ticks++ * tick_usec(link) >= ping_limit_usec;
+}
+
+/* A broker that takes all, answers pings, and acknowledges nothing. */
+static bool is_silent(struct link *link)
+{
+    return link->n_unacknowledged > 0 &&
+           ++link->silent_ticks * tick_usec(link) >= SILENT_KEEPALIVES * link->keepalive_usec;
+}
+
 static void look_after(struct link *link)
 {
     char span[32];
-    if (link->has_heard)
-        link->ping_ticks = 0;
-    else if (link->ping_ticks == 0)
-        (void)put(link, &(const struct frame_record){ .kind = FRAME_PING });
-    if (!link->has_heard && link->ping_ticks++ >= PING_TICKS) {
+    if (is_deaf(link)) {
+        link->is_crash = true;
         set_cause(link, FRAME_FAILURE_OTHER,
                   "%s: the connector did not answer for %s, and was killed", link->where,
-                  clock_format_span(PING_TICKS * tick_usec, span, sizeof(span)));
-        link->is_crash = true;
+                  clock_format_span(ping_limit_usec, span, sizeof(span)));
         kill_connector(link);
-        return;
-    }
-    link->has_heard = false;
-    uint64_t limit_usec = SILENT_KEEPALIVES * link->keepalive_usec;
-    if (link->n_unacknowledged > 0 && link->silent_ticks++ * tick_usec >= limit_usec) {
+    } else if (is_silent(link)) {
         set_cause(link, FRAME_FAILURE_OTHER,
                   "%s: the broker has acknowledged nothing for %s, and still answers pings",
-                  link->where, clock_format_span(limit_usec, span, sizeof(span)));
+                  link->where,
+                  clock_format_span(link->silent_ticks * tick_usec(link), span, sizeof(span)));
         kill_connector(link);
-        return;
+    } else {
+        set_tick(link);
     }
-    set_timer(link, tick_usec, tick_accuracy_usec);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -669,15 +695,15 @@ unsigned link_receive_maximum(const struct link *link)
 
 static int put_numbered(struct link *link, struct frame_record *record, int *ret_mid)
 {
+    bool is_awaited = record->kind == FRAME_SUBSCRIBE || record->message.qos > 0;
     if (link->state != STATE_CONNECTED)
         return -ENOTCONN;
-    if (++link->last_id > INT32_MAX)
-        link->last_id = 1;
-    record->id = link->last_id;
+    link->last_id = link->last_id % (NOT_AWAITED - 1) + 1;
+    record->id = is_awaited ? link->last_id : link->last_id | NOT_AWAITED;
     int r = put(link, record);
     if (r < 0)
         return r;
-    link->n_unacknowledged++;
+    link->n_unacknowledged += is_awaited;
     if (ret_mid)
         *ret_mid = (int)record->id;
     return 0;
