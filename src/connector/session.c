@@ -13,13 +13,25 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <time.h>
 
 #include "connector/pair.h"
 #include "connector/process.h"
 #include "connector/wire.h"
 #include "util/clock.h"
 
-enum { MAX_PACKETS_A_TURN = 256 }; // then the daemon gets what there is
+enum {
+    MAX_PACKETS_A_TURN = 256, // then the daemon gets what there is
+    LARGE_BURST = 16,         // packets: there is no need to wait for more
+};
+
+/*
+ * A broker writes message by message. When one comes within busy_usec of the one before, a server's
+ * connector gives the next ones gather_usec to come too: that many more share what it costs to wake
+ * two processes. At 5,000 messages a second and below nothing waits.
+ */
+static const uint64_t busy_usec = 100;
+static const long gather_usec = 200;
 
 struct session {
     struct client *client;
@@ -29,8 +41,10 @@ struct session {
     // after.
     unsigned n_reads, n_writes; // as wire.h counted them last
     uint64_t read_mono_usec, written_mono_usec;
-    uint64_t misc_mono_usec; // not looked at before
-    bool has_more;           // the library may have decrypted more than it has handled
+    uint64_t misc_mono_usec;  // not looked at before
+    bool has_more;            // the library may have decrypted more than it has handled
+    unsigned last_burst;      // packets of the last turn that read any
+    uint64_t burst_mono_usec; // when it had been read
 };
 
 static bool is_open(const struct session *session)
@@ -86,6 +100,15 @@ static bool may_read(const struct session *session)
     return session->client->options->max_rate > 0 || !pair_is_full();
 }
 
+static void gather(const struct session *session)
+{
+    const struct timespec pause = { .tv_nsec = gather_usec * 1000 };
+    bool waits_for_daemon = session->client->options->max_rate == 0;
+    if (waits_for_daemon && session->last_burst > 0 && session->last_burst < LARGE_BURST &&
+        clock_mono_usec() - session->burst_mono_usec < busy_usec)
+        nanosleep(&pause, NULL);
+}
+
 /*
  * Reads until nothing is left in the buffer; with TLS until a call brings nothing, since what
  * OpenSSL has decrypted by then wakes no poll.
@@ -95,15 +118,19 @@ static void read_packets(struct session *session)
     struct client *client = session->client;
     unsigned first = client->n_packets;
     session->has_more = false;
+    gather(session);
     while (is_open(session) && may_read(session)) {
         unsigned before = client->n_packets;
         note(session, mosquitto_loop_read(client->mosq, 1));
         if (!wire_has_input() && (!client->options->tls || client->n_packets == before))
-            return;
-        if (client->n_packets - first >= MAX_PACKETS_A_TURN)
             break;
+        if (client->n_packets - first >= MAX_PACKETS_A_TURN) {
+            session->has_more = is_open(session);
+            break;
+        }
     }
-    session->has_more = is_open(session);
+    session->last_burst = client->n_packets - first;
+    session->burst_mono_usec = clock_mono_usec();
 }
 
 static void write_packets(struct session *session)
@@ -173,12 +200,13 @@ static void turn(struct session *session)
     struct client *client = session->client;
     uint64_t now_mono_usec = clock_mono_usec();
     uint64_t until_told_usec = client_tell_dropped(client, now_mono_usec);
-    bool reads = may_read(session);
-    bool has_input = reads && (session->has_more || wire_has_input());
     pair_flush();
     write_packets(session);
     if (!is_open(session))
         return;
+    // Not before: what has just been flushed makes room, and nothing else may wake this.
+    bool reads = may_read(session);
+    bool has_input = reads && (session->has_more || wire_has_input());
     struct pollfd fds[] = {
         { .fd = PAIR_FD, .events = pair_has_output() ? POLLIN | POLLOUT : POLLIN },
         { .fd = mosquitto_socket(client->mosq),

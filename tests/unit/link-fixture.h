@@ -25,7 +25,7 @@
 
 #include "broker.h"
 
-enum { MAX_MID = 1 << 16 };
+enum { MAX_MIDS = 1 << 17 }; // more than a test publishes
 
 struct client {
     sd_event *event;
@@ -36,7 +36,7 @@ struct client {
 
     unsigned n_connected, n_disconnected, n_lost, n_messages, n_published, n_granted, n_stopped;
     int last_mid, last_code, last_granted;
-    bool is_acknowledged[MAX_MID];
+    bool is_acknowledged[MAX_MIDS];
     uint64_t last_retry_usec;
     char reason[512];
     char last_topic[64], last_payload[64];
@@ -130,9 +130,9 @@ static inline void on_published(void *userdata, int mid, int reason_code)
     client->n_published++;
     client->last_mid = mid;
     client->last_code = reason_code;
-    assert_in_range(mid, 1, MAX_MID - 1);
-    assert_false(client->is_acknowledged[mid]);
-    client->is_acknowledged[mid] = true;
+    assert_true(mid > 0);
+    assert_false(client->is_acknowledged[mid % MAX_MIDS]);
+    client->is_acknowledged[mid % MAX_MIDS] = true;
     react(client, client->in_published);
 }
 

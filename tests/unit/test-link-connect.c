@@ -535,6 +535,77 @@ static void dead_broker_is_found_by_keepalive(void **state)
     broker_done(&broker);
 }
 
+/* --- a side that is slow --------------------------------------------------------------------- */
+
+/* A broker of the test's own, and one who sees what comes on t/#. */
+static void start_watched(struct broker *broker, struct client *watcher)
+{
+    broker_init(broker);
+    broker_start(broker, "allow_anonymous true\n");
+    client_init(watcher, broker->port);
+    watcher->options.client_id = "watcher";
+    client_start(watcher);
+    RUN_UNTIL(watcher, watcher->n_connected == 1);
+    subscribe(watcher, "t/#");
+    RUN_UNTIL(watcher, watcher->n_granted == 1);
+}
+
+static void goodbye_waits_until_all_has_left(void **state)
+{
+    enum { SIZE = 1 << 20, N = 8 }; // more than sockets hold
+    _cleanup_(freep) char *payload = calloc(1, SIZE);
+    struct broker broker;
+    struct client watcher, client;
+    (void)state;
+    start_watched(&broker, &watcher);
+    client_init(&client, broker.port);
+    client.options.will_topic = "t/will";
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    kill(broker.pid, SIGSTOP);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(publish_to(&client, "t/x", payload, SIZE, 0, NULL), 0);
+    client_stop(&client);
+    run_for(&client, 200 * USEC_PER_MSEC);
+    assert_int_equal(client.n_stopped, 0);
+    kill(broker.pid, SIGCONT);
+    RUN_UNTIL(&client, client.n_stopped == 1);
+    RUN_UNTIL(&watcher, watcher.n_messages == N);
+    run_for(&watcher, 20 * USEC_PER_MSEC);
+    assert_int_equal(watcher.n_messages, N);
+    client_done(&client);
+    client_done(&watcher);
+    broker_done(&broker);
+}
+
+static void last_words_wait_for_a_loop_that_is_behind(void **state)
+{
+    enum { SIZE = 1000, N = 2000 }; // more than the pair and the connector hold
+    char payload[SIZE] = { 0 };
+    struct broker broker;
+    struct client sender, client;
+    (void)state;
+    start_watched(&broker, &sender);
+    client_init(&client, broker.port);
+    client.options.max_rate = 1000000; // it reads on, and drops
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    subscribe(&client, "t/#");
+    RUN_UNTIL(&client, client.n_granted == 1);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(publish_to(&sender, "t/x", payload, SIZE, 1, NULL), 0);
+    RUN_UNTIL(&sender, sender.n_published == N && sender.n_messages == N);
+    broker_stop(&broker);
+    run_for(&sender, 300 * USEC_PER_MSEC); // the client's own loop stands still meanwhile
+    RUN_UNTIL(&client, client.n_disconnected == 1);
+    assert_int_equal(client.n_lost, 1);
+    assert_reason(&client, "closed by the broker");
+    assert_in_range(client.n_messages, 100, N - 1);
+    client_done(&client);
+    client_done(&sender);
+    broker_done(&broker);
+}
+
 /* --- a connector that is killed -------------------------------------------------------------- */
 
 /* Whether CONNECT has come to a listener, by the connection that *ret_fd then is. */
@@ -677,6 +748,8 @@ int main(void)
         cmocka_unit_test(silent_peer_times_out_without_spinning),
         cmocka_unit_test(black_hole_does_not_hold_the_loop),
         cmocka_unit_test(dead_broker_is_found_by_keepalive),
+        cmocka_unit_test(goodbye_waits_until_all_has_left),
+        cmocka_unit_test(last_words_wait_for_a_loop_that_is_behind),
         cmocka_unit_test(killed_amidst_connecting_is_an_attempt_that_has_failed),
         cmocka_unit_test(killed_while_connected_is_a_connection_that_is_lost),
         cmocka_unit_test(what_the_dead_had_in_flight_comes_back_once),

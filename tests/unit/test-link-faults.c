@@ -555,6 +555,8 @@ static void one_that_never_stops_talking_holds_nobody(void **state)
     (void)state;
     init_and_start(&client);
     come_up(&client, &peer);
+    order(&peer, "sone line\n"); // there is no other, yet
+    run_for(&client, 10 * USEC_PER_MSEC);
     order(&peer, "f");
     ticker_start(&ticker, client.event, USEC_PER_MSEC);
     for (uint32_t id = 1; id <= 100; id++) {

@@ -331,6 +331,51 @@ static void loses_nothing_of_a_burst(void **state)
     client_done(&receiver);
 }
 
+/* The connector stops to read when nobody takes what it has, and goes on when somebody does. */
+static void loop_that_was_behind_gets_all_the_rest_at_once(void **state)
+{
+    enum { SIZE = 2000, N = 900 }; // more than the pair and the connector hold
+    static const char payload[SIZE];
+    struct client sender, receiver;
+    (void)state;
+    client_init(&receiver, plain.port);
+    receiver.options.client_id = "receiver";
+    client_start(&receiver);
+    RUN_UNTIL(&receiver, receiver.n_connected == 1);
+    subscribe(&receiver, "behind");
+    RUN_UNTIL(&receiver, receiver.n_granted == 1);
+    client_init(&sender, plain.port);
+    client_start(&sender);
+    RUN_UNTIL(&sender, sender.n_connected == 1);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(publish_to(&sender, "behind", payload, SIZE, 1, NULL), 0);
+    RUN_UNTIL(&sender, sender.n_published == N);
+    run_for(&sender, 100 * USEC_PER_MSEC);
+    uint64_t begin_mono_usec = clock_mono_usec();
+    RUN_UNTIL(&receiver, receiver.n_messages == N);
+    assert_true(clock_mono_usec() - begin_mono_usec < 5 * USEC_PER_SEC);
+    client_done(&sender);
+    client_done(&receiver);
+}
+
+/* MQTT has 65535 numbers, which are used again. */
+static void acknowledgements_are_told_apart_when_numbers_come_again(void **state)
+{
+    enum { N = 70000 };
+    struct client client;
+    (void)state;
+    client_init(&client, plain.port);
+    client_start(&client);
+    RUN_UNTIL(&client, client.n_connected == 1);
+    for (unsigned n_sent = 0; n_sent < N;) {
+        for (; n_sent < N && n_sent - client.n_published < 1000; n_sent++)
+            publish(&client, "t/numbers", "x", n_sent % 100 ? 0 : 1);
+        assert_true(sd_event_run(client.event, 100 * USEC_PER_MSEC) >= 0);
+    }
+    RUN_UNTIL(&client, client.n_published == N); // and each once, as on_published() checks
+    client_done(&client);
+}
+
 static void flood_does_not_keep_a_timer_from_its_time(void **state)
 {
     struct client client;
@@ -635,6 +680,8 @@ int main(void)
         cmocka_unit_test(message_beyond_the_limit_is_dropped_and_told),
         cmocka_unit_test(messages_beyond_the_rate_are_dropped_and_told),
         cmocka_unit_test(loses_nothing_of_a_burst),
+        cmocka_unit_test(loop_that_was_behind_gets_all_the_rest_at_once),
+        cmocka_unit_test(acknowledgements_are_told_apart_when_numbers_come_again),
         cmocka_unit_test(flood_does_not_keep_a_timer_from_its_time),
         cmocka_unit_test(connected_and_idle_both_sleep),
         cmocka_unit_test(may_be_stopped_from_any_handler),
