@@ -8,7 +8,7 @@ import pytest
 from support import configs
 from support.wait import holds_for, wait_until
 
-MEBI = 1 << 20
+LONG = 200 << 10
 
 BAD = {
     "empty": b"",
