@@ -21,6 +21,8 @@
 static const uint64_t stop_limit_usec = 1600 * USEC_PER_MSEC;
 // STATUS= is brought up to date with the counters at most this often: it costs next to nothing.
 static const uint64_t status_delay_usec = 5 * USEC_PER_SEC;
+// And with news: sd_notify(3) waits when the manager does not keep up with what it is told.
+static const uint64_t news_delay_usec = 1 * USEC_PER_SEC;
 
 static const uint64_t ready_limit_usec = 1 * USEC_PER_SEC;
 static const uint64_t ready_look_usec = 5 * USEC_PER_MSEC;
@@ -41,7 +43,8 @@ struct daemon {
     sd_event_source *watchdog_timer;
     uint64_t start_mono_usec;
     uint64_t watchdog_usec;
-    char status[768]; // as systemd was last told
+    char status[768];          // as systemd was last told
+    uint64_t status_mono_usec; // when
     struct worker *loader;
     struct reload *reload; // is loaded, and waits for the store; NULL: none
     bool reload_again;     // SIGHUP came while loading
@@ -62,6 +65,7 @@ static void tell_status(struct daemon *daemon)
     if (strcmp(status, daemon->status) == 0)
         return;
     memcpy(daemon->status, status, sizeof(status));
+    daemon->status_mono_usec = clock_mono_usec();
     sd_notifyf(0, "STATUS=%s", status);
 }
 
@@ -95,7 +99,9 @@ static void on_role_changed(void *userdata, bool news)
         return;
     sd_event_source_set_time_accuracy(daemon->status_timer,
                                       news ? 100 * USEC_PER_MSEC : status_delay_usec);
-    sd_event_source_set_time_relative(daemon->status_timer, news ? 0 : status_delay_usec);
+    uint64_t passed_usec = clock_mono_usec() - daemon->status_mono_usec;
+    uint64_t wait_usec = passed_usec < news_delay_usec ? news_delay_usec - passed_usec : 0;
+    sd_event_source_set_time_relative(daemon->status_timer, news ? wait_usec : status_delay_usec);
     sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_ONESHOT);
 }
 

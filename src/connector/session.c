@@ -21,8 +21,11 @@
 #include "util/clock.h"
 
 enum {
-    MAX_PACKETS_A_TURN = 256, // then the daemon gets what there is
-    LARGE_BURST = 16,         // packets: there is no need to wait for more
+    // Then the daemon gets what there is, and is heard. Not every packet has a callback by which it
+    // could be counted, and one may be long.
+    MAX_PACKETS_A_TURN = 256,
+    MAX_READS_A_TURN = 16, // of the wire's buffer
+    LARGE_BURST = 16,      // packets: there is no need to wait for more
 };
 
 /*
@@ -116,7 +119,7 @@ static void gather(const struct session *session)
 static void read_packets(struct session *session)
 {
     struct client *client = session->client;
-    unsigned first = client->n_packets;
+    unsigned first = client->n_packets, first_read = wire_count_reads();
     session->has_more = false;
     gather(session);
     while (is_open(session) && may_read(session)) {
@@ -124,7 +127,8 @@ static void read_packets(struct session *session)
         note(session, mosquitto_loop_read(client->mosq, 1));
         if (!wire_has_input() && (!client->options->tls || client->n_packets == before))
             break;
-        if (client->n_packets - first >= MAX_PACKETS_A_TURN) {
+        if (client->n_packets - first >= MAX_PACKETS_A_TURN ||
+            wire_count_reads() - first_read >= MAX_READS_A_TURN) {
             session->has_more = is_open(session);
             break;
         }

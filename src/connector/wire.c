@@ -169,9 +169,9 @@ int wire_real_connect(int fd, const struct sockaddr *address, socklen_t size)
 int wire_real_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
                           struct addrinfo **ret_result)
 {
-    static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
-    if (!real)
-        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    // Not kept: several threads come by here.
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
     return real(node, service, hints, ret_result);
 }
 

@@ -54,7 +54,10 @@ static const char journal_space[] = "command";
 
 // How long a stop waits for actuators that are set to `safe`; daemon.c has a limit for all of it.
 // Messages a second that come in for a device: an order of magnitude beyond what actuators follow.
-enum { MAX_COMMAND_RATE = 1000 };
+enum {
+    MAX_COMMAND_RATE = 1000,
+    RECEIVE_MAXIMUM = 100, // and what libmosquitto keeps of those at QoS 2
+};
 static const uint64_t safe_limit_usec = 400 * USEC_PER_MSEC;
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
@@ -467,7 +470,10 @@ static int configure_uplink(struct device *device, struct config *config)
     if (!policies)
         return -ENOMEM;
     const struct uplink_options options = {
-        .role = { .client_suffix = "", .has_status = true, .max_rate = MAX_COMMAND_RATE },
+        .role = { .client_suffix = "",
+                  .has_status = true,
+                  .receive_maximum = RECEIVE_MAXIMUM,
+                  .max_rate = MAX_COMMAND_RATE },
         .adopts = true,
         .streams = policies,
         .n_streams = n_policies,

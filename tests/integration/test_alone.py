@@ -10,7 +10,7 @@ SAFE = """
 type = bool
 initial = yes
 safe = no
-disconnect_after = 300ms
+disconnect_after = 1500ms
 """
 
 OFFLINE_RULE = """
@@ -52,7 +52,7 @@ def test_a_device_that_is_cut_off_is_set_to_safe_in_its_time(start_broker, start
     daemon = start_daemon("lamp1", device(broker, led, "on_disconnect = safe"))
     connect(broker, "#").wait("lamp1/state", {"led_on": True})
     for _ in range(2):  # in each outage
-        holds_for(lambda: led.read() == "1\n", 0.5, "connected, it stays")
+        holds_for(lambda: led.read() == "1\n", 2, "connected, it stays")
         mark = daemon.mark()
         broker.kill()
         led.wait("0\n")

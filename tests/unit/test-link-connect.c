@@ -449,8 +449,8 @@ static bool is_quiet(struct client *client)
     RUN_UNTIL(client, find_connectors(&connector, 1) == 1);
     uint64_t begin_usec = cpu_usec(getpid()), connectors_begin_usec = cpu_usec(connector);
     run_for(client, 100 * USEC_PER_MSEC);
-    return cpu_usec(getpid()) - begin_usec < 10 * USEC_PER_MSEC &&
-           cpu_usec(connector) - connectors_begin_usec < 10 * USEC_PER_MSEC;
+    return cpu_usec(getpid()) - begin_usec < 20 * USEC_PER_MSEC &&
+           cpu_usec(connector) - connectors_begin_usec < 20 * USEC_PER_MSEC;
 }
 
 /* A peer that takes the connection and says nothing: plain, and during the TLS handshake. */
@@ -463,7 +463,7 @@ static void silent_peer_times_out_without_spinning(void **state)
         _cleanup_(closep) int fd = listen_somewhere(&port);
         client_init(&client, port);
         client.options.tls = tls;
-        client.options.attempt_limit_usec = USEC_PER_SEC;
+        client.options.attempt_limit_usec = 2 * USEC_PER_SEC;
         client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
         client_start(&client);
         bool sleeps = false;
@@ -472,7 +472,7 @@ static void silent_peer_times_out_without_spinning(void **state)
         assert_true(sleeps);
         RUN_UNTIL(&client, client.n_disconnected == 1);
         assert_reason(&client, "no answer from 127.0.0.1");
-        assert_reason(&client, "within 1 s");
+        assert_reason(&client, "within 2 s");
         client_done(&client);
     }
 }
@@ -507,7 +507,7 @@ static void black_hole_does_not_hold_the_loop(void **state)
     assert_reason(&client, "no answer from 127.0.0.1");
     assert_reason(&client, "within 200 ms");
     RUN_UNTIL(&client, strstr(link_describe(client.link), "connecting to")); // once more
-    ticker_stop(&ticker, 100 * USEC_PER_MSEC);
+    ticker_stop(&ticker, 250 * USEC_PER_MSEC);
     uint64_t begin_mono_usec = clock_mono_usec();
     client_done(&client);
     assert_true(clock_mono_usec() - begin_mono_usec < USEC_PER_SEC);

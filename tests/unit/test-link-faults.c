@@ -566,7 +566,7 @@ static void one_that_never_stops_talking_holds_nobody(void **state)
         RUN_UNTIL(&client, client.n_published == id);
     }
     run_for(&client, 50 * USEC_PER_MSEC);
-    ticker_stop(&ticker, 100 * USEC_PER_MSEC);
+    ticker_stop(&ticker, 250 * USEC_PER_MSEC);
     kill(connector_pid(), SIGKILL);
     hang_up(&peer);
     RUN_UNTIL(&client, client.n_disconnected == 1);
