@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the benchmarks share: a broker of their own, the daemon, and the table of figures."""
+"""What the benchmarks share: a broker of their own, the daemon, and the table of figures.
+
+What is measured of a process is measured of all its descendants with it.
+"""
 import os
+import re
+import select
+import signal
 import socket
 import statistics
 import subprocess
+import sys
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -42,33 +49,92 @@ def start_daemon(binary, config, directory, stderr=subprocess.DEVNULL):
         environment = dict(os.environ, NOTIFY_SOCKET=path, STATE_DIRECTORY=directory)
         begin = time.monotonic()
         daemon = subprocess.Popen([binary, "--config", config], env=environment, stderr=stderr)
-        while b"READY=1" not in notify.recv(4096).split(b"\n"):
-            pass
+        try:
+            while b"READY=1" not in notify.recv(4096).split(b"\n"):
+                pass
+        except BaseException:
+            stop(daemon)
+            os.unlink(path)
+            raise
         ready_ms = (time.monotonic() - begin) * 1000
     os.unlink(path)
     return daemon, ready_ms
 
 
 def stop(process):
-    process.terminate()
+    """Ends it. A descendant that is still there a second later is killed, and reported."""
+    descendants = []
+    if process.poll() is None:
+        for pid in processes(process.pid)[1:]:
+            try:
+                descendants.append((pid, os.pidfd_open(pid)))
+            except ProcessLookupError:
+                pass  # it has just ended
+        process.terminate()
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    for pid, fd in descendants:
+        if not select.select([fd], [], [], 1)[0]:
+            print(f"process {pid} outlived its parent: killed", file=sys.stderr)
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        os.close(fd)
+
+
+def processes(pid):
+    """The process and all its descendants, the process first."""
+    children = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat") as stat:
+                state, parent = stat.read().rpartition(")")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+        if state != "Z":
+            children.setdefault(int(parent), []).append(int(entry))
+    tree = [pid]
+    for parent in tree:
+        tree += children.get(parent, [])
+    return tree
 
 
 def cpu_and_wakeups(pid):
-    """Nanoseconds on a CPU and voluntary context switches, over all threads there are."""
+    """Nanoseconds on a CPU and voluntary context switches, over all threads and descendants there
+    are. The figures of those that end are gone: compare processes() before and after."""
     nanoseconds = switches = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        try:
-            with open(f"/proc/{pid}/task/{task}/schedstat") as schedstat:
-                nanoseconds += int(schedstat.read().split()[0])
-            switches += status_number(f"{pid}/task/{task}", "voluntary_ctxt_switches")
-        except (FileNotFoundError, ProcessLookupError):
-            pass  # a worker that has just ended
+    for process in processes(pid):
+        for task in _tasks(process):
+            try:
+                with open(f"/proc/{process}/task/{task}/schedstat") as schedstat:
+                    nanoseconds += int(schedstat.read().split()[0])
+                switches += status_number(f"{process}/task/{task}", "voluntary_ctxt_switches")
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # a worker that has just ended
     return nanoseconds, switches
+
+
+def _tasks(pid):
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def pss_bytes(pid):
+    """Resident memory; what several processes share counts in parts. A second daemon that runs at
+    the same time makes it look smaller."""
+    total = 0
+    for process in processes(pid):
+        with open(f"/proc/{process}/smaps_rollup") as rollup:
+            total += int(re.search(r"^Pss:\s+(\d+) kB", rollup.read(), re.M).group(1)) * 1024
+    return total
+
+
+def resident_mb(pid, key):
+    """VmRSS or VmHWM; what several processes share counts in each."""
+    return sum(status_number(process, key) for process in processes(pid)) / 1024
 
 
 def status_number(task, key):
