@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <sys/un.h>
+
 #include "link-fixture.h"
 
 enum { BURST = 20000 };
@@ -38,6 +40,14 @@ static void converses_over_mqtt_3_1_1(void **state)
     client_done(&client);
 }
 
+static bool answers_at(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", path);
+    _cleanup_(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+}
+
 static void converses_over_a_unix_socket(void **state)
 {
     struct broker broker;
@@ -48,6 +58,8 @@ static void converses_over_a_unix_socket(void **state)
     broker_path(&broker, "sock", path);
     snprintf(lines, sizeof(lines), "allow_anonymous true\nlistener 0 %s\n", path);
     broker_start(&broker, lines);
+    for (int i = 0; i < 500 && !answers_at(path); i++)
+        usleep(10000); // it listens there a little later
     client_init(&client, 0);
     client.options.unix_socket = true;
     client.hosts[0] = path;
