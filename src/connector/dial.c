@@ -236,9 +236,11 @@ static int begin(struct race *race, struct host *host, uint64_t now_mono_usec)
 
 static void end(struct race *race, size_t i, int error)
 {
-    fail(race, race->attempts[i].host, error);
-    close(race->attempts[i].fd);
-    race->attempts[i] = race->attempts[--race->n_attempts];
+    struct attempt *attempt = &race->attempts[i];
+    fail(race, attempt->host, error);
+    close(attempt->fd);
+    race->n_attempts--;
+    memmove(attempt, attempt + 1, (race->n_attempts - i) * sizeof(*attempt));
     race->next_mono_usec = 0;
 }
 
@@ -294,9 +296,10 @@ static int poll_timeout(struct race *race, uint64_t now_mono_usec)
     return (int)((first_mono_usec - now_mono_usec) / USEC_PER_MSEC) + 1;
 }
 
-/* The attempt that is connected; -1: none is yet. */
+/* The attempt that is connected, of several the one that was begun first; -1: none is yet. */
 static int find_winner(struct race *race, const struct pollfd *fds)
 {
+    int winner = -1;
     for (size_t i = race->n_attempts; i-- > 0;) {
         int error = 0;
         socklen_t size = sizeof(error);
@@ -304,11 +307,14 @@ static int find_winner(struct race *race, const struct pollfd *fds)
             continue;
         if (getsockopt(fds[i].fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
             error = errno;
-        if (error == 0)
-            return (int)i;
+        if (error == 0) {
+            winner = (int)i;
+            continue;
+        }
         end(race, i, error);
+        winner -= winner >= 0; // those behind it move up
     }
-    return -1;
+    return winner;
 }
 
 /* The winner's descriptor, with *ret_host; -ETIMEDOUT: all have failed. */

@@ -45,7 +45,7 @@ struct session {
     unsigned n_reads, n_writes; // as wire.h counted them last
     uint64_t read_mono_usec, written_mono_usec;
     uint64_t misc_mono_usec;  // not looked at before
-    bool has_more;            // the library may have decrypted more than it has handled
+    bool has_more;            // there may be more than the last turn has handled
     unsigned last_burst;      // packets of the last turn that read any
     uint64_t burst_mono_usec; // when it had been read
 };
@@ -98,16 +98,26 @@ static void serve_daemon(struct session *session)
 
 /* --- the network ----------------------------------------------------------------------------- */
 
+static bool is_server(const struct session *session)
+{
+    return session->client->options->max_rate == 0;
+}
+
 static bool may_read(const struct session *session)
 {
-    return session->client->options->max_rate > 0 || !pair_is_full();
+    return !is_server(session) || !pair_is_full();
+}
+
+/* A server's message is not acknowledged while the daemon does not have it. */
+static bool may_write(const struct session *session)
+{
+    return !is_server(session) || !pair_has_output();
 }
 
 static void gather(const struct session *session)
 {
     const struct timespec pause = { .tv_nsec = gather_usec * 1000 };
-    bool waits_for_daemon = session->client->options->max_rate == 0;
-    if (waits_for_daemon && session->last_burst > 0 && session->last_burst < LARGE_BURST &&
+    if (is_server(session) && session->last_burst > 0 && session->last_burst < LARGE_BURST &&
         clock_mono_usec() - session->burst_mono_usec < busy_usec)
         nanosleep(&pause, NULL);
 }
@@ -120,19 +130,16 @@ static void read_packets(struct session *session)
 {
     struct client *client = session->client;
     unsigned first = client->n_packets, first_read = wire_count_reads();
-    session->has_more = false;
+    bool is_drained = false;
     gather(session);
-    while (is_open(session) && may_read(session)) {
+    while (is_open(session) && may_read(session) && !is_drained &&
+           client->n_packets - first < MAX_PACKETS_A_TURN &&
+           wire_count_reads() - first_read < MAX_READS_A_TURN) {
         unsigned before = client->n_packets;
         note(session, mosquitto_loop_read(client->mosq, 1));
-        if (!wire_has_input() && (!client->options->tls || client->n_packets == before))
-            break;
-        if (client->n_packets - first >= MAX_PACKETS_A_TURN ||
-            wire_count_reads() - first_read >= MAX_READS_A_TURN) {
-            session->has_more = is_open(session);
-            break;
-        }
+        is_drained = !wire_has_input() && (!client->options->tls || client->n_packets == before);
     }
+    session->has_more = !is_drained && is_open(session);
     session->last_burst = client->n_packets - first;
     session->burst_mono_usec = clock_mono_usec();
 }
@@ -205,7 +212,9 @@ static void turn(struct session *session)
     uint64_t now_mono_usec = clock_mono_usec();
     uint64_t until_told_usec = client_tell_dropped(client, now_mono_usec);
     pair_flush();
-    write_packets(session);
+    bool writes = may_write(session);
+    if (writes)
+        write_packets(session);
     if (!is_open(session))
         return;
     // Not before: what has just been flushed makes room, and nothing else may wake this.
@@ -214,7 +223,7 @@ static void turn(struct session *session)
     struct pollfd fds[] = {
         { .fd = PAIR_FD, .events = pair_has_output() ? POLLIN | POLLOUT : POLLIN },
         { .fd = mosquitto_socket(client->mosq),
-          .events = (short)((reads ? POLLIN : 0) | (wire_has_output() ? POLLOUT : 0)) },
+          .events = (short)((reads ? POLLIN : 0) | (writes && wire_has_output() ? POLLOUT : 0)) },
     };
     if (fds[1].events == 0)
         fds[1].fd = -1; // that it is gone is seen when it is read again
@@ -235,6 +244,7 @@ static void say_goodbye(struct session *session)
     if (client->connack != 0 || !is_open(session))
         return;
     struct pollfd fd = { .fd = mosquitto_socket(client->mosq), .events = POLLOUT };
+    pair_drain(-1);
     write_packets(session);
     while (is_open(session) && wire_has_output() && poll(&fd, 1, -1) > 0)
         write_packets(session);

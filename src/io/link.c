@@ -245,7 +245,8 @@ static void fail(struct link *link)
         pause_usec = retry_lost(&link->retry, clock_mono_usec() - link->connected_mono_usec,
                                 link->is_crash, link->host, random_u32());
     else
-        pause_usec = retry_failed(&link->retry, link->failure, link->host, random_u32());
+        pause_usec = retry_failed(&link->retry, link->failure, link->is_crash, link->host,
+                                  random_u32());
     link->state = STATE_WAITING;
     describe(link, "not connected: %s", link->cause);
     set_timer(link, pause_usec, 10 * USEC_PER_MSEC);

@@ -41,12 +41,14 @@ static bool may_fall_back(const struct retry *retry)
     return !retry->protocol && retry_protocol(retry) == MQTT_PROTOCOL_5;
 }
 
-uint64_t retry_failed(struct retry *retry, enum frame_failure failure, int host, uint32_t random)
+uint64_t retry_failed(struct retry *retry, enum frame_failure failure, bool crashed, int host,
+                      uint32_t random)
 {
     // Brokers of old close rather than refuse. One that has spoken 5 before and now closes early
-    // is being restarted: that is no reason to forget 5.
-    bool may_be_too_new = failure == FRAME_FAILURE_VERSION_REFUSED ||
-                          (failure == FRAME_FAILURE_CLOSED_EARLY && !retry->has_spoken_5);
+    // is being restarted: that is no reason to forget 5. An answer that kills the connector is.
+    bool may_be_too_new =
+        failure == FRAME_FAILURE_VERSION_REFUSED ||
+        (failure == FRAME_FAILURE_CLOSED_EARLY && (crashed || !retry->has_spoken_5));
     if (may_fall_back(retry) && may_be_too_new) {
         retry->falls_back = true;
         retry->is_guess = failure == FRAME_FAILURE_CLOSED_EARLY;

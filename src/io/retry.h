@@ -36,11 +36,12 @@ int retry_protocol(const struct retry *retry);
 void retry_connected(struct retry *retry);
 
 /*
- * The attempt has failed at a host, or at all of them on TCP (RETRY_NO_HOST). Returns the pause
- * before the next one; random is spread evenly over its range.
+ * The attempt has failed at a host, or at all of them on TCP (RETRY_NO_HOST); crashed: the connector
+ * has died of it. Returns the pause before the next one; random is spread evenly over its range.
  */
-uint64_t retry_failed(struct retry *retry, enum frame_failure failure, int host, uint32_t random);
+uint64_t retry_failed(struct retry *retry, enum frame_failure failure, bool crashed, int host,
+                      uint32_t random);
 
-/* A connection that had come up is lost; crashed: the connector has died of it. Likewise. */
+/* A connection that had come up is lost. Likewise. */
 uint64_t retry_lost(struct retry *retry, uint64_t lived_usec, bool crashed, int host,
                     uint32_t random);

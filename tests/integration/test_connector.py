@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from support import configs
+from support import configs, mqtt
+from support import connector as frames
 from support.daemon import binary
 from support.family import (
     children, connector_binary, descriptors, exists, is_sanitized, libraries, status, variables, wait_children,
@@ -144,6 +145,37 @@ def test_a_stop_does_not_wait_for_a_connector_that_hangs(home):
     os.kill(pid, signal.SIGSTOP)
     home.daemon.stop(timeout=8)
     assert not exists(pid)
+
+
+def kinds(end):
+    return [each[0] for each in end.take() if each]
+
+
+def test_no_message_is_acknowledged_that_a_server_cannot_be_told(hostile, tmp_path):
+    """A daemon that stands still: what the broker may forget by then is on the way to it."""
+    end = frames.Connector(tmp_path, hostile.port, "server1")
+    try:
+        wait_until(lambda: frames.CONNECTED in kinds(end), "the connection")
+        end.subscribe(1, "+/telemetry")
+        connection = hostile.wait_subscribed()
+        told = kinds(end).count(frames.MESSAGE)
+        payload = b'{"light": 1}'.ljust(1000)
+        many = [mqtt.publish(5, b"lamp1/telemetry", payload, 1, n + 1) for n in range(20_000)]
+        hostile.send(b"".join(many[n : n + 100]) for n in range(0, len(many), 100))
+        count = lambda: (connection.sent, len(connection.packets))  # noqa: E731
+        settled = []
+
+        def stands_still():
+            settled.append(count())
+            return len(settled) > 10 and len(set(settled[-10:])) == 1
+
+        wait_until(stands_still, "the pair to be full")
+        end.popen.kill()
+        end.popen.wait()
+        told += kinds(end).count(frames.MESSAGE)
+        assert 0 < told < 20_000 and len(connection.ids(mqtt.PUBACK)) <= told
+    finally:
+        end.end()
 
 
 @pytest.fixture

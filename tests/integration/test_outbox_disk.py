@@ -307,7 +307,7 @@ def test_a_role_that_a_reload_switches_on_reads_its_records_when_the_disk_works(
     server = configs.RULE + "delivery = latest\n"
     device = config(line.port, light)
     daemon = make_daemon("lamp1", configs.server(line.port, "lamp1", rule=server), env=disk.env).start()
-    daemon.wait_log("connected to")
+    wait_until(lambda: "+/telemetry" in line.broker.subscriptions("lamp1"), "the server's subscription")
     peer.publish("other/telemetry", {"light": 1})
     command = peer.wait("other/commands")  # nobody replies
     mark = daemon.reload(device)

@@ -25,7 +25,7 @@ static struct retry fresh(unsigned n_hosts, int protocol)
 /* All hosts have failed on TCP, or the one whose index it is in MQTT. */
 static uint64_t fail_at(struct retry *retry, int host, uint32_t random)
 {
-    return retry_failed(retry, FRAME_FAILURE_OTHER, host, random);
+    return retry_failed(retry, FRAME_FAILURE_OTHER, false, host, random);
 }
 
 static void hosts_behind_one_that_is_no_broker_come_next(void **state)
@@ -127,7 +127,7 @@ static void falls_back_to_3_1_1_at_once_on_the_same_host(void **state)
         enum frame_failure failure =
             is_guess ? FRAME_FAILURE_CLOSED_EARLY : FRAME_FAILURE_VERSION_REFUSED;
         assert_int_equal(retry_protocol(&retry), MQTT_PROTOCOL_5);
-        assert_int_equal(retry_failed(&retry, failure, 1, 0), 0);
+        assert_int_equal(retry_failed(&retry, failure, false, 1, 0), 0);
         assert_int_equal(retry_protocol(&retry), MQTT_PROTOCOL_311);
         assert_int_equal(retry.i_host, 1);
         assert_int_equal(retry.rotation, 0);
@@ -146,7 +146,7 @@ static void broker_of_old_that_breaks_at_once_gives_way_to_the_next_host(void **
 {
     struct retry retry = fresh(2, 0);
     (void)state;
-    retry_failed(&retry, FRAME_FAILURE_VERSION_REFUSED, 0, 0);
+    retry_failed(&retry, FRAME_FAILURE_VERSION_REFUSED, false, 0, 0);
     retry_connected(&retry);
     retry_lost(&retry, SHORT_USEC, false, 0, 0);
     assert_int_equal(retry_protocol(&retry), MQTT_PROTOCOL_311);
@@ -161,16 +161,16 @@ static void does_not_fall_back_without_reason(void **state)
     assert_int_equal(retry_protocol(&automatic), MQTT_PROTOCOL_5);
     fail_at(&automatic, 0, 0);
     assert_int_equal(retry_protocol(&automatic), MQTT_PROTOCOL_5);
-    retry_failed(&fixed, FRAME_FAILURE_VERSION_REFUSED, 0, 0);
+    retry_failed(&fixed, FRAME_FAILURE_VERSION_REFUSED, false, 0, 0);
     assert_int_equal(retry_protocol(&fixed), MQTT_PROTOCOL_5);
 
     // A broker that is being restarted closes early too.
     retry_connected(&automatic);
     retry_lost(&automatic, LONG_USEC, false, 0, 0);
-    assert_true(retry_failed(&automatic, FRAME_FAILURE_CLOSED_EARLY, 0, 0) > 0);
+    assert_true(retry_failed(&automatic, FRAME_FAILURE_CLOSED_EARLY, false, 0, 0) > 0);
     assert_int_equal(retry_protocol(&automatic), MQTT_PROTOCOL_5);
     // An older one in its place says so.
-    assert_int_equal(retry_failed(&automatic, FRAME_FAILURE_VERSION_REFUSED, 0, 0), 0);
+    assert_int_equal(retry_failed(&automatic, FRAME_FAILURE_VERSION_REFUSED, false, 0, 0), 0);
     assert_int_equal(retry_protocol(&automatic), MQTT_PROTOCOL_311);
 }
 
@@ -189,11 +189,22 @@ static void crashes_of_mqtt_5_make_the_versions_alternate(void **state)
     }
     // An early guess that has failed is forgotten.
     struct retry other = fresh(1, 0);
-    retry_failed(&other, FRAME_FAILURE_CLOSED_EARLY, 0, 0);
+    retry_failed(&other, FRAME_FAILURE_CLOSED_EARLY, false, 0, 0);
     fail_at(&other, 0, 0);
     retry_connected(&other);
     retry_lost(&other, SHORT_USEC, true, 0, 0);
     assert_int_equal(retry_protocol(&other), MQTT_PROTOCOL_311);
+}
+
+/* An answer to CONNECT that ends the connector: a newer broker in the place of the one that was. */
+static void crash_before_connack_falls_back_though_5_was_spoken(void **state)
+{
+    struct retry retry = fresh(1, 0);
+    (void)state;
+    retry_connected(&retry);
+    retry_lost(&retry, LONG_USEC, false, 0, 0);
+    assert_int_equal(retry_failed(&retry, FRAME_FAILURE_CLOSED_EARLY, true, 0, 0), 0);
+    assert_int_equal(retry_protocol(&retry), MQTT_PROTOCOL_311);
 }
 
 static void host_whose_mqtt_5_crashes_is_tried_with_3_1_1_first(void **state)
@@ -234,6 +245,7 @@ int main(void)
         cmocka_unit_test(broker_of_old_that_breaks_at_once_gives_way_to_the_next_host),
         cmocka_unit_test(does_not_fall_back_without_reason),
         cmocka_unit_test(crashes_of_mqtt_5_make_the_versions_alternate),
+        cmocka_unit_test(crash_before_connack_falls_back_though_5_was_spoken),
         cmocka_unit_test(host_whose_mqtt_5_crashes_is_tried_with_3_1_1_first),
         cmocka_unit_test(crash_changes_no_version_that_is_fixed_or_held),
     };
