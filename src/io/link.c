@@ -26,10 +26,11 @@
 static const uint64_t attempt_limit_usec = 20 * USEC_PER_SEC;
 
 /*
- * Every so often a connector is looked at. Counted in ticks and not by a clock, which jumps when
- * the machine sleeps, or this process is stopped.
+ * Every so often a connector is looked at: seldom while nothing is expected of it. Counted in ticks
+ * and not by a clock, which jumps when the machine sleeps, or this process is stopped.
  */
 static const uint64_t longest_tick_usec = 10 * USEC_PER_SEC; // or the keepalive
+static const uint64_t idle_tick_usec = 30 * USEC_PER_SEC;
 static const uint64_t ping_limit_usec = 10 * USEC_PER_SEC; // unanswered so long, a PING is the end
 static const uint64_t tick_accuracy_usec = 2 * USEC_PER_SEC; // it comes with other wake-ups
 enum {
@@ -122,7 +123,18 @@ static uint64_t tick_usec(const struct link *link)
 
 static void set_tick(struct link *link)
 {
-    set_timer(link, tick_usec(link), tick_accuracy_usec);
+    bool waits = link->n_unacknowledged > 0 || link->ping_ticks > 0;
+    set_timer(link, waits ? tick_usec(link) : idle_tick_usec, tick_accuracy_usec);
+}
+
+/* Something is expected of it from now on. */
+static void expect_acknowledgement(struct link *link)
+{
+    if (link->n_unacknowledged++ > 0)
+        return;
+    link->has_heard = false;
+    link->silent_ticks = 0;
+    set_tick(link);
 }
 
 static uint32_t random_u32(void)
@@ -245,8 +257,8 @@ static void fail(struct link *link)
         pause_usec = retry_lost(&link->retry, clock_mono_usec() - link->connected_mono_usec,
                                 link->is_crash, link->host, random_u32());
     else
-        pause_usec = retry_failed(&link->retry, link->failure, link->is_crash, link->host,
-                                  random_u32());
+        pause_usec =
+            retry_failed(&link->retry, link->failure, link->is_crash, link->host, random_u32());
     link->state = STATE_WAITING;
     describe(link, "not connected: %s", link->cause);
     set_timer(link, pause_usec, 10 * USEC_PER_MSEC);
@@ -704,7 +716,8 @@ static int put_numbered(struct link *link, struct frame_record *record, int *ret
     int r = put(link, record);
     if (r < 0)
         return r;
-    link->n_unacknowledged += is_awaited;
+    if (is_awaited)
+        expect_acknowledgement(link);
     if (ret_mid)
         *ret_mid = (int)record->id;
     return 0;

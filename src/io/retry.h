@@ -36,8 +36,9 @@ int retry_protocol(const struct retry *retry);
 void retry_connected(struct retry *retry);
 
 /*
- * The attempt has failed at a host, or at all of them on TCP (RETRY_NO_HOST); crashed: the connector
- * has died of it. Returns the pause before the next one; random is spread evenly over its range.
+ * The attempt has failed at a host, or at all of them on TCP (RETRY_NO_HOST); crashed: the
+ * connector has died of it. Returns the pause before the next one; random is spread evenly over its
+ * range.
  */
 uint64_t retry_failed(struct retry *retry, enum frame_failure failure, bool crashed, int host,
                       uint32_t random);

@@ -44,7 +44,6 @@ struct spool {
     struct worker *worker;
     struct spool_client *clients;
     struct task *busy; // at work in the thread
-    uint64_t busy_mono_usec;
     sd_event_source *stall_timer;
     bool is_stalled;
     spool_stalled_fn stalled; // NULL: nobody listens
@@ -141,34 +140,18 @@ static void set_stalled(struct spool *spool, bool is_stalled)
         spool->stalled(spool->stalled_userdata);
 }
 
-static void watch_for_stall(struct spool *spool, uint64_t delay_usec)
-{
-    sd_event_source_set_time_relative(spool->stall_timer, delay_usec);
-    sd_event_source_set_enabled(spool->stall_timer, SD_EVENT_ONESHOT);
-}
-
 static int on_stall_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
-    struct spool *spool = userdata;
-    if (!spool->busy) // the next job has it watched again
-        return 0;
-    uint64_t busy_usec = clock_mono_usec() - spool->busy_mono_usec;
-    if (busy_usec >= stall_usec)
-        set_stalled(spool, true);
-    else
-        watch_for_stall(spool, stall_usec - busy_usec);
+    set_stalled(userdata, true);
     return 0;
 }
 
 static void begin_task(struct spool *spool, struct task *task)
 {
-    int enabled = SD_EVENT_OFF;
     spool->busy = task;
-    spool->busy_mono_usec = clock_mono_usec();
-    sd_event_source_get_enabled(spool->stall_timer, &enabled);
-    if (enabled == SD_EVENT_OFF) // it is not moved with each job: that would cost more than the job
-        watch_for_stall(spool, stall_usec);
+    sd_event_source_set_time_relative(spool->stall_timer, stall_usec);
+    sd_event_source_set_enabled(spool->stall_timer, SD_EVENT_ONESHOT);
 }
 
 static void finish_task(struct worker_job *base)
@@ -176,6 +159,7 @@ static void finish_task(struct worker_job *base)
     struct task *task = (struct task *)base;
     struct spool *spool = task->spool;
     spool->busy = NULL;
+    sd_event_source_set_enabled(spool->stall_timer, SD_EVENT_OFF);
     set_stalled(spool, false);
     hand_back(task);
     free(task);
