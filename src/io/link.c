@@ -699,9 +699,13 @@ const char *link_describe(const struct link *link)
     return link->description;
 }
 
-unsigned link_receive_maximum(const struct link *link)
+unsigned link_window(const struct link *link)
 {
-    return link->state == STATE_CONNECTED ? link->receive_maximum : 0;
+    unsigned maximum = link->receive_maximum;
+    unsigned ahead = maximum < FRAME_MAX_RECORDS ? maximum : FRAME_MAX_RECORDS;
+    if (link->state != STATE_CONNECTED)
+        return 0;
+    return maximum + ahead < UINT16_MAX ? maximum + ahead : UINT16_MAX;
 }
 
 /* --- use ------------------------------------------------------------------------------------- */

@@ -104,9 +104,13 @@ bool link_is_connected(const struct link *link);
  * "not connected: ...". Valid until the next change. */
 const char *link_describe(const struct link *link);
 
-/* The negotiated limit of unacknowledged messages at QoS 1 and 2 (MQTT 5.0, section 3.2.2.3.3),
- * 65535 where the broker names none; 0 while not connected. */
-unsigned link_receive_maximum(const struct link *link);
+/*
+ * How many messages at QoS 1 and 2 may be handed over and not yet be acknowledged: the broker's
+ * receive maximum (MQTT 5.0, section 3.2.2.3.3; 65535 where it names none), and as many again, up
+ * to 32, which the connector sends by itself as the broker acknowledges others. 0 while not
+ * connected.
+ */
+unsigned link_window(const struct link *link);
 
 /*
  * Publishes; *ret_mid (may be NULL) is what published() will name, from the loop. All of message is

@@ -207,10 +207,9 @@ static void on_connected(void *userdata, bool session_present)
     uplink->failures = failure_limit;
     uplink->since_wall_usec = clock_wall_usec();
     uplink->status_is_soon = false;
-    unsigned receive_maximum = link_receive_maximum(uplink->connection.link);
+    unsigned window = link_window(uplink->connection.link);
     unsigned max_inflight = (unsigned)uplink->connection.config->broker->max_inflight;
-    outbox_connected(uplink->outbox,
-                     max_inflight < receive_maximum ? max_inflight : receive_maximum);
+    outbox_connected(uplink->outbox, max_inflight < window ? max_inflight : window);
     uplink->handlers->connected(uplink->userdata); // subscribes: who sees it online is heard by it
     publish_status(uplink, "online");
     schedule_status(uplink, status_interval_usec);

@@ -178,6 +178,32 @@ def test_no_message_is_acknowledged_that_a_server_cannot_be_told(hostile, tmp_pa
         end.end()
 
 
+def test_the_broker_s_receive_maximum_is_kept_and_its_acknowledgements_bring_the_next(hostile, tmp_path):
+    """MQTT 5.0, section 4.9. The daemon hands over more, so that the broker need not wait for it."""
+    receive_maximum = b"\x21" + mqtt.number(5)
+    hostile.answer(mqtt.CONNECT, mqtt.connack(5, 0, receive_maximum))
+    hostile.answer(mqtt.PUBLISH, b"")
+    end = frames.Connector(tmp_path, hostile.port, "lamp1")
+    try:
+        wait_until(lambda: frames.CONNECTED in kinds(end), "the connection")
+        for number in range(1, 11):
+            end.publish(number, "lamp1/telemetry", b'{"n": %d}' % number)
+
+        def payloads():
+            return [each.payload for each in hostile.published]
+
+        wait_until(lambda: len(payloads()) == 5, lambda: f"5 of 10; there are {payloads()}")
+        holds_for(lambda: len(payloads()) == 5, 0.3, "no more than the broker takes")
+        connection = hostile.connections[-1]
+        for count in range(1, 6):
+            hostile.send(mqtt.acknowledgement(5, mqtt.PUBACK, hostile.published[count - 1].packet_id), connection)
+            wait_until(lambda: len(payloads()) == 5 + count, "the next")  # noqa: B023
+        assert payloads() == [b'{"n": %d}' % number for number in range(1, 11)]
+        assert kinds(end).count(frames.ACKNOWLEDGED) == 5
+    finally:
+        end.end()
+
+
 @pytest.fixture
 def copied(make_home, hostile, tmp_path):
     """A Home that is not started yet, of programs that a test may remove: the connector's path is the other."""

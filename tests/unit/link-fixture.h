@@ -91,7 +91,7 @@ static inline void on_disconnected(void *userdata, bool was_connected, const cha
     client->last_retry_usec = retry_usec;
     snprintf(client->reason, sizeof(client->reason), "%s", reason);
     assert_false(link_is_connected(client->link));
-    assert_int_equal(link_receive_maximum(client->link), 0);
+    assert_int_equal(link_window(client->link), 0);
     assert_null(strchr(reason, '\n'));
     react(client, client->in_disconnected);
 }
