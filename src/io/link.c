@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * The daemon's end of a connector: a state machine over one process at a time. The process is
- * io/child's, what comes next after a failure is io/retry's, the format of what is said is
- * core/frame's.
+ * io/child's, the pair of sockets io/channel's; what comes next after a failure is io/retry's,
+ * whether it still answers io/heartbeat's.
  *
  *   WAITING -> CONNECTING -> CONNECTED -> ENDING -> WAITING
  *                                      -> LEAVING -> STOPPED
@@ -19,22 +19,16 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+#include "io/channel.h"
 #include "io/child.h"
+#include "io/heartbeat.h"
 #include "io/retry.h"
 #include "util/clock.h"
 
 static const uint64_t attempt_limit_usec = 20 * USEC_PER_SEC;
 
-/*
- * Every so often a connector is looked at: seldom while nothing is expected of it. Counted in ticks
- * and not by a clock, which jumps when the machine sleeps, or this process is stopped.
- */
-static const uint64_t longest_tick_usec = 10 * USEC_PER_SEC; // or the keepalive
-static const uint64_t idle_tick_usec = 30 * USEC_PER_SEC;
-static const uint64_t ping_limit_usec = 10 * USEC_PER_SEC; // unanswered so long, a PING is the end
-static const uint64_t tick_accuracy_usec = 2 * USEC_PER_SEC; // it comes with other wake-ups
+static const uint64_t look_accuracy_usec = 2 * USEC_PER_SEC; // it comes with other wake-ups
 enum {
-    SILENT_KEEPALIVES = 3, // so long may no acknowledgement come
     MIN_OUTGOING = 1 << 20,
     // In the number of a message that the broker does not acknowledge (QoS 0).
     NOT_AWAITED = 1 << 30,
@@ -64,23 +58,13 @@ struct link {
     // The connector.
     struct child *child; // NULL: there is none
     bool has_exited, has_eof;
-    int fd;
-    sd_event_source *pair;
-    sd_event_source *flush; // sends at the end of this turn of the loop
-    bool watches_write;
-    bool is_serving; // on_pair() is at work, and flushes at its end
-    struct frame_queue queue;
-    struct frame_reader reader;
+    struct channel channel;
     uint32_t last_id;
     char where[160]; // "host:port" that has answered on TCP; "": none yet
     int host;        // its index in options.hosts; RETRY_NO_HOST
     unsigned receive_maximum;
-    uint64_t keepalive_usec;
     uint64_t connected_mono_usec;
-    bool has_heard;            // something, since the last tick
-    unsigned ping_ticks;       // since a PING was sent; 0: none is unanswered
-    uint64_t n_unacknowledged; // of those that the broker acknowledges
-    unsigned silent_ticks;     // without an acknowledgement, while some are missing
+    struct heartbeat heartbeat;
 
     char end[512]; // how its process ended; "": by itself
 
@@ -92,7 +76,6 @@ struct link {
     char reported[320];  // the reason last given to disconnected() in this outage; "": none yet
     bool reported_round; // that reason ended a round of all hosts
     char description[384];
-    uint8_t frame[FRAME_MAX_SIZE];
 };
 
 static const char *protocol_name(int protocol)
@@ -116,25 +99,9 @@ static void set_timer(struct link *link, uint64_t usec, uint64_t accuracy_usec)
     sd_event_source_set_enabled(link->timer, SD_EVENT_ONESHOT);
 }
 
-static uint64_t tick_usec(const struct link *link)
+static void look_later(struct link *link)
 {
-    return link->keepalive_usec < longest_tick_usec ? link->keepalive_usec : longest_tick_usec;
-}
-
-static void set_tick(struct link *link)
-{
-    bool waits = link->n_unacknowledged > 0 || link->ping_ticks > 0;
-    set_timer(link, waits ? tick_usec(link) : idle_tick_usec, tick_accuracy_usec);
-}
-
-/* Something is expected of it from now on. */
-static void expect_acknowledgement(struct link *link)
-{
-    if (link->n_unacknowledged++ > 0)
-        return;
-    link->has_heard = false;
-    link->silent_ticks = 0;
-    set_tick(link);
+    set_timer(link, heartbeat_pause_usec(&link->heartbeat), look_accuracy_usec);
 }
 
 static uint32_t random_u32(void)
@@ -159,49 +126,6 @@ static const char *name_hosts(const struct link *link, char *out, size_t size)
         length += (size_t)n;
     }
     return out;
-}
-
-/* --- sending --------------------------------------------------------------------------------- */
-
-static void watch_write(struct link *link, bool wants)
-{
-    if (wants == link->watches_write)
-        return;
-    link->watches_write = wants;
-    sd_event_source_set_io_events(link->pair, wants ? EPOLLIN | EPOLLOUT : EPOLLIN);
-}
-
-/* What the connector takes now. That it is gone is seen when the pair is read. */
-static void flush(struct link *link)
-{
-    const void *bytes;
-    size_t size;
-    if (!link->pair)
-        return;
-    while (frame_queue_first(&link->queue, &bytes, &size)) {
-        if (send(link->fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-            watch_write(link, errno == EAGAIN);
-            return;
-        }
-        frame_queue_pop(&link->queue);
-    }
-    watch_write(link, false);
-}
-
-static int on_flush(sd_event_source *source, void *userdata)
-{
-    (void)source;
-    flush(userdata);
-    return 0;
-}
-
-/* Queues a record; it leaves with what else this turn of the loop brings. */
-static int put(struct link *link, const struct frame_record *record)
-{
-    int r = frame_queue_put(&link->queue, record);
-    if (r == 0 && !link->watches_write && !link->is_serving)
-        sd_event_source_set_enabled(link->flush, SD_EVENT_ONESHOT);
-    return r;
 }
 
 /* --- the end of a connector ------------------------------------------------------------------ */
@@ -237,14 +161,8 @@ static void kill_connector(struct link *link)
 
 static void drop_connector(struct link *link)
 {
-    link->pair = sd_event_source_disable_unref(link->pair);
-    sd_event_source_set_enabled(link->flush, SD_EVENT_OFF);
-    if (link->fd >= 0)
-        close(TAKE_FD(link->fd));
+    channel_close(&link->channel);
     child_free(TAKE_PTR(link->child));
-    frame_queue_done(&link->queue);
-    frame_reader_done(&link->reader);
-    link->watches_write = false;
 }
 
 /* An attempt or a connection is over, and nothing is left of its process. */
@@ -320,7 +238,7 @@ static void reject_frame(struct link *link, const char *why)
               why);
     kill_connector(link);
     link->has_eof = true; // the rest is not read
-    sd_event_source_set_enabled(link->pair, SD_EVENT_OFF);
+    channel_ignore(&link->channel);
 }
 
 static void take_reached(struct link *link, const struct frame_record *record)
@@ -340,21 +258,19 @@ static void take_connected(struct link *link, const struct frame_connected *conn
         return;
     link->state = STATE_CONNECTED;
     link->receive_maximum = (unsigned)connected->receive_maximum;
-    link->keepalive_usec = connected->keepalive_sec * USEC_PER_SEC;
+    heartbeat_begin(&link->heartbeat, connected->keepalive_sec * USEC_PER_SEC);
     link->connected_mono_usec = clock_mono_usec();
     link->reported[0] = '\0';
     retry_connected(&link->retry);
-    set_tick(link);
+    look_later(link);
     describe(link, "connected to %s, %s", link->where, protocol_name(retry_protocol(&link->retry)));
     link->handlers.connected(link->userdata, connected->session_present);
 }
 
 static void take_acknowledgement(struct link *link, const struct frame_record *record)
 {
-    if (!(record->id & NOT_AWAITED)) {
-        link->silent_ticks = 0;
-        link->n_unacknowledged -= link->n_unacknowledged > 0;
-    }
+    if (!(record->id & NOT_AWAITED))
+        heartbeat_acknowledged(&link->heartbeat);
     if (record->kind == FRAME_ACKNOWLEDGED)
         link->handlers.published(link->userdata, (int)record->id, (int)record->code);
     else
@@ -395,47 +311,37 @@ static void take(struct link *link, const struct frame_record *record)
 static unsigned take_frame(struct link *link)
 {
     struct frame_record record;
-    int r = 1;
-    ssize_t n = recv(link->fd, link->frame, sizeof(link->frame), MSG_DONTWAIT | MSG_TRUNC);
-    if (n < 0) // ECONNRESET: it has not read all; what it has sent comes next
-        return 0;
-    if (n == 0) {
+    int r = channel_receive(&link->channel);
+    if (r == -EPIPE)
         link->has_eof = true;
-        sd_event_source_set_enabled(link->pair, SD_EVENT_OFF);
-        return 0;
-    }
-    link->has_heard = true;
-    if ((size_t)n > sizeof(link->frame)) {
+    if (r == -EMSGSIZE)
         reject_frame(link, "a frame is too long");
+    if (r <= 0)
         return 0;
-    }
-    record.options = NULL;
-    frame_reader_feed(&link->reader, link->frame, (size_t)n);
-    while (!link->has_eof && (r = frame_reader_next(&link->reader, &record)) > 0)
+    heartbeat_heard(&link->heartbeat);
+    while (!link->has_eof && (r = channel_next(&link->channel, &record)) > 0)
         take(link, &record);
     if (r < 0)
         reject_frame(link, strerror(-r));
-    return link->reader.n_records;
+    return link->channel.reader.n_records;
 }
 
 /* A frame's worth of records, in as many frames as that takes; then it is somebody else's turn. */
-static int on_pair(sd_event_source *source, int fd, uint32_t events, void *userdata)
+static int on_channel(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
     struct link *link = userdata;
     unsigned n_records = 0, n;
     (void)source, (void)fd;
     if (events & EPOLLOUT)
-        flush(link);
-    link->is_serving = true;
+        channel_flush(&link->channel);
     do {
         n = take_frame(link);
         n_records += n;
     } while (n > 0 && n_records < FRAME_MAX_RECORDS && !link->has_eof);
-    link->is_serving = false;
     if (link->has_eof)
         finish_when_over(link); // the process may have ended before
     else
-        flush(link); // at once: it may be what a command waits for
+        channel_flush(&link->channel); // at once: it may be what a command waits for
     return 0;
 }
 
@@ -479,24 +385,26 @@ static int send_options(struct link *link)
     };
     for (size_t i = link->retry.i_host; options->hosts[i]; i++)
         frame.hosts[frame.n_hosts++] = options->hosts[i];
-    return put(link, &(const struct frame_record){ .kind = FRAME_OPTIONS, .options = &frame });
+    return channel_put(&link->channel,
+                       &(const struct frame_record){ .kind = FRAME_OPTIONS, .options = &frame });
 }
 
 static int start_connector(struct link *link, struct why *why)
 {
-    int r = child_new(link->event, on_exited, link, &link->fd, &link->child, why);
+    int fd, r = child_new(link->event, on_exited, link, &fd, &link->child, why);
     if (r < 0)
         return r;
-    r = sd_event_add_io(link->event, &link->pair, link->fd, EPOLLIN, on_pair, link);
+    r = channel_open(&link->channel, link->event, fd,
+                     link->options.max_message + FRAME_MESSAGE_OVERHEAD, on_channel, link);
     if (r >= 0)
-        r = sd_event_source_set_priority(link->pair, LINK_PRIORITY);
+        r = sd_event_source_set_priority(link->channel.io, LINK_PRIORITY);
     if (r >= 0)
         r = send_options(link);
     if (r < 0) {
         drop_connector(link);
         return why_set(why, -r, "cannot speak with the connector: %s", strerror(-r));
     }
-    flush(link);
+    channel_flush(&link->channel);
     return 0;
 }
 
@@ -505,11 +413,9 @@ static void attempt(struct link *link)
     struct why why = { "" };
     char hosts[256];
     link->has_exited = link->has_eof = link->was_connected = false;
-    link->has_cause = link->is_crash = link->has_heard = false;
+    link->has_cause = link->is_crash = false;
     link->where[0] = '\0';
     link->host = RETRY_NO_HOST;
-    link->ping_ticks = link->silent_ticks = 0;
-    link->n_unacknowledged = 0;
     link->state = STATE_CONNECTING;
     describe(link, "connecting to %s", name_hosts(link, hosts, sizeof(hosts)));
     int r = start_connector(link, &why);
@@ -530,45 +436,42 @@ static void time_out(struct link *link)
     kill_connector(link);
 }
 
-/* A connector that hangs. */
-static bool is_deaf(struct link *link)
+static void give_up_deaf(struct link *link)
 {
-    bool has_heard = link->has_heard;
-    link->has_heard = false;
-    if (has_heard) {
-        link->ping_ticks = 0;
-        return false;
-    }
-    if (link->ping_ticks == 0)
-        (void)put(link, &(const struct frame_record){ .kind = FRAME_PING });
-    return link->ping_ticks++ * tick_usec(link) >= ping_limit_usec;
+    char span[32];
+    link->is_crash = true;
+    set_cause(link, FRAME_FAILURE_OTHER, "%s: the connector did not answer for %s, and was killed",
+              link->where, clock_format_span(heartbeat_ping_limit_usec, span, sizeof(span)));
+    kill_connector(link);
 }
 
-/* A broker that takes all, answers pings, and acknowledges nothing. */
-static bool is_silent(struct link *link)
+/* It takes all, and answers pings. */
+static void give_up_silent(struct link *link)
 {
-    return link->n_unacknowledged > 0 &&
-           ++link->silent_ticks * tick_usec(link) >= SILENT_KEEPALIVES * link->keepalive_usec;
+    char span[32];
+    uint64_t silence_usec = heartbeat_silence_usec(&link->heartbeat);
+    set_cause(link, FRAME_FAILURE_OTHER,
+              "%s: the broker has acknowledged nothing for %s, and still answers pings",
+              link->where, clock_format_span(silence_usec, span, sizeof(span)));
+    kill_connector(link);
 }
 
 static void look_after(struct link *link)
 {
-    char span[32];
-    if (is_deaf(link)) {
-        link->is_crash = true;
-        set_cause(link, FRAME_FAILURE_OTHER,
-                  "%s: the connector did not answer for %s, and was killed", link->where,
-                  clock_format_span(ping_limit_usec, span, sizeof(span)));
-        kill_connector(link);
-    } else if (is_silent(link)) {
-        set_cause(link, FRAME_FAILURE_OTHER,
-                  "%s: the broker has acknowledged nothing for %s, and still answers pings",
-                  link->where,
-                  clock_format_span(link->silent_ticks * tick_usec(link), span, sizeof(span)));
-        kill_connector(link);
-    } else {
-        set_tick(link);
+    switch (heartbeat_look(&link->heartbeat)) {
+    case HEARTBEAT_DEAF:
+        give_up_deaf(link);
+        return;
+    case HEARTBEAT_SILENT:
+        give_up_silent(link);
+        return;
+    case HEARTBEAT_PING:
+        (void)channel_put(&link->channel, &(const struct frame_record){ .kind = FRAME_PING });
+        break;
+    case HEARTBEAT_FINE:
+        break;
     }
+    look_later(link);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -608,10 +511,6 @@ static int make_sources(struct link *link)
     // Behind the pair: what is there is heard before it is missed.
     if (r >= 0)
         r = sd_event_source_set_priority(link->timer, LINK_PRIORITY + 1);
-    if (r >= 0)
-        r = sd_event_add_defer(link->event, &link->flush, on_flush, link);
-    if (r >= 0)
-        r = sd_event_source_set_enabled(link->flush, SD_EVENT_OFF);
     return r < 0 ? r : 0;
 }
 
@@ -621,12 +520,10 @@ int link_new(sd_event *event, const struct link_options *options,
     _cleanup_(link_freep) struct link *link = calloc(1, sizeof(*link));
     if (!link)
         return -ENOMEM;
-    link->fd = -EBADF;
     link->event = sd_event_ref(event);
     link->options = *options;
     link->handlers = *handlers;
     link->userdata = userdata;
-    link->reader.max_size = options->max_message + FRAME_MESSAGE_OVERHEAD;
     if (link->options.attempt_limit_usec == 0)
         link->options.attempt_limit_usec = attempt_limit_usec;
     link->retry = (struct retry){
@@ -653,7 +550,6 @@ void link_free(struct link *link)
         return;
     drop_connector(link);
     sd_event_source_disable_unref(link->timer);
-    sd_event_source_disable_unref(link->flush);
     sd_event_unref(link->event);
     free(link);
 }
@@ -680,13 +576,14 @@ void link_stop(struct link *link, uint64_t limit_usec)
         link->has_eof = link->has_exited = true; // as if it had ended just now
         link->state = STATE_LEAVING;
         set_timer(link, 0, 1);
-    } else if (is_connected && put(link, &(const struct frame_record){ .kind = FRAME_STOP }) == 0) {
+    } else if (is_connected && channel_put(&link->channel, &(const struct frame_record){
+                                                               .kind = FRAME_STOP }) == 0) {
         link->state = STATE_LEAVING;
         set_timer(link, limit_usec, USEC_PER_MSEC);
     } else if (link->state != STATE_LEAVING) {
         kill_connector(link);
     }
-    flush(link);
+    channel_flush(&link->channel);
 }
 
 bool link_is_connected(const struct link *link)
@@ -717,11 +614,11 @@ static int put_numbered(struct link *link, struct frame_record *record, int *ret
         return -ENOTCONN;
     link->last_id = link->last_id % (NOT_AWAITED - 1) + 1;
     record->id = is_awaited ? link->last_id : link->last_id | NOT_AWAITED;
-    int r = put(link, record);
+    int r = channel_put(&link->channel, record);
     if (r < 0)
         return r;
-    if (is_awaited)
-        expect_acknowledgement(link);
+    if (is_awaited && heartbeat_expect(&link->heartbeat))
+        look_later(link);
     if (ret_mid)
         *ret_mid = (int)record->id;
     return 0;

@@ -303,11 +303,11 @@ def test_a_role_that_a_reload_switches_on_reads_its_records_when_the_disk_works(
     line, make_daemon, value, disk, connect
 ):
     light = value("light", 1)
-    peer = connect(line.broker, "other/#")
+    peer = connect(line.broker, "other/#", "lamp1/status")
     server = configs.RULE + "delivery = latest\n"
     device = config(line.port, light)
     daemon = make_daemon("lamp1", configs.server(line.port, "lamp1", rule=server), env=disk.env).start()
-    wait_until(lambda: "+/telemetry" in line.broker.subscriptions("lamp1"), "the server's subscription")
+    peer.wait("lamp1/status", lambda status: status["status"] == "online")  # it has subscribed
     peer.publish("other/telemetry", {"light": 1})
     command = peer.wait("other/commands")  # nobody replies
     mark = daemon.reload(device)
