@@ -29,25 +29,7 @@ void build_begin(struct raw_config *raw, struct errors *errors)
     reader_section(raw, schema_find_section("stream"), "telemetry", errors);
 }
 
-/* The structure that holds the i-th value. */
-static void *data_of(const struct config_section *section, size_t i)
-{
-    return i < section->schema->n_options ? section->data : section->driver_data;
-}
-
-void build_free_section(struct config_section *section)
-{
-    for (size_t i = 0; i < section->n_values; i++) {
-        convert_clear(section->values[i].option, data_of(section, i));
-        free(section->values[i].text);
-    }
-    free(section->values);
-    free(section->name);
-    free(section->data);
-    free(section->driver_data);
-    free(section);
-}
-DEFINE_CLEANUP(struct config_section *, build_free_section)
+DEFINE_CLEANUP(struct config_section *, config_free_section)
 
 static void complain(struct builder *builder, const char *file, unsigned line, const char *key,
                      const char *text)
@@ -186,7 +168,7 @@ static bool set_value(struct builder *builder, size_t i, const char *text, struc
 {
     struct config_value *value = &builder->section->values[i];
     _cleanup_(freep) char *copy = strdup(text);
-    int r = copy ? convert_set(value->option, data_of(builder->section, i), text, why) : -ENOMEM;
+    int r = copy ? convert_set(value->option, value->data, text, why) : -ENOMEM;
     if (r == -ENOMEM)
         builder->errors->out_of_memory = true;
     if (r < 0)
@@ -242,7 +224,8 @@ static void add_rows(struct config_section *section, const struct schema_option 
 {
     for (size_t i = 0; i < n; i++) {
         convert_unset(&options[i], data);
-        section->values[section->n_values++].option = &options[i];
+        section->values[section->n_values++] =
+            (struct config_value){ .option = &options[i], .data = data };
     }
 }
 
@@ -251,7 +234,7 @@ static struct config_section *allocate(const struct builder *builder,
                                        const struct config_driver *driver)
 {
     const struct schema_section *schema = builder->raw->schema;
-    _cleanup_(build_free_sectionp) struct config_section *section = calloc(1, sizeof(*section));
+    _cleanup_(config_free_sectionp) struct config_section *section = calloc(1, sizeof(*section));
     if (!section)
         return NULL;
     section->schema = schema;

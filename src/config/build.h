@@ -14,6 +14,3 @@ void build_begin(struct raw_config *raw, struct errors *errors);
 /* Makes every section of raw a section of config; what is wrong goes to errors. */
 void build_sections(struct config *config, const struct raw_config *raw,
                     const struct config_sources *sources, struct errors *errors);
-
-/* Frees a section, half-built or whole. */
-void build_free_section(struct config_section *section);

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "config/config.h"
+#include "util/cleanup.h"
 #include "util/strings.h"
 
 void errors_done(struct errors *errors)
@@ -16,12 +16,6 @@ void errors_done(struct errors *errors)
     free(errors->errors);
     errors->errors = NULL;
     errors->n_errors = errors->n_allocated = 0;
-}
-
-void config_errors_done(struct config_errors *errors)
-{
-    strings_free(errors->lines);
-    *errors = (struct config_errors){ 0 };
 }
 
 /* The place of file in the report; what is no file (the command line) comes first. */
@@ -93,11 +87,12 @@ static int compare(const void *left, const void *right)
     return a->number < b->number ? -1 : 1;
 }
 
-int errors_finish(struct errors *errors, struct config_errors *ret_errors)
+int errors_finish(struct errors *errors, char ***ret_lines, size_t *ret_n_lines)
 {
     if (errors->out_of_memory)
         return -ENOMEM;
-    *ret_errors = (struct config_errors){ 0 };
+    *ret_lines = NULL;
+    *ret_n_lines = 0;
     if (errors->n_errors == 0)
         return 0;
     char **lines = calloc(errors->n_errors + 1, sizeof(char *));
@@ -106,6 +101,7 @@ int errors_finish(struct errors *errors, struct config_errors *ret_errors)
     qsort(errors->errors, errors->n_errors, sizeof(struct error), compare);
     for (size_t i = 0; i < errors->n_errors; i++)
         lines[i] = TAKE_PTR(errors->errors[i].text);
-    *ret_errors = (struct config_errors){ lines, errors->n_errors };
+    *ret_lines = lines;
+    *ret_n_lines = errors->n_errors;
     return -EINVAL;
 }

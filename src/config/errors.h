@@ -4,7 +4,7 @@
  *
  *     struct errors errors = { .files = paths };
  *     errors_add(&errors, &(struct place){ path, 7, "sensor", "light", "interval" }, "...");
- *     r = errors_finish(&errors, ret_errors);
+ *     r = errors_finish(&errors, &lines, &n_lines);
  *
  * Running out of memory is remembered here too, so that the passes over a configuration need not
  * hand it up through every call.
@@ -13,8 +13,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-
-struct config_errors;
 
 /* Where an error is. What is not known stays NULL or 0. */
 struct place {
@@ -44,7 +42,7 @@ void errors_add(struct errors *errors, const struct place *place, const char *fo
     __attribute__((format(printf, 3, 4)));
 
 /*
- * Sorts by file and line and moves the lines to ret_errors. 0 if there are none (ret_errors is then
- * empty), -EINVAL if there are, -ENOMEM.
+ * Sorts by file and line and moves the lines to *ret_lines, NULL-terminated. 0 if there are none
+ * (NULL, 0), -EINVAL if there are, -ENOMEM.
  */
-int errors_finish(struct errors *errors, struct config_errors *ret_errors);
+int errors_finish(struct errors *errors, char ***ret_lines, size_t *ret_n_lines);

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "config/config.h"
 #include "config/identity.h"
+#include "config/sections.h"
 #include "core/topic.h"
 #include "util/clock.h"
 #include "util/parse.h"
