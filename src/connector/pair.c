@@ -45,7 +45,7 @@ void pair_flush(void)
     const void *bytes;
     size_t size;
     while (frame_queue_first(&pair.out, &bytes, &size)) {
-        if (send(PAIR_FD, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+        if (send(FRAME_FD, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
             if (errno == EAGAIN || errno == ENOBUFS)
                 return;
             process_end(NULL); // the daemon is gone
@@ -58,7 +58,7 @@ void pair_drain(int limit_msec)
 {
     pair_flush();
     while (pair_has_output()) {
-        struct pollfd fd = { .fd = PAIR_FD, .events = POLLOUT };
+        struct pollfd fd = { .fd = FRAME_FD, .events = POLLOUT };
         if (poll(&fd, 1, limit_msec) <= 0)
             return;
         pair_flush();
@@ -68,7 +68,7 @@ void pair_drain(int limit_msec)
 /* A frame, if there is one. */
 static bool receive(int flags)
 {
-    ssize_t n = recv(PAIR_FD, pair.frame, sizeof(pair.frame), flags | MSG_TRUNC);
+    ssize_t n = recv(FRAME_FD, pair.frame, sizeof(pair.frame), flags | MSG_TRUNC);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n <= 0)

@@ -10,8 +10,6 @@
 
 #include "core/frame.h"
 
-enum { PAIR_FD = 3 }; // by agreement with io/child
-
 /* Queues a record for the daemon. Ends the process when there is no memory. */
 void pair_put(const struct frame_record *record);
 

@@ -22,7 +22,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "connector/pair.h"
 #include "util/cleanup.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -72,10 +71,10 @@ void process_set_up(void)
     sigset_t none;
     int kind;
     socklen_t size = sizeof(kind);
-    if (getsockopt(PAIR_FD, SOL_SOCKET, SO_TYPE, &kind, &size) < 0 || kind != SOCK_SEQPACKET)
+    if (getsockopt(FRAME_FD, SOL_SOCKET, SO_TYPE, &kind, &size) < 0 || kind != SOCK_SEQPACKET)
         process_end("This is the part of nightlightd that speaks with the broker. nightlightd and "
                     "nightlightctl start it; there is nothing to start by hand.");
-    (void)fcntl(PAIR_FD, F_SETFD, FD_CLOEXEC);
+    (void)fcntl(FRAME_FD, F_SETFD, FD_CLOEXEC);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "nl-connector"); // started by its descriptor, it would be called a number
     for (size_t i = 0; i < ELEMENTS(ignored); i++)
@@ -83,7 +82,7 @@ void process_set_up(void)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (!HAS_SANITIZER)
-        close_range(PAIR_FD + 1, ~0U, 0);
+        close_range(FRAME_FD + 1, ~0U, 0);
     setrlimit(RLIMIT_CORE, &no_core);
     prefer_for_the_oom_killer();
     if (!HAS_SANITIZER) // after that: /proc/self is root's then

@@ -221,7 +221,7 @@ static void turn(struct session *session)
     bool reads = may_read(session);
     bool has_input = reads && (session->has_more || wire_has_input());
     struct pollfd fds[] = {
-        { .fd = PAIR_FD, .events = pair_has_output() ? POLLIN | POLLOUT : POLLIN },
+        { .fd = FRAME_FD, .events = pair_has_output() ? POLLIN | POLLOUT : POLLIN },
         { .fd = mosquitto_socket(client->mosq),
           .events = (short)((reads ? POLLIN : 0) | (writes && wire_has_output() ? POLLOUT : 0)) },
     };

@@ -26,6 +26,7 @@
 
 enum {
     FRAME_VERSION = 1,      // of the format; the two ends must agree
+    FRAME_FD = 3,           // the connector's end of the pair, in the connector
     FRAME_MAX_SIZE = 65536, // bytes
     // Records of a frame: a turn of the daemon's loop takes a frame, and then timers and edges have
     // theirs.

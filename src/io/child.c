@@ -16,10 +16,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "core/frame.h"
 #include "util/strings.h"
 
 enum {
-    CHILD_PAIR_FD = 3, // by agreement with connector/pair.h
     LAST_WORDS_SIZE = 1024,
     PIPE_SIZE = 64 << 10, // pipe(7)
 };
@@ -68,7 +68,7 @@ int child_init(struct why *why)
         snprintf(program_path, sizeof(program_path), "%s/%s", NIGHTLIGHT_LIBEXECDIR, program_name);
     _cleanup_(closep) int fd = open(program_path, O_PATH | O_CLOEXEC);
     // Not where the child's end of the pair comes before the program is started.
-    int kept = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, CHILD_PAIR_FD + 1);
+    int kept = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FRAME_FD + 1);
     if (kept < 0)
         return why_set(why, errno, "cannot start %s: %s", program_path, strerror(errno));
     program_fd = kept;
@@ -124,7 +124,7 @@ static int set_descriptors(posix_spawn_file_actions_t *actions, int pair_fd, int
     if (r == 0)
         r = posix_spawn_file_actions_adddup2(actions, words_fd, STDERR_FILENO);
     if (r == 0)
-        r = posix_spawn_file_actions_adddup2(actions, pair_fd, CHILD_PAIR_FD);
+        r = posix_spawn_file_actions_adddup2(actions, pair_fd, FRAME_FD);
     return r;
 }
 

@@ -21,7 +21,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { PAIR_FD = 3 };
+#include "core/frame.h"
 
 static int call_test(void)
 {
@@ -92,9 +92,9 @@ int main(void)
     prctl(PR_SET_NAME, "nl-connector");
     setrlimit(RLIMIT_CORE, &no_core);
     int fd = call_test();
-    if (fd < 0 || hand_over(fd, PAIR_FD) < 0)
+    if (fd < 0 || hand_over(fd, FRAME_FD) < 0)
         return 3;
-    close(PAIR_FD);
+    close(FRAME_FD);
     while ((n = recv(fd, order, sizeof(order) - 1, 0)) > 0) {
         order[n] = '\0';
         obey(order, (size_t)n);
