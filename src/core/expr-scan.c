@@ -2,9 +2,11 @@
 /*
  * Text to tokens, which point into it. It decides where a token ends, not whether it makes sense.
  */
+#include "core/expr-scan.h"
+
 #include <string.h>
 
-#include "core/expr-internal.h"
+#include "util/cleanup.h"
 #include "util/strings.h"
 
 size_t expr_column(const char *text, const char *at)
