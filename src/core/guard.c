@@ -9,6 +9,7 @@
 
 #include "util/clock.h"
 #include "util/parse.h"
+#include "util/strings.h"
 
 static uint64_t add(uint64_t a, uint64_t b)
 {
@@ -74,22 +75,10 @@ enum guard_event guard_step(const struct guard_policy *policy, struct guard *gua
 const char *guard_format(const struct guard_lease *lease, char text[static GUARD_TEXT_SIZE])
 {
     char boot[2 * GUARD_BOOT_SIZE + 1];
-    for (size_t i = 0; i < GUARD_BOOT_SIZE; i++) // two digits and a NUL, which the next overwrites
-        snprintf(boot + 2 * i, 3, "%02x", lease->end.boot[i]);
-    snprintf(text, GUARD_TEXT_SIZE, "%s %" PRIu64 " %" PRIu64 " %" PRIu64, boot,
-             lease->end.mono_usec, lease->end.wall_usec, lease->span_usec);
+    snprintf(text, GUARD_TEXT_SIZE, "%s %" PRIu64 " %" PRIu64 " %" PRIu64,
+             strings_to_hex(lease->end.boot, GUARD_BOOT_SIZE, boot), lease->end.mono_usec,
+             lease->end.wall_usec, lease->span_usec);
     return text;
-}
-
-static bool parse_boot(const char *text, uint8_t boot[static GUARD_BOOT_SIZE])
-{
-    static const char digits[] = "0123456789abcdef";
-    if (strspn(text, digits) != (size_t)2 * GUARD_BOOT_SIZE)
-        return false;
-    for (size_t i = 0; i < GUARD_BOOT_SIZE; i++)
-        boot[i] = (uint8_t)((strchr(digits, text[2 * i]) - digits) << 4 |
-                            (strchr(digits, text[2 * i + 1]) - digits));
-    return true;
 }
 
 /* " 123" off *text. */
@@ -112,7 +101,7 @@ static bool take_count(const char **text, uint64_t *ret_count)
 int guard_parse(const char *text, struct guard_lease *ret_lease)
 {
     struct guard_lease lease = { 0 };
-    if (!parse_boot(text, lease.end.boot))
+    if (!strings_from_hex(text, GUARD_BOOT_SIZE, lease.end.boot))
         return -EINVAL;
     text += (size_t)2 * GUARD_BOOT_SIZE;
     if (!take_count(&text, &lease.end.mono_usec) || !take_count(&text, &lease.end.wall_usec) ||

@@ -394,7 +394,6 @@ int json_parse_object(const char *bytes, size_t length, struct json_object **ret
 
 const char *json_quote(const char *text, char *out, size_t size)
 {
-    static const char hex[] = "0123456789abcdef";
     size_t length = strlen(text), at = 0;
     out[at++] = '"';
     while (length > 0) {
@@ -411,11 +410,9 @@ const char *json_quote(const char *text, char *out, size_t size)
             n = 1;
             piece = escaped;
             piece_length = 6;
-            // A byte that is not UTF-8 becomes U+FFFD.
-            memcpy(escaped,
-                   c < 0x20 ? (char[]){ '\\', 'u', '0', '0', hex[c >> 4], hex[c & 15] }
-                            : (char[]){ '\\', 'u', 'f', 'f', 'f', 'd' },
-                   6);
+            stpcpy(escaped, "\\ufffd"); // for a byte that is not UTF-8
+            if (c < 0x20)
+                strings_to_hex(&c, 1, stpcpy(escaped, "\\u00"));
         }
         if (at + piece_length + 2 > size)
             break;

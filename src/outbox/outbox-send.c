@@ -52,17 +52,6 @@ static char *add_time(const char *payload, const char *time)
     return text;
 }
 
-static const char *format_boot(const uint8_t boot[STORE_BOOT_SIZE], char out[33])
-{
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < STORE_BOOT_SIZE; i++) {
-        out[2 * i] = digits[boot[i] >> 4];
-        out[2 * i + 1] = digits[boot[i] & 15];
-    }
-    out[2 * (size_t)STORE_BOOT_SIZE] = '\0';
-    return out;
-}
-
 enum { SEQ_SIZE = sizeof("18446744073709551615") };
 
 /* Returns where in out the digits begin. */
@@ -76,11 +65,6 @@ static const char *format_seq(uint64_t seq, char out[SEQ_SIZE])
     return begin;
 }
 
-static unsigned digit_of(char character)
-{
-    return (unsigned)(character <= '9' ? character - '0' : character - 'a' + 10) & 0xf;
-}
-
 /* A subject that is "TOPIC\nHEX": the topic and the correlation data, both in *ret_buffer. */
 static int address(struct mqtt_message *publication, const char *subject, char **ret_buffer)
 {
@@ -91,12 +75,10 @@ static int address(struct mqtt_message *publication, const char *subject, char *
     char *buffer = strdup(subject);
     if (!buffer)
         return -ENOMEM;
-    const char *digits = feed + 1;
-    char *bytes = buffer + (digits - subject);
+    char *bytes = buffer + (feed + 1 - subject);
     bytes[-1] = '\0';
-    for (; digits[0] && digits[1]; digits += 2)
-        bytes[publication->correlation_size++] =
-            (char)(digit_of(digits[0]) << 4 | digit_of(digits[1]));
+    publication->correlation_size = strlen(bytes) / 2;
+    strings_from_hex(feed + 1, publication->correlation_size, bytes);
     publication->topic = buffer;
     publication->correlation = bytes;
     *ret_buffer = buffer;
@@ -139,7 +121,8 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
         properties[publication.n_properties++] =
             (struct mqtt_user_property){ "seq", format_seq(entry->seq, seq) };
         properties[publication.n_properties++] =
-            (struct mqtt_user_property){ "boot", format_boot(entry->moment.boot, boot) };
+            (struct mqtt_user_property){ "boot", strings_to_hex(entry->moment.boot, STORE_BOOT_SIZE,
+                                                                boot) };
     }
     return outbox->ports->publish(outbox->userdata, &publication, &entry->mid);
 }

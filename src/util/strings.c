@@ -103,6 +103,30 @@ const char *strings_nearest(const char *word, const char *const *candidates, siz
     return nearest;
 }
 
+static const char hex_digits[] = "0123456789abcdef";
+
+char *strings_to_hex(const void *bytes, size_t n_bytes, char *out)
+{
+    const uint8_t *byte = bytes;
+    char *at = out;
+    for (size_t i = 0; i < n_bytes; i++) {
+        *at++ = hex_digits[byte[i] >> 4];
+        *at++ = hex_digits[byte[i] & 0xf];
+    }
+    *at = '\0';
+    return out;
+}
+
+bool strings_from_hex(const char *text, size_t n_bytes, void *out)
+{
+    if (strspn(text, hex_digits) < 2 * n_bytes)
+        return false;
+    for (uint8_t *byte = out; n_bytes-- > 0; text += 2)
+        *byte++ = (uint8_t)((strchr(hex_digits, text[0]) - hex_digits) << 4 |
+                            (strchr(hex_digits, text[1]) - hex_digits));
+    return true;
+}
+
 size_t strings_utf8_length(const char *text, size_t length)
 {
     const uint8_t *byte = (const uint8_t *)text;
@@ -137,7 +161,6 @@ bool strings_is_utf8(const char *bytes, size_t length)
 
 const char *strings_printable(const char *bytes, size_t length, char *out, size_t size)
 {
-    static const char hex[] = "0123456789abcdef";
     size_t at = 0;
     while (length > 0) {
         size_t n = strings_utf8_length(bytes, length);
@@ -152,11 +175,10 @@ const char *strings_printable(const char *bytes, size_t length, char *out, size_
             at += 3;
             break;
         }
-        if (plain) {
+        if (plain)
             memcpy(out + at, bytes, n);
-        } else {
-            memcpy(out + at, (char[]){ '\\', 'x', hex[byte >> 4], hex[byte & 15] }, 4);
-        }
+        else
+            strings_to_hex(&byte, 1, stpcpy(out + at, "\\x"));
         at += need;
         bytes += n;
         length -= n;

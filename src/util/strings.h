@@ -40,6 +40,12 @@ const char *strings_nearest(const char *word, const char *const *candidates, siz
  */
 const char *strings_printable(const char *bytes, size_t length, char *out, size_t size);
 
+/* Writes two hexadecimal digits for each byte, in lower case, and a NUL. Returns out. */
+char *strings_to_hex(const void *bytes, size_t n_bytes, char *out);
+
+/* Reads them back. false if text does not begin with 2 * n_bytes of such digits. */
+bool strings_from_hex(const char *text, size_t n_bytes, void *out);
+
 /*
  * The length of the UTF-8 sequence that begins at text (1..4), or 0 if it is not valid (overlong
  * forms, surrogates, beyond U+10FFFF, cut off at length; RFC 3629, section 4).

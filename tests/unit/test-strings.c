@@ -160,6 +160,22 @@ static void a_printable_line_is_cut_between_characters_and_marked(void **state)
     }
 }
 
+static void bytes_are_hexadecimal_and_back(void **state)
+{
+    static const unsigned char bytes[] = { 0x00, 0x09, 0xaf, 0xff };
+    unsigned char back[sizeof(bytes) + 1] = { 0, 0, 0, 0, 7 };
+    char text[2 * sizeof(bytes) + 1];
+    (void)state;
+    assert_string_equal(strings_to_hex(bytes, sizeof(bytes), text), "0009afff");
+    assert_true(strings_from_hex("0009afff and more", sizeof(bytes), back));
+    assert_memory_equal(back, bytes, sizeof(bytes));
+    assert_int_equal(back[sizeof(bytes)], 7);
+    assert_true(strings_from_hex("", 0, back));
+    assert_false(strings_from_hex("0009aff", sizeof(bytes), back));
+    assert_false(strings_from_hex("0009AFFF", sizeof(bytes), back));
+    assert_false(strings_from_hex("0009 fff", sizeof(bytes), back));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -172,6 +188,7 @@ int main(void)
         cmocka_unit_test(utf8_is_what_rfc_3629_says),
         cmocka_unit_test(a_printable_line_has_no_control_characters),
         cmocka_unit_test(a_printable_line_is_cut_between_characters_and_marked),
+        cmocka_unit_test(bytes_are_hexadecimal_and_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
