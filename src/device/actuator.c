@@ -17,7 +17,7 @@ struct actuator {
     const struct actuator_handlers *handlers;
     void *userdata;
     sd_event_source *retry_timer;
-    uint64_t retry_usec; // the next distance
+    uint64_t retry_usec; // the distance to the next attempt
 
     bool started;
     uint64_t wish_ticket;  // of the newest wish
@@ -48,16 +48,15 @@ static void fail(struct actuator *actuator)
     if (!actuator->failed) {
         actuator->failed = true;
         actuator->failed_mono_usec = clock_mono_usec();
-        actuator->retry_usec = retry_min_usec;
+        actuator->retry_usec = 0;
         log_err(LOG_FIELDS(LOG_ID(LOG_ID_ACTUATOR_FAILED), { "ACTUATOR", actuator_name(actuator) }),
                 "actuator %s: %s; trying again until it works", actuator_name(actuator),
                 actuator_failure(actuator));
     }
     actuator->now = (struct value){ .type = VALUE_NONE };
+    actuator->retry_usec = clock_back_off(actuator->retry_usec, retry_min_usec, retry_max_usec);
     sd_event_source_set_time_relative(actuator->retry_timer, actuator->retry_usec);
     sd_event_source_set_enabled(actuator->retry_timer, SD_EVENT_ONESHOT);
-    actuator->retry_usec =
-        actuator->retry_usec * 2 < retry_max_usec ? actuator->retry_usec * 2 : retry_max_usec;
 }
 
 /* What was restored is the wish from now on, unless there is one or the actuator was held. */

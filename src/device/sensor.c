@@ -70,8 +70,7 @@ static void back_off(struct sensor *sensor)
     uint64_t first_usec = interval_usec < backoff_first_usec ? interval_usec : backoff_first_usec;
     uint64_t limit_usec =
         interval_usec * 10 < backoff_max_usec ? interval_usec * 10 : backoff_max_usec;
-    uint64_t wait_usec = sensor->backoff_usec ? sensor->backoff_usec * 2 : first_usec;
-    sensor->backoff_usec = wait_usec < limit_usec ? wait_usec : limit_usec;
+    sensor->backoff_usec = clock_back_off(sensor->backoff_usec, first_usec, limit_usec);
     sensor->retry_mono_usec = clock_mono_usec() + sensor->backoff_usec;
 }
 

@@ -4,8 +4,6 @@
 
 #include "util/clock.h"
 
-enum { MAX_ROUNDS = 16 }; // more only doubles what is capped anyway
-
 /* A connection that held so long was a good one: what follows is a new story. */
 static const uint64_t held_usec = 10 * USEC_PER_SEC;
 
@@ -25,14 +23,10 @@ void retry_connected(struct retry *retry)
 /* Between the shortest pause and a bound that doubles: a fleet must not come back as one. */
 static uint64_t pause_usec(struct retry *retry, uint32_t random)
 {
-    if (retry->n_rounds < MAX_ROUNDS)
-        retry->n_rounds++;
-    uint64_t bound_usec = retry->max_usec;
-    if (retry->min_usec < bound_usec >> retry->n_rounds)
-        bound_usec = retry->min_usec << retry->n_rounds;
-    if (bound_usec <= retry->min_usec)
-        return bound_usec;
-    uint64_t spread_usec = bound_usec - retry->min_usec;
+    retry->bound_usec = clock_back_off(retry->bound_usec, 2 * retry->min_usec, retry->max_usec);
+    if (retry->bound_usec <= retry->min_usec)
+        return retry->bound_usec;
+    uint64_t spread_usec = retry->bound_usec - retry->min_usec;
     return retry->min_usec + (uint64_t)((double)spread_usec * random / UINT32_MAX);
 }
 
@@ -79,7 +73,7 @@ uint64_t retry_lost(struct retry *retry, uint64_t lived_usec, bool crashed, int 
     else if (retry->is_guess)
         retry->falls_back = false;
     if (held) {
-        retry->n_rounds = 0;
+        retry->bound_usec = 0;
         retry->i_host = 0;
     } else {
         retry->i_host = (unsigned)(may_be_too_new ? host : host + 1) % retry->n_hosts;

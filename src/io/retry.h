@@ -24,7 +24,7 @@ struct retry {
     bool falls_back; // to 3.1.1, in the next attempt
     bool is_guess;   // since 5 was not refused in words
     bool has_spoken_5;
-    unsigned n_rounds; // that failed, since a connection held
+    uint64_t bound_usec; // of the last pause; 0: a connection held
 };
 
 enum { RETRY_NO_HOST = -1 };

@@ -207,8 +207,7 @@ static enum verdict judge(const struct entry *entry, int reason_code)
 
 static void hold(struct outbox *outbox, struct stream *stream)
 {
-    uint64_t pause_usec = stream->hold_usec ? stream->hold_usec * 2 : USEC_PER_SEC;
-    stream->hold_usec = pause_usec < 60 * USEC_PER_SEC ? pause_usec : 60 * USEC_PER_SEC;
+    stream->hold_usec = clock_back_off(stream->hold_usec, USEC_PER_SEC, 60 * USEC_PER_SEC);
     stream->hold_mono_usec = outbox_mono(outbox) + stream->hold_usec;
     outbox_arm(outbox, stream->hold_mono_usec);
 }

@@ -49,3 +49,13 @@ const char *clock_format_rfc3339(uint64_t wall_usec, char text[static CLOCK_RFC3
  * size 32 always suffices. Returns text.
  */
 const char *clock_format_span(uint64_t span_usec, char *text, size_t size);
+
+/*
+ * The pause before the next attempt, when those before it have failed: min_usec at first
+ * (pause_usec is 0), then twice the last one, max_usec at the most. Pure.
+ */
+static inline uint64_t clock_back_off(uint64_t pause_usec, uint64_t min_usec, uint64_t max_usec)
+{
+    uint64_t next_usec = pause_usec > 0 ? 2 * pause_usec : min_usec;
+    return next_usec < max_usec ? next_usec : max_usec;
+}

@@ -86,6 +86,18 @@ static void pauses_are_spread_below_a_bound_that_doubles(void **state)
     assert_true(pause_usec > MIN_USEC && pause_usec < 2 * MIN_USEC);
 }
 
+static void longest_pause_is_reached_from_the_shortest(void **state)
+{
+    struct retry retry = fresh(1, MQTT_PROTOCOL_5);
+    uint64_t pause_usec = 0;
+    (void)state;
+    retry.min_usec = 100 * USEC_PER_MSEC; // the least and the most that the configuration takes
+    retry.max_usec = 86400 * USEC_PER_SEC;
+    for (int i = 0; i < 30; i++)
+        pause_usec = fail_at(&retry, RETRY_NO_HOST, UINT32_MAX);
+    assert_int_equal(pause_usec, retry.max_usec);
+}
+
 static void equal_bounds_give_that_pause(void **state)
 {
     struct retry retry = fresh(1, MQTT_PROTOCOL_5);
@@ -238,6 +250,7 @@ int main(void)
         cmocka_unit_test(round_is_over_when_no_host_answers),
         cmocka_unit_test(another_address_comes_first_after_one_that_is_no_broker),
         cmocka_unit_test(pauses_are_spread_below_a_bound_that_doubles),
+        cmocka_unit_test(longest_pause_is_reached_from_the_shortest),
         cmocka_unit_test(equal_bounds_give_that_pause),
         cmocka_unit_test(connection_that_held_begins_anew),
         cmocka_unit_test(connection_that_breaks_at_once_gives_way_to_the_next_host),
