@@ -11,6 +11,7 @@
 
 #include "util/cleanup.h"
 #include "util/clock.h"
+#include "util/random.h"
 
 void sampling_done(struct sampling *sampling)
 {
@@ -49,15 +50,6 @@ int sampling_scale(const struct sampling_options *options, double raw, double *r
     return 0;
 }
 
-/* splitmix64 (Steele, Lea, Flood 2014): good from any state, 0 included. */
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-}
-
 /* Keeps a uniform sample (Vitter's algorithm R): the n-th value stays with a chance of MAX / n. */
 static int keep_value(struct sampling *sampling, double reading)
 {
@@ -68,7 +60,7 @@ static int keep_value(struct sampling *sampling, double reading)
     }
     uint64_t i = sampling->n_values;
     if (i >= SAMPLING_MAX_VALUES)
-        i = next_random(&sampling->random) % (sampling->n_values + 1);
+        i = random_next(&sampling->random) % (sampling->n_values + 1);
     if (i < SAMPLING_MAX_VALUES)
         sampling->values[i] = reading;
     return 0;

@@ -8,6 +8,7 @@
 
 #include "drivers/reading.h"
 #include "util/clock.h"
+#include "util/random.h"
 
 double waveform_at(enum waveform wave, double min, double max, uint64_t period_usec,
                    uint64_t elapsed_usec)
@@ -30,12 +31,7 @@ double waveform_at(enum waveform wave, double min, double max, uint64_t period_u
 
 double waveform_noise(double min, double max, uint64_t *seed)
 {
-    // splitmix64 (Steele, Lea, Flood 2014): any seed will do, 0 too.
-    uint64_t bits = *seed += 0x9e3779b97f4a7c15;
-    bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9;
-    bits = (bits ^ (bits >> 27)) * 0x94d049bb133111eb;
-    bits ^= bits >> 31;
-    return min + (max - min) * ((double)(bits >> 11) / (double)(1ULL << 53));
+    return min + (max - min) * ((double)(random_next(seed) >> 11) / (double)(1ULL << 53));
 }
 
 static int parse_row(const char *line, size_t length, struct series_row *row, bool *ret_timed,

@@ -244,12 +244,6 @@ uint64_t entry_wall(const struct outbox *outbox, const struct entry *entry)
     return begin_wall_usec > 0 ? begin_wall_usec + entry->moment.mono_usec : 0;
 }
 
-uint64_t outbox_random(struct outbox *outbox)
-{
-    outbox->random = outbox->random * 6364136223846793005ULL + 1442695040888963407ULL;
-    return outbox->random >> 33;
-}
-
 void outbox_arm(struct outbox *outbox, uint64_t mono_usec)
 {
     if (mono_usec >= outbox->armed_mono_usec)

@@ -141,7 +141,7 @@ struct outbox {
     bool backlog_is_told;
     uint64_t n_lost_before;   // messages, when it began
     uint64_t drain_mono_usec; // with a drain rate: when the next late message may go
-    uint64_t random;          // a linear congruential generator: jitter needs no more
+    uint64_t random;          // the state of random_next()
 
     struct outbox_job *job;              // at work; NULL: none
     struct outbox_record *records;       // that wait for the store, by name
@@ -193,7 +193,6 @@ uint64_t outbox_mono(const struct outbox *outbox);
 uint64_t outbox_begin_wall(const struct outbox *outbox);
 uint64_t entry_wall(const struct outbox *outbox, const struct entry *entry); // 0: not known
 void outbox_arm(struct outbox *outbox, uint64_t mono_usec);
-uint64_t outbox_random(struct outbox *outbox);           // below 2^31
 uint64_t stream_n_waiting(const struct stream *stream);  // in flight too
 uint64_t stream_n_unloaded(const struct stream *stream); // on disk alone
 void stream_rewind(struct stream *stream, uint64_t seq); // the cursor goes before seq

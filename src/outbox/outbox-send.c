@@ -11,6 +11,7 @@
 #include "util/clock.h"
 #include "util/killpoint.h"
 #include "util/log.h"
+#include "util/random.h"
 #include "util/strings.h"
 
 // An older message says its time in its JSON too, and goes on the backlog's topic.
@@ -430,7 +431,7 @@ static void pace(struct outbox *outbox, uint64_t now_mono_usec)
     if (outbox->options.drain_rate == 0)
         return;
     uint64_t gap_usec = USEC_PER_SEC / outbox->options.drain_rate;
-    uint64_t jitter_usec = outbox_random(outbox) % (gap_usec / 2 + 1);
+    uint64_t jitter_usec = random_next(&outbox->random) % (gap_usec / 2 + 1);
     uint64_t step_usec = gap_usec - gap_usec / 4 + jitter_usec;
     // What a late timer has missed is made up for, but for a tenth of a second at most.
     uint64_t from_usec = outbox->drain_mono_usec;

@@ -10,6 +10,7 @@
 #include "util/clock.h"
 #include "util/killpoint.h"
 #include "util/log.h"
+#include "util/random.h"
 
 static const struct ratelimit warning_limit = { .interval_usec = 600 * USEC_PER_SEC, .burst = 6 };
 // How late a fleet's drains begin, at the most, where there is a drain rate.
@@ -229,7 +230,7 @@ void outbox_connected(struct outbox *outbox, unsigned max_inflight)
     outbox->backlog_is_told = outbox->n_backlog == 0;
     outbox->drain_mono_usec = now_mono_usec;
     if (outbox->options.drain_rate > 0 && outbox->n_backlog > 0) {
-        outbox->drain_mono_usec += outbox_random(outbox) % drain_start_usec;
+        outbox->drain_mono_usec += random_next(&outbox->random) % drain_start_usec;
     }
     outbox_pump(outbox);
     outbox_feed_store(outbox);
