@@ -48,9 +48,9 @@ static void done(struct worker_job *base)
     job->finished(job);
 }
 
-static void cancel(struct worker_job *base)
+/* Of a call under way; it may have returned meanwhile. */
+static void cancel(struct job *job)
 {
-    struct job *job = (struct job *)base;
     pthread_mutex_lock(&job->lock);
     if (job->state)
         job->calls->cancel(job, job->state);
@@ -74,7 +74,7 @@ int job_new(sd_event *event, struct config *config, const struct config_section 
     if (!job)
         return -ENOMEM;
     *job = (struct job){
-        .base = { .run = run, .done = done, .cancel = cancel, .abandoned = destroy },
+        .base = { .run = run, .done = done, .abandoned = destroy },
         .calls = calls,
         .config = config_ref(config),
         .section = section,
@@ -106,9 +106,10 @@ void job_free(struct job *job)
         destroy(&job->base);
         return;
     }
-    if (!worker_busy(worker)) {
+    if (worker_busy(worker)) {
+        cancel(job);
+    } else {
         job->base.run = close_only;
-        job->base.cancel = NULL;
         if (!job->state || worker_run(worker, &job->base) < 0) {
             worker_free(worker);
             destroy(&job->base);

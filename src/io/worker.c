@@ -145,11 +145,7 @@ void worker_free(struct worker *worker)
         return;
     }
     atomic_fetch_add(&n_orphans, 1);
-    // Under the lock run() may return, but the job is not abandoned before cancel() is over.
     pthread_mutex_lock(&worker->lock);
-    struct worker_job *job = worker->job;
-    if (job && !worker->has_run && job->cancel)
-        job->cancel(job);
     worker->is_orphan = true;
     pthread_cond_signal(&worker->changed);
     pthread_mutex_unlock(&worker->lock);

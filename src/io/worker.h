@@ -4,8 +4,8 @@
  *
  * struct worker_job is the first member of the caller's own job. worker_run() lends the job to the
  * thread; run() is called there; then done() on the main loop, which has the job back. A worker
- * that is freed meanwhile does not wait: the job is cancelled (cancel(), on the main loop), and
- * when run() has returned, abandoned() is called in the thread, which owns the job from then on.
+ * that is freed meanwhile does not wait: when run() has returned, abandoned() is called in the
+ * thread, which owns the job from then on. Who can make run() return sooner does so before.
  *
  * The thread starts with the first job and has a stack of 256 KiB: a name look-up and a first TLS
  * step fit. All signals are blocked in it.
@@ -23,8 +23,6 @@ struct worker;
 struct worker_job {
     void (*run)(struct worker_job *job);       // in the thread
     void (*done)(struct worker_job *job);      // on the main loop, after run(); may free the worker
-    void (*cancel)(struct worker_job *job);    // main loop, while run() is under way; may be NULL,
-                                               // must not sleep or call this module
     void (*abandoned)(struct worker_job *job); // in the thread: nobody waits any more, free it all
 };
 

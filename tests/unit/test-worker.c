@@ -23,7 +23,7 @@ struct job {
     bool saw_signals_blocked;
     char thread_name[16];
     pthread_t ran_in;
-    unsigned n_done, n_cancelled;
+    unsigned n_done;
     sem_t *abandoned;
     struct worker *worker;
     sd_event *event; // whose loop done() ends; may be NULL
@@ -54,13 +54,6 @@ static void done(struct worker_job *base)
         sd_event_exit(job->event, 0);
 }
 
-static void cancel(struct worker_job *base)
-{
-    struct job *job = (struct job *)base;
-    job->n_cancelled++;
-    sem_post(&job->may_return);
-}
-
 static void abandoned(struct worker_job *base)
 {
     struct job *job = (struct job *)base;
@@ -73,7 +66,7 @@ static struct job *job_new(sd_event *event, struct worker *worker)
 {
     struct job *job = calloc(1, sizeof(*job));
     assert_non_null(job);
-    job->base = (struct worker_job){ run, done, cancel, abandoned };
+    job->base = (struct worker_job){ run, done, abandoned };
     job->event = event;
     job->worker = worker;
     sem_init(&job->may_return, 0, 0);
@@ -141,7 +134,7 @@ static void done_may_free_the_worker(void **state)
     assert_int_equal(job->n_done, 1);
 }
 
-static void freed_worker_cancels_and_the_thread_cleans_up(void **state)
+static void freeing_does_not_wait_and_the_thread_cleans_up(void **state)
 {
     _cleanup_(event_unrefp) sd_event *event = NULL;
     struct worker *worker = NULL;
@@ -151,25 +144,6 @@ static void freed_worker_cancels_and_the_thread_cleans_up(void **state)
     assert_int_equal(sd_event_new(&event), 0);
     assert_int_equal(worker_new(event, "w", &worker), 0);
     struct job *job = job_new(event, worker);
-    job->waits = true;
-    job->abandoned = &told;
-    assert_int_equal(worker_run(worker, &job->base), 0);
-    sem_wait(&job->is_running);
-    worker_free(worker);
-    sem_wait(&told);
-}
-
-static void freeing_does_not_wait_for_a_job_that_cannot_be_cancelled(void **state)
-{
-    _cleanup_(event_unrefp) sd_event *event = NULL;
-    struct worker *worker = NULL;
-    sem_t told;
-    (void)state;
-    sem_init(&told, 0, 0);
-    assert_int_equal(sd_event_new(&event), 0);
-    assert_int_equal(worker_new(event, "w", &worker), 0);
-    struct job *job = job_new(event, worker);
-    job->base.cancel = NULL;
     job->waits = true;
     job->abandoned = &told;
     assert_int_equal(worker_run(worker, &job->base), 0);
@@ -217,8 +191,7 @@ int main(void)
         cmocka_unit_test(job_runs_in_the_named_thread_and_comes_back),
         cmocka_unit_test(jobs_follow_one_another_in_one_thread),
         cmocka_unit_test(done_may_free_the_worker),
-        cmocka_unit_test(freed_worker_cancels_and_the_thread_cleans_up),
-        cmocka_unit_test(freeing_does_not_wait_for_a_job_that_cannot_be_cancelled),
+        cmocka_unit_test(freeing_does_not_wait_and_the_thread_cleans_up),
         cmocka_unit_test(job_that_has_run_but_was_not_fetched_is_abandoned),
         cmocka_unit_test(worker_without_a_job_needs_no_thread),
     };
