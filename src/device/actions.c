@@ -246,9 +246,8 @@ static void finish_failed(struct task *task, const char *reason)
     finish(task, REPLY_FAILED, reason, NULL);
 }
 
-static void on_rebooting(void *userdata, const char *failure)
+static void on_rebooting(const char *failure)
 {
-    (void)userdata;
     if (failure)
         log_err(NULL, "cannot reboot: %s", failure);
 }
@@ -257,15 +256,14 @@ static int on_reboot_timer(sd_event_source *source, uint64_t usec, void *userdat
 {
     (void)source, (void)usec;
     struct actions *actions = userdata;
-    int r = systemd_reboot(actions->systemd, true, on_rebooting, actions);
+    int r = systemd_reboot(actions->systemd, true, NULL);
     if (r < 0)
-        on_rebooting(actions, strerror(-r));
+        on_rebooting(strerror(-r));
     return 0;
 }
 
-static void on_can_reboot(void *userdata, const char *failure)
+static void on_can_reboot(struct task *task, const char *failure)
 {
-    struct task *task = userdata;
     struct actions *actions = task->actions;
     int r = 0;
     if (!failure && !actions->reboot_timer)
@@ -282,12 +280,18 @@ static void on_can_reboot(void *userdata, const char *failure)
     finish(task, REPLY_DONE, "rebooting", NULL);
 }
 
-static void on_unit_done(void *userdata, const char *failure)
+/* Of a task, or of the reboot itself. */
+static void on_systemd_done(void *userdata, const char *failure)
 {
-    if (failure)
-        finish_failed(userdata, failure);
+    struct task *task = userdata;
+    if (!task)
+        on_rebooting(failure);
+    else if (!config_action(task->section)->unit)
+        on_can_reboot(task, failure);
+    else if (failure)
+        finish_failed(task, failure);
     else
-        finish(userdata, REPLY_DONE, "", NULL);
+        finish(task, REPLY_DONE, "", NULL);
 }
 
 /* Something that systemd does for us: once, so it begins when that is on disk. */
@@ -313,8 +317,8 @@ static void start_job(struct task *task)
         finish(task, REPLY_EXPIRED, "$expires passed before it could begin", NULL);
         return;
     }
-    int r = unit ? systemd_start_unit(actions->systemd, unit, on_unit_done, task)
-                 : systemd_reboot(actions->systemd, false, on_can_reboot, task);
+    int r = unit ? systemd_start_unit(actions->systemd, unit, task)
+                 : systemd_reboot(actions->systemd, false, task);
     if (r < 0) {
         struct why why;
         why_set(&why, -r, "cannot reach the system bus: %s", strerror(-r));
@@ -375,7 +379,7 @@ int actions_new(sd_event *event, const struct actions_handlers *handlers, void *
     actions->event = sd_event_ref(event);
     actions->handlers = handlers;
     actions->userdata = userdata;
-    int r = systemd_new(event, &actions->systemd);
+    int r = systemd_new(event, on_systemd_done, &actions->systemd);
     if (r < 0)
         return r;
     *ret_actions = TAKE_PTR(actions);

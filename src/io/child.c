@@ -33,7 +33,7 @@ struct child {
     int pid_fd;
     int words_fd; // its standard error
     sd_event_source *end_source, *words_source;
-    child_exited_fn exited; // NULL: nobody waits any more
+    void (*exited)(void *userdata, const char *how); // NULL: nobody waits any more
     void *userdata;
     size_t words_length;
     char words[2 * LAST_WORDS_SIZE]; // the last of them, LAST_WORDS_SIZE at least
@@ -269,8 +269,8 @@ static void kill_and_reap(pid_t pid)
         continue;
 }
 
-int child_new(sd_event *event, child_exited_fn exited, void *userdata, int *ret_fd,
-              struct child **ret_child, struct why *why)
+int child_new(sd_event *event, void (*exited)(void *userdata, const char *how), void *userdata,
+              int *ret_fd, struct child **ret_child, struct why *why)
 {
     int pair[2] = { -EBADF, -EBADF }, words[2] = { -EBADF, -EBADF };
     int r = child_init(why);

@@ -19,13 +19,6 @@
 struct child;
 
 /*
- * It has ended and is reaped; how is one line ("was killed by signal 9 (Killed)", with its last
- * words on standard error), NULL if it ended by itself, with status 0. Called once, from the loop,
- * and not after child_free().
- */
-typedef void (*child_exited_fn)(void *userdata, const char *how);
-
-/*
  * Opens the program: beside the one that runs, if that is not installed, else where the package has
  * it. 0, or -errno with why; child_new() tries again then.
  */
@@ -34,9 +27,13 @@ int child_init(struct why *why);
 /*
  * Starts one; *ret_fd is not blocking and the caller's. 0, or -errno with why: -EMFILE, -EAGAIN,
  * -ENOMEM, -ENOENT and what else posix_spawn(3) returns.
+ *
+ * exited() is called once, from the loop and not after child_free(), when it has ended and is
+ * reaped. how is one line ("was killed by signal 9 (Killed)", with its last words on standard
+ * error), NULL if it ended by itself, with status 0.
  */
-int child_new(sd_event *event, child_exited_fn exited, void *userdata, int *ret_fd,
-              struct child **ret_child, struct why *why);
+int child_new(sd_event *event, void (*exited)(void *userdata, const char *how), void *userdata,
+              int *ret_fd, struct child **ret_child, struct why *why);
 
 /* SIGKILL. exited() follows. */
 void child_kill(struct child *child);

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <systemd/sd-bus.h>
 
 static const char manager_name[] = "org.freedesktop.systemd1";
@@ -16,17 +17,17 @@ static const char login_interface[] = "org.freedesktop.login1.Manager";
 /* A call, and for a unit the job that it has begun. */
 struct call {
     struct systemd *systemd;
-    struct call *next;
+    LIST_ENTRY(call) entry;
     sd_bus_slot *slot; // of the method call; NULL once it has been answered
     char *job;         // its object path; NULL: not known yet, or there is none
-    systemd_done_fn done;
     void *userdata;
 };
 
 struct systemd {
     sd_event *event;
     sd_bus *bus; // NULL: not connected
-    struct call *calls;
+    void (*done)(void *userdata, const char *failure);
+    LIST_HEAD(, call) calls;
 };
 
 static void call_free(struct call *call)
@@ -38,11 +39,8 @@ static void call_free(struct call *call)
 
 static void finish(struct call *call, const char *failure)
 {
-    struct call **place = &call->systemd->calls;
-    while (*place != call)
-        place = &(*place)->next;
-    *place = call->next;
-    call->done(call->userdata, failure);
+    LIST_REMOVE(call, entry);
+    call->systemd->done(call->userdata, failure);
     call_free(call);
 }
 
@@ -74,8 +72,8 @@ static int on_job_removed(sd_bus_message *message, void *userdata, sd_bus_error 
     unsigned id;
     if (sd_bus_message_read(message, "uoss", &id, &job, &unit, &result) < 0)
         return 0;
-    for (struct call *call = systemd->calls, *next; call; call = next) {
-        next = call->next;
+    for (struct call *call = LIST_FIRST(&systemd->calls), *next; call; call = next) {
+        next = LIST_NEXT(call, entry);
         if (call->job && strcmp(call->job, job) == 0)
             finish(call, explain_result(result, text, sizeof(text)));
     }
@@ -87,8 +85,8 @@ static int on_disconnected(sd_bus_message *message, void *userdata, sd_bus_error
     (void)message, (void)error;
     struct systemd *systemd = userdata;
     disconnect(systemd);
-    while (systemd->calls)
-        finish(systemd->calls, "the connection to the system bus was lost");
+    while (!LIST_EMPTY(&systemd->calls))
+        finish(LIST_FIRST(&systemd->calls), "the connection to the system bus was lost");
     return 0;
 }
 
@@ -191,11 +189,11 @@ static int on_can_reboot(sd_bus_message *message, void *userdata, sd_bus_error *
     return 0;
 }
 
-static struct call *new_call(struct systemd *systemd, systemd_done_fn done, void *userdata)
+static struct call *new_call(struct systemd *systemd, void *userdata)
 {
     struct call *call = calloc(1, sizeof(*call));
     if (call)
-        *call = (struct call){ .systemd = systemd, .done = done, .userdata = userdata };
+        *call = (struct call){ .systemd = systemd, .userdata = userdata };
     return call;
 }
 
@@ -206,15 +204,13 @@ static int add_call(struct systemd *systemd, struct call *call, int r)
         call_free(call);
         return r;
     }
-    call->next = systemd->calls;
-    systemd->calls = call;
+    LIST_INSERT_HEAD(&systemd->calls, call, entry);
     return 0;
 }
 
-int systemd_start_unit(struct systemd *systemd, const char *unit, systemd_done_fn done,
-                       void *userdata)
+int systemd_start_unit(struct systemd *systemd, const char *unit, void *userdata)
 {
-    struct call *call = new_call(systemd, done, userdata);
+    struct call *call = new_call(systemd, userdata);
     if (!call)
         return -ENOMEM;
     int r = connect_bus(systemd);
@@ -225,9 +221,9 @@ int systemd_start_unit(struct systemd *systemd, const char *unit, systemd_done_f
     return add_call(systemd, call, r);
 }
 
-int systemd_reboot(struct systemd *systemd, bool now, systemd_done_fn done, void *userdata)
+int systemd_reboot(struct systemd *systemd, bool now, void *userdata)
 {
-    struct call *call = new_call(systemd, done, userdata);
+    struct call *call = new_call(systemd, userdata);
     if (!call)
         return -ENOMEM;
     int r = connect_bus(systemd);
@@ -242,12 +238,14 @@ int systemd_reboot(struct systemd *systemd, bool now, systemd_done_fn done, void
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-int systemd_new(sd_event *event, struct systemd **ret_systemd)
+int systemd_new(sd_event *event, void (*done)(void *userdata, const char *failure),
+                struct systemd **ret_systemd)
 {
     struct systemd *systemd = calloc(1, sizeof(*systemd));
     if (!systemd)
         return -ENOMEM;
     systemd->event = sd_event_ref(event);
+    systemd->done = done;
     *ret_systemd = systemd;
     return 0;
 }
@@ -256,9 +254,9 @@ void systemd_free(struct systemd *systemd)
 {
     if (!systemd)
         return;
-    while (systemd->calls) {
-        struct call *call = systemd->calls;
-        systemd->calls = call->next;
+    while (!LIST_EMPTY(&systemd->calls)) {
+        struct call *call = LIST_FIRST(&systemd->calls);
+        LIST_REMOVE(call, entry);
         call_free(call);
     }
     disconnect(systemd);

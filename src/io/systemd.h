@@ -2,7 +2,7 @@
 /*
  * What systemd is asked for over the system bus: to start a unit, to reboot. Connects when it is
  * needed first, and again after the connection was lost. Nothing here waits: each call comes back
- * by its handler, also when there is no bus at all.
+ * by done(), with its userdata, also when there is no bus at all.
  */
 #pragma once
 
@@ -13,22 +13,22 @@
 
 struct systemd;
 
-/* How it ended. failure is one line, NULL if all is well; not called from within the call. */
-typedef void (*systemd_done_fn)(void *userdata, const char *failure);
+/*
+ * done() is told how a call has ended: failure is one line, NULL if all is well. It is not called
+ * from within the call. 0 or -ENOMEM.
+ */
+int systemd_new(sd_event *event, void (*done)(void *userdata, const char *failure),
+                struct systemd **ret_systemd);
 
-/* 0 or -ENOMEM. */
-int systemd_new(sd_event *event, struct systemd **ret_systemd);
-
-/* Handlers of what is under way are not called any more. NULL is fine. */
+/* done() is not called any more for what is under way. NULL is fine. */
 void systemd_free(struct systemd *systemd);
 DEFINE_CLEANUP(struct systemd *, systemd_free)
 
 /*
- * Starts a unit, and calls done() when its job has ended: for a service of Type=oneshot, with its
+ * Starts a unit; done() comes when its job has ended: for a service of Type=oneshot, with its
  * end. -ENOMEM, or -errno if the bus cannot be reached.
  */
-int systemd_start_unit(struct systemd *systemd, const char *unit, systemd_done_fn done,
-                       void *userdata);
+int systemd_start_unit(struct systemd *systemd, const char *unit, void *userdata);
 
 /* Whether logind would let us reboot; then reboots if now is set. Errors as above. */
-int systemd_reboot(struct systemd *systemd, bool now, systemd_done_fn done, void *userdata);
+int systemd_reboot(struct systemd *systemd, bool now, void *userdata);
