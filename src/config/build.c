@@ -40,22 +40,6 @@ static void complain(struct builder *builder, const char *file, unsigned line, c
     builder->section->bad = true;
 }
 
-/* "a, b, c" or, without any, "none"; cut with "..." at the end of out. */
-static const char *join(const char *const *words, size_t n, char *out, size_t size)
-{
-    size_t at = 0;
-    snprintf(out, size, "none");
-    for (size_t i = 0; i < n; i++) {
-        int length = snprintf(out + at, size - at, "%s%s", i ? ", " : "", words[i]);
-        if (length < 0 || (size_t)length >= size - at) {
-            memcpy(out + size - 4, "...", 4);
-            break;
-        }
-        at += (size_t)length;
-    }
-    return out;
-}
-
 /* --- drivers --------------------------------------------------------------------------------- */
 
 static void find_drivers(struct builder *builder, const struct config_sources *sources)
@@ -83,7 +67,7 @@ static void list_drivers(const struct builder *builder, char *out, size_t size)
     const char *names[64];
     char list[192];
     size_t n = driver_names(builder, names, ELEMENTS(names));
-    snprintf(out, size, "one of %s", join(names, n, list, sizeof(list)));
+    snprintf(out, size, "one of %s", strings_join(names, n, list, sizeof(list)));
 }
 
 static void unknown_driver(struct builder *builder, const struct raw_value *value)
@@ -150,7 +134,8 @@ static void unknown_key(struct builder *builder, const struct raw_value *value)
         return; // who knows: the driver is missing or misspelt, and that is reported
     if (n > 0) {
         snprintf(text, sizeof(text), "a key of the driver%s %s, but the driver here is %s",
-                 n > 1 ? "s" : "", join(names, n, list, sizeof(list)), builder->driver->name);
+                 n > 1 ? "s" : "", strings_join(names, n, list, sizeof(list)),
+                 builder->driver->name);
         complain(builder, value->file, value->line, value->key, text);
         return;
     }
@@ -160,7 +145,7 @@ static void unknown_key(struct builder *builder, const struct raw_value *value)
         snprintf(text, sizeof(text), "unknown key (did you mean '%s'?)", nearest);
     else
         snprintf(text, sizeof(text), "unknown key; expected one of %s",
-                 join(names, n, list, sizeof(list)));
+                 strings_join(names, n, list, sizeof(list)));
     complain(builder, value->file, value->line, value->key, text);
 }
 

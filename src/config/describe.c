@@ -7,6 +7,7 @@
 #include "config/schema.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
+#include "util/strings.h"
 
 struct unit {
     const char *name;
@@ -42,14 +43,6 @@ static void format_limit(enum option_type type, double value, char *out, size_t 
         snprintf(out, size, "%.15g", value);
 }
 
-static const char *describe_choices(const char *const *choices, char *out, size_t size)
-{
-    int at = snprintf(out, size, "%s", choices[1] ? "one of " : "");
-    for (size_t i = 0; choices[i] && (size_t)at < size; i++)
-        at += snprintf(out + at, size - (size_t)at, "%s%s", i ? ", " : "", choices[i]);
-    return out;
-}
-
 const char *schema_describe(const struct schema_option *option, char *out, size_t size)
 {
     static const char *const forms[] = {
@@ -64,8 +57,11 @@ const char *schema_describe(const struct schema_option *option, char *out, size_
         [OPTION_CONDITION] = "a condition such as light < 300",
         [OPTION_COMMAND] = "a JSON object such as {\"led_on\": true}",
     };
-    if (option->type == OPTION_ENUM)
-        return describe_choices(option->choices, out, size);
+    if (option->type == OPTION_ENUM) {
+        int at = snprintf(out, size, "%s", option->choices[1] ? "one of " : "");
+        strings_join(option->choices, SIZE_MAX, out + at, size - (size_t)at);
+        return out;
+    }
     const char *form = forms[option->type];
     const char *comma = option->type == OPTION_DURATION || option->type == OPTION_SIZE ? "," : "";
     char min[32], max[32];

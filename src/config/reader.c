@@ -114,18 +114,16 @@ static struct place here(const struct reader *reader)
 static bool refuse_kind(const struct reader *reader, const char *kind)
 {
     const char *names[32];
-    char list[256] = "", shown[64];
-    size_t n = 0, at = 0;
-    for (; schema_sections[n] && n < ELEMENTS(names); n++) {
+    char list[256], shown[64];
+    size_t n = 0;
+    for (; schema_sections[n] && n < ELEMENTS(names); n++)
         names[n] = schema_sections[n]->name;
-        int length = snprintf(list + at, sizeof(list) - at, "%s%s", n ? ", " : "", names[n]);
-        at += at + (size_t)length < sizeof(list) ? (size_t)length : 0;
-    }
     strings_printable(kind, strlen(kind), shown, sizeof(shown));
     const char *nearest = strings_nearest(kind, names, n);
     if (nearest)
         return refuse(reader, "unknown section '%s' (did you mean '%s'?)", shown, nearest);
-    return refuse(reader, "unknown section '%s'; expected one of %s", shown, list);
+    return refuse(reader, "unknown section '%s'; expected one of %s", shown,
+                  strings_join(names, n, list, sizeof(list)));
 }
 
 static bool check_name(const struct reader *reader, const struct schema_section *schema,

@@ -4,6 +4,7 @@
 
 #include <fnmatch.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { NEAREST_MAX = 64 };
@@ -61,6 +62,16 @@ static size_t min3(size_t a, size_t b, size_t c)
 {
     size_t least = a < b ? a : b;
     return least < c ? least : c;
+}
+
+const char *strings_join(const char *const *words, size_t n_words, char *out, size_t size)
+{
+    size_t at = (size_t)snprintf(out, size, "%s", n_words > 0 ? words[0] : "none");
+    for (size_t i = 1; i < n_words && words[i] && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, ", %s", words[i]);
+    if (at >= size)
+        memcpy(out + size - 4, "...", 4);
+    return out;
 }
 
 /* Optimal string alignment distance; both words are shorter than NEAREST_MAX. */

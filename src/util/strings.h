@@ -28,6 +28,12 @@ int strings_split(const char *text, char ***ret_vector);
 bool strings_equal(const char *a, const char *b);
 
 /*
+ * Writes "a, b, c", or "none" if n_words is 0; a NULL behind the first word ends the list too. What
+ * does not fit in size (>= 8) is cut and marked "...". Returns out.
+ */
+const char *strings_join(const char *const *words, size_t n_words, char *out, size_t size);
+
+/*
  * The candidate that a person most likely meant by word: the smallest edit distance
  * (Damerau-Levenshtein, optimal string alignment), at most a third of the word's length and at
  * least 1. Returns NULL if none is that near. Words over 63 bytes have no near one.

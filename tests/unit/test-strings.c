@@ -160,6 +160,20 @@ static void a_printable_line_is_cut_between_characters_and_marked(void **state)
     }
 }
 
+static void words_are_joined_and_cut(void **state)
+{
+    static const char *const words[] = { "one", "two", "three", NULL };
+    char out[20];
+    (void)state;
+    assert_string_equal(strings_join(words, 3, out, sizeof(out)), "one, two, three");
+    assert_string_equal(strings_join(words, SIZE_MAX, out, sizeof(out)), "one, two, three");
+    assert_string_equal(strings_join(words, 1, out, sizeof(out)), "one");
+    assert_string_equal(strings_join(words, 0, out, sizeof(out)), "none");
+    assert_string_equal(strings_join(words, 3, out, 16), "one, two, three");
+    assert_string_equal(strings_join(words, 3, out, 15), "one, two, t...");
+    assert_string_equal(strings_join(words, 3, out, 8), "one,...");
+}
+
 static void bytes_are_hexadecimal_and_back(void **state)
 {
     static const unsigned char bytes[] = { 0x00, 0x09, 0xaf, 0xff };
@@ -188,6 +202,7 @@ int main(void)
         cmocka_unit_test(utf8_is_what_rfc_3629_says),
         cmocka_unit_test(a_printable_line_has_no_control_characters),
         cmocka_unit_test(a_printable_line_is_cut_between_characters_and_marked),
+        cmocka_unit_test(words_are_joined_and_cut),
         cmocka_unit_test(bytes_are_hexadecimal_and_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
