@@ -56,7 +56,7 @@ bool check_has_device(const struct check *check)
     return check->role_known && check->config->daemon->role != ROLE_SERVER;
 }
 
-bool check_has_server(const struct check *check)
+static bool has_server(const struct check *check)
 {
     return check->role_known && check->config->daemon->role != ROLE_DEVICE;
 }
@@ -224,7 +224,7 @@ void check_topic(struct check *check, const struct config_section *section, cons
     else if (r < 0)
         check_complain(check, section, key, "%s; expected a template such as %s", why.text,
                        purpose == CHECK_GROUP ? "groups/{group}/commands" : "{id}/telemetry");
-    else if (purpose != CHECK_GROUP && check_has_server(check) && !topic_has(template, TOPIC_ID))
+    else if (purpose != CHECK_GROUP && has_server(check) && !topic_has(template, TOPIC_ID))
         check_complain(check, section, key,
                        "has no {id}, by which a server tells devices apart; expected it in one "
                        "level");
@@ -301,7 +301,7 @@ static void check_server(struct check *check, const struct config_section *secti
 {
     const struct server_config *server = section->data;
     const struct broker_config *broker = check->config->broker;
-    if (!check_has_server(check))
+    if (!has_server(check))
         return;
     check_share(check, section);
     for (size_t i = 0; broker->host[i]; i++) {

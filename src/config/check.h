@@ -32,7 +32,6 @@ enum { CHECK_READINGS, CHECK_COMMANDS, CHECK_GROUP, CHECK_STATE }; // what a top
 void check_topic(struct check *check, const struct config_section *section, const char *key,
                  int purpose);
 bool check_has_device(const struct check *check); // the role includes one
-bool check_has_server(const struct check *check);
 struct config_value *check_value(const struct config_section *section, const char *key);
 bool check_is_set(const struct config_section *section, const char *key);
 void check_complain(struct check *check, const struct config_section *section, const char *key,
