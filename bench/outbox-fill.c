@@ -29,7 +29,7 @@ static void put_a_job(struct store *store, struct store_message *messages, uint6
         messages[i].payload_size = strlen(payloads[i]);
         puts[i] = &messages[i];
     }
-    struct store_stream stream = { .name = "telemetry", .reserve_seq = first_seq + n };
+    struct store_stream stream = { .name = "telemetry", .used_seq = first_seq + n - 1 };
     struct store_job job = {
         .begin_wall_usec = clock_wall_usec() - clock_mono_usec(),
         .streams = &stream,

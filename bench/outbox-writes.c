@@ -75,19 +75,6 @@ static void port_arm(void *userdata, uint64_t mono_usec)
     (void)userdata, (void)mono_usec;
 }
 
-static int port_topic(void *userdata, const char *stream, const char *subject, bool is_late,
-                      char **ret_topic)
-{
-    (void)userdata, (void)stream, (void)subject, (void)is_late;
-    *ret_topic = strdup("bench/telemetry");
-    return *ret_topic ? 0 : -ENOMEM;
-}
-
-static void port_acknowledged(void *userdata, uint64_t tag, int reason_code)
-{
-    (void)userdata, (void)tag, (void)reason_code;
-}
-
 static const struct outbox_ports ports = {
     .mono_usec = port_mono,
     .wall_usec = port_wall,
@@ -95,8 +82,6 @@ static const struct outbox_ports ports = {
     .publish = port_publish,
     .run = port_run,
     .arm = port_arm,
-    .topic = port_topic,
-    .acknowledged = port_acknowledged,
 };
 
 static void fail(const char *what, int r, const struct why *why)
@@ -152,7 +137,7 @@ static void acknowledge(struct bench *bench)
     memcpy(mids, bench->in_flight, n * sizeof(*mids));
     bench->n_in_flight = 0;
     for (size_t i = 0; i < n; i++)
-        outbox_published(bench->outbox, mids[i], 0);
+        outbox_published(bench->outbox, mids[i], 0, NULL);
 }
 
 /* Each group gathers while the store is at the one before: so a job has them all. */
@@ -237,9 +222,11 @@ static void bench_init(struct bench *bench, const char *directory, const char *n
         .max_size = UINT64_C(1) << 30,
         .name = "bench",
     };
-    const struct stream_policy policy = {
-        .name = "telemetry", .qos = 1, .max_age_usec = USEC_INFINITY, .max_messages = UINT64_MAX
-    };
+    const struct stream_policy policy = { .name = "telemetry",
+                                          .topic = "bench/telemetry",
+                                          .qos = 1,
+                                          .max_age_usec = USEC_INFINITY,
+                                          .max_messages = UINT64_MAX };
     *bench = (struct bench){ .mono_usec = 1000 * USEC_PER_SEC };
     int r = store_sqlite_new(&store, &bench->store);
     if (r == 0)

@@ -17,7 +17,9 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-// However badly the roles' goodbyes go, this ends it: SIGTERM promises 2 s.
+// What a stop has for actuators, the broker and the disk, together; and what ends it, should that
+// not be kept: SIGTERM promises 2 s.
+static const uint64_t goodbye_limit_usec = 1400 * USEC_PER_MSEC;
 static const uint64_t stop_limit_usec = 1600 * USEC_PER_MSEC;
 // STATUS= is brought up to date with the counters at most this often: it costs next to nothing.
 static const uint64_t status_delay_usec = 5 * USEC_PER_SEC;
@@ -34,7 +36,9 @@ struct daemon {
     struct spool *spool;
     struct device *device; // NULL: not that role
     struct server *server;
-    unsigned n_stopping; // roles whose goodbye is awaited
+    struct device *old_device; // a reload has switched it off, and it has not come to its end; NULL
+    struct server *old_server;
+    unsigned n_stopping; // roles whose goodbye is awaited, those too
     bool stopping;
     bool is_ready; // systemd has been told
     sd_event_source *stop_timer;
@@ -59,9 +63,11 @@ static void tell_status(struct daemon *daemon)
         device_describe(daemon->device, device, sizeof(device));
     if (daemon->server)
         server_describe(daemon->server, server, sizeof(server));
-    snprintf(status, sizeof(status), "%s%s%s%s",
-             spool_is_stalled(daemon->spool) ? "THE DISK DOES NOT ANSWER. " : "", device,
-             device[0] && server[0] ? ". " : "", server);
+    snprintf(status, sizeof(status), "%s%s%s%s%s",
+             spool_is_stalled(daemon->spool) ? "THE DISK DOES NOT ANSWER. " : "",
+             spool_has_mishap(daemon->spool) ? "THE QUEUE ON DISK WAS LOST OR DAMAGED: see the log. "
+                                             : "",
+             device, device[0] && server[0] ? ". " : "", server);
     if (strcmp(status, daemon->status) == 0)
         return;
     memcpy(daemon->status, status, sizeof(status));
@@ -105,7 +111,7 @@ static void on_role_changed(void *userdata, bool news)
     sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_ONESHOT);
 }
 
-static void on_stalled(void *userdata)
+static void on_store_news(void *userdata)
 {
     on_role_changed(userdata, true);
 }
@@ -163,13 +169,33 @@ static void stop_when_done(struct daemon *daemon)
         sd_event_exit(daemon->event, 0);
 }
 
-static void on_role_stopped(void *userdata)
+static void take_turn(struct daemon *daemon);
+
+static void role_stopped(struct daemon *daemon)
 {
-    struct daemon *daemon = userdata;
-    if (daemon->n_stopping > 0)
-        daemon->n_stopping--;
+    daemon->n_stopping--;
     if (daemon->stopping)
         stop_when_done(daemon);
+    else if (daemon->reload)
+        take_turn(daemon);
+}
+
+/* One that was switched off is freed when what it had to keep is on disk. */
+static void on_device_stopped(void *userdata)
+{
+    struct daemon *daemon = userdata;
+    if (daemon->old_device) {
+        device_free(TAKE_PTR(daemon->old_device));
+        fdstore_prune(); // of what no actuator has any more
+    }
+    role_stopped(daemon);
+}
+
+static void on_server_stopped(void *userdata)
+{
+    struct daemon *daemon = userdata;
+    server_free(TAKE_PTR(daemon->old_server));
+    role_stopped(daemon);
 }
 
 static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -193,11 +219,12 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
     sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_OFF);
     sd_event_source_set_time_relative(daemon->stop_timer, stop_limit_usec);
     sd_event_source_set_enabled(daemon->stop_timer, SD_EVENT_ONESHOT);
-    daemon->n_stopping = (daemon->device != NULL) + (daemon->server != NULL);
+    daemon->n_stopping += (daemon->device != NULL) + (daemon->server != NULL);
+    uint64_t end_mono_usec = clock_mono_usec() + goodbye_limit_usec;
     if (daemon->device)
-        device_stop(daemon->device);
+        device_stop(daemon->device, end_mono_usec);
     if (daemon->server)
-        server_stop(daemon->server);
+        server_stop(daemon->server, end_mono_usec);
     stop_when_done(daemon);
     return 0;
 }
@@ -213,10 +240,10 @@ static void on_reload_wanted(void *userdata)
 
 static const struct device_handlers device_handlers = {
     .changed = on_role_changed,
-    .stopped = on_role_stopped,
+    .stopped = on_device_stopped,
     .reload = on_reload_wanted,
 };
-static const struct server_handlers server_handlers = { on_role_changed, on_role_stopped };
+static const struct server_handlers server_handlers = { on_role_changed, on_server_stopped };
 
 static bool has_device(const struct config *config)
 {
@@ -226,6 +253,20 @@ static bool has_device(const struct config *config)
 static bool has_server(const struct config *config)
 {
     return config->daemon->role != ROLE_DEVICE;
+}
+
+static void switch_device_off(struct daemon *daemon)
+{
+    daemon->old_device = TAKE_PTR(daemon->device);
+    daemon->n_stopping++;
+    device_stop(daemon->old_device, clock_mono_usec() + goodbye_limit_usec);
+}
+
+static void switch_server_off(struct daemon *daemon)
+{
+    daemon->old_server = TAKE_PTR(daemon->server);
+    daemon->n_stopping++;
+    server_stop(daemon->old_server, clock_mono_usec() + goodbye_limit_usec);
 }
 
 /*
@@ -246,14 +287,10 @@ static int configure(struct daemon *daemon, struct config *config)
                                         daemon, &daemon->server);
     if (r < 0)
         return r;
-    if (!has_device(config)) { // the broker publishes the last will
-        device_free(daemon->device);
-        daemon->device = NULL;
-    }
-    if (!has_server(config)) {
-        server_free(daemon->server);
-        daemon->server = NULL;
-    }
+    if (daemon->device && !has_device(config))
+        switch_device_off(daemon);
+    if (daemon->server && !has_server(config))
+        switch_server_off(daemon);
     config_unref(daemon->config);
     daemon->config = config_ref(config);
     fdstore_prune(); // of what no actuator has any more
@@ -339,6 +376,13 @@ static bool brings_role(const struct daemon *daemon, const struct config *config
     return (has_device(config) && !daemon->device) || (has_server(config) && !daemon->server);
 }
 
+/* And one that has been switched off has come to its end, and has no more to write. */
+static void take_turn(struct daemon *daemon)
+{
+    if (daemon->n_stopping == 0)
+        spool_pause(daemon->spool, on_store_free, daemon);
+}
+
 static void finish_reload(struct worker_job *base)
 {
     struct reload *reload = (struct reload *)base;
@@ -347,7 +391,7 @@ static void finish_reload(struct worker_job *base)
         free_reload(base);
     } else if (reload->result >= 0 && brings_role(daemon, reload->config)) {
         daemon->reload = reload;
-        spool_pause(daemon->spool, on_store_free, daemon);
+        take_turn(daemon);
     } else {
         carry_out(reload);
     }
@@ -434,6 +478,8 @@ static void daemon_done(struct daemon *daemon)
     }
     device_free(daemon->device);
     server_free(daemon->server);
+    device_free(daemon->old_device);
+    server_free(daemon->old_server);
     spool_free(daemon->spool);
     worker_free(daemon->loader);
     sd_event_source_disable_unref(daemon->stop_timer);
@@ -447,18 +493,13 @@ static void daemon_done(struct daemon *daemon)
 /* systemd's StateDirectory=, which may be several: the first. */
 static int open_spool(struct daemon *daemon, const struct config *config)
 {
-    struct why why = { "" };
     const char *directories = getenv("STATE_DIRECTORY");
     if (!directories || !*directories)
         directories = NIGHTLIGHT_STATEDIR;
     _cleanup_(freep) char *directory = strndup(directories, strcspn(directories, ":"));
     if (!directory)
         return -ENOMEM;
-    int r = spool_new(daemon->event, directory, config->queue->max_size, &daemon->spool, &why);
-    if (r == -EPROTO)
-        log_err(LOG_FIELDS(LOG_ID(LOG_ID_STORE_FAILED)), "cannot use the queue on disk: %s",
-                why.text);
-    return r;
+    return spool_new(daemon->event, directory, config->queue->max_size, &daemon->spool);
 }
 
 int daemon_run(const struct config_sources *sources, struct config *config)
@@ -487,7 +528,7 @@ int daemon_run(const struct config_sources *sources, struct config *config)
         log_err(NULL, "cannot start: %s", strerror(-r));
         return r;
     }
-    spool_on_stalled(daemon.spool, on_stalled, &daemon);
+    spool_on_news(daemon.spool, on_store_news, &daemon);
     spool_start(daemon.spool);
     r = sd_event_loop(daemon.event);
     if (r < 0)

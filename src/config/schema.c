@@ -327,8 +327,9 @@ static const struct schema_option actuator_options[] = {
       .help = "What it falls back to: when the lease of a command ($for) has ended, and by "
               "on_exit and on_disconnect." },
     { "on_exit", OPTION_ENUM, ACTUATOR(on_exit), .def = "keep", .choices = ons,
-      .help = "Whether a clean end of the daemon leaves it as it is or sets it to safe. A restart "
-              "by systemd is such an end too." },
+      .help =
+          "Whether a clean end of the daemon, or of its role as a device, leaves it as it is or "
+          "sets it to safe. A restart by systemd is such an end too." },
     { "on_disconnect", OPTION_ENUM, ACTUATOR(on_disconnect), .def = "keep", .choices = ons,
       .help = "Whether it is left as it is or set to safe once the device has been cut off from "
               "the broker for disconnect_after. A rule with where = offline that sets it goes "

@@ -28,8 +28,9 @@ struct stream_policy {
     bool is_volatile;      // never written to disk
     bool is_strict;        // STREAM_STRICT, whatever the queue's durability is
     bool urgent;           // sent before all others, also while the outbox is quiescing
-    bool subject_is_topic; // else ports->topic() makes it; behind a line feed in it stands MQTT 5's
-                           // correlation data, in hexadecimal
+    const char *topic;     // a template (core/topic.h): {sensor} is a message's subject
+    bool subject_is_topic; // there is no template; behind a line feed in the subject stands MQTT
+                           // 5's correlation data, in hexadecimal
     int qos;
     bool retain;
     int64_t priority;      // the higher the sooner

@@ -44,6 +44,7 @@ struct device {
     bool stopping;
     sd_event_source *nodes_source;  // watches /dev
     sd_event_source *goodbye_timer; // until it is said, stopping
+    uint64_t end_mono_usec;         // of the stop
     struct ratelimit story;         // info lines
     struct ratelimit refusals;      // warnings
 };
@@ -52,12 +53,12 @@ struct device {
 static const char actuators_space[] = "actuator";
 static const char journal_space[] = "command";
 
-// How long a stop waits for actuators that are set to `safe`; daemon.c has a limit for all of it.
 // Messages a second that come in for a device: an order of magnitude beyond what actuators follow.
 enum {
     MAX_COMMAND_RATE = 1000,
     RECEIVE_MAXIMUM = 100, // and what libmosquitto keeps of those at QoS 2
 };
+// How long a stop waits for actuators that are set to `safe`.
 static const uint64_t safe_limit_usec = 400 * USEC_PER_MSEC;
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
@@ -79,7 +80,7 @@ static void publish_state(struct device *device)
 static void say_goodbye(struct device *device)
 {
     device->goodbye_timer = sd_event_source_disable_unref(device->goodbye_timer);
-    uplink_stop(device->uplink);
+    uplink_stop(device->uplink, device->end_mono_usec);
 }
 
 static int on_goodbye_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -379,13 +380,6 @@ static void on_changed(void *userdata, bool news)
     device->handlers->changed(device->userdata, news);
 }
 
-static int on_topic(void *userdata, const char *stream, const char *subject, bool is_late,
-                    char **ret_topic)
-{
-    struct device *device = userdata;
-    return telemetry_topic(device->telemetry, stream, subject, is_late, ret_topic);
-}
-
 static void on_recorded(void *userdata, uint64_t ticket)
 {
     struct device *device = userdata;
@@ -402,7 +396,6 @@ static const struct uplink_handlers uplink_handlers = {
     .connected = on_connected,
     .message = on_message,
     .changed = on_changed,
-    .topic = on_topic,
     .recorded = on_recorded,
     .stopped = on_stopped,
 };
@@ -519,15 +512,16 @@ static void recall(struct device *device)
     if (device->has_recalled)
         return;
     device->has_recalled = true;
-    int r = spool_records(device->spool, actuators_space, recall_actuator, device);
+    struct why why = { "" };
+    int r = spool_records(device->spool, actuators_space, recall_actuator, device, &why);
     if (r >= 0)
-        r = spool_records(device->spool, journal_space, recall_command, device);
+        r = spool_records(device->spool, journal_space, recall_command, device, &why);
     journal_recalled(device->journal);
     if (r < 0)
         log_warning(NULL,
                     "what the actuators were last, and which commands were carried out, is not "
                     "known: %s",
-                    strerror(-r));
+                    why.text);
 }
 
 int device_reload(struct device *device, struct config *config)
@@ -610,9 +604,10 @@ void device_reloaded(struct device *device, const char *failure)
     actions_reloaded(device->actions, failure);
 }
 
-void device_stop(struct device *device)
+void device_stop(struct device *device, uint64_t end_mono_usec)
 {
     device->stopping = true;
+    device->end_mono_usec = end_mono_usec;
     bool wait = actuators_exit(device->actuators);
     if (wait && sd_event_add_time_relative(device->event, &device->goodbye_timer, CLOCK_BOOTTIME,
                                            safe_limit_usec, 0, on_goodbye_timer, device) >= 0)

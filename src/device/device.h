@@ -35,8 +35,11 @@ int device_reload(struct device *device, struct config *config);
 /* A reload has ended, whoever wanted it; failure is one line, NULL if it is in force. */
 void device_reloaded(struct device *device, const char *failure);
 
-/* Says goodbye to the broker, for 1 s at the most, then calls handlers.stopped(). */
-void device_stop(struct device *device);
+/*
+ * Sets what is to be safe at the end, then as uplink_stop(), which calls handlers.stopped(). An
+ * actuator that hangs is waited for no longer than 400 ms of that time.
+ */
+void device_stop(struct device *device, uint64_t end_mono_usec);
 
 /* Whether every sensor and actuator has been tried at least once: the hardware is up, or known not
  * to be. */

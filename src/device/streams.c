@@ -22,6 +22,7 @@ struct stream_policy *streams_make(const struct config *config, size_t *ret_n)
         const struct stream_config *stream = config_stream(section);
         policies[i] = (struct stream_policy){
             .name = section->name,
+            .topic = stream->topic ? stream->topic : config->topics->telemetry,
             .keep = (enum stream_keep)stream->keep,
             .when_full = (enum stream_full)stream->when_full,
             .order = (enum stream_order)stream->order,

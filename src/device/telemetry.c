@@ -46,7 +46,6 @@ struct telemetry {
     struct source *sources;
     size_t n_streams;
     struct stream *streams;
-    struct topic_template *backlog; // NULL: late messages go where fresh ones go
 };
 
 /* --- messages -------------------------------------------------------------------------------- */
@@ -374,12 +373,7 @@ int telemetry_configure(struct telemetry *telemetry, struct config *config)
     struct stream *streams = NULL;
     struct source *sources = NULL;
     size_t n_streams = 0, n_sources = 0;
-    _cleanup_(topic_freep) struct topic_template *backlog = NULL;
-    int r = 0;
-    if (config->topics->backlog)
-        r = topic_parse(config->topics->backlog, (1u << TOPIC_FIELDS) - 1, &backlog, NULL);
-    if (r == 0)
-        r = make_streams(config, &streams, &n_streams);
+    int r = make_streams(config, &streams, &n_streams);
     if (r < 0)
         return r;
     r = make_sources(telemetry, config, &sources, &n_sources);
@@ -411,8 +405,6 @@ int telemetry_configure(struct telemetry *telemetry, struct config *config)
     telemetry->n_sources = n_sources;
     telemetry->streams = streams;
     telemetry->n_streams = n_streams;
-    topic_free(telemetry->backlog);
-    telemetry->backlog = TAKE_PTR(backlog);
     telemetry->config = config_ref(config);
     arm_timer(telemetry);
     return 0;
@@ -445,30 +437,9 @@ void telemetry_free(struct telemetry *telemetry)
     sd_event_source_disable_unref(telemetry->timer);
     free_sources(telemetry->sources, telemetry->n_sources);
     free_streams(telemetry->streams, telemetry->n_streams);
-    topic_free(telemetry->backlog);
     config_unref(telemetry->config);
     sd_event_unref(telemetry->event);
     free(telemetry);
-}
-
-int telemetry_topic(const struct telemetry *telemetry, const char *stream_name, const char *sensor,
-                    bool is_late, char **ret_topic)
-{
-    const struct stream *stream =
-        find_stream(telemetry->streams, telemetry->n_streams, stream_name);
-    if (!stream)
-        stream = find_stream(telemetry->streams, telemetry->n_streams, "telemetry");
-    const struct topic_template *template = stream->topic;
-    // A message of several sensors has no place in a topic that names one.
-    if (is_late && telemetry->backlog && (sensor || !topic_has(telemetry->backlog, TOPIC_SENSOR)))
-        template = telemetry->backlog;
-    const struct topic_values values = { .field = {
-                                             [TOPIC_ID] = telemetry->config->daemon->id,
-                                             [TOPIC_GROUP] = telemetry->config->daemon->group,
-                                             [TOPIC_SENSOR] = sensor,
-                                             [TOPIC_STREAM] = stream_name,
-                                         } };
-    return topic_expand(template, &values, ret_topic);
 }
 
 void telemetry_publish_now(struct telemetry *telemetry, char *const *names)

@@ -42,14 +42,6 @@ DEFINE_CLEANUP(struct telemetry *, telemetry_free)
 int telemetry_configure(struct telemetry *telemetry, struct config *config);
 
 /*
- * A new topic for a message: sensor as publish() was given it; is_late where late messages have a
- * topic of their own. A stream that is not configured any more has the telemetry's. Errors as
- * topic_expand().
- */
-int telemetry_topic(const struct telemetry *telemetry, const char *stream, const char *sensor,
-                    bool is_late, char **ret_topic);
-
-/*
  * Samples and publishes now, besides the rhythm, the sensors of these names (a vector), or with
  * NULL every one.
  */

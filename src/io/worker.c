@@ -14,8 +14,6 @@
 
 #include "util/clock.h"
 
-enum { STACK_SIZE = 256 << 10 };
-
 static atomic_uint n_orphans; // threads of freed workers
 
 struct worker {
@@ -83,7 +81,7 @@ static int start_thread(struct worker *worker)
     if (r)
         return -r;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, STACK_SIZE);
+    pthread_attr_setstacksize(&attributes, WORKER_STACK_SIZE);
 
     // Inherited by the thread: signals are the main loop's.
     sigfillset(&all);

@@ -7,8 +7,7 @@
  * that is freed meanwhile does not wait: when run() has returned, abandoned() is called in the
  * thread, which owns the job from then on. Who can make run() return sooner does so before.
  *
- * The thread starts with the first job and has a stack of 256 KiB: a name look-up and a first TLS
- * step fit. All signals are blocked in it.
+ * The thread starts with the first job. All signals are blocked in it.
  */
 #pragma once
 
@@ -17,6 +16,12 @@
 #include <systemd/sd-event.h>
 
 #include "util/cleanup.h"
+
+/*
+ * The thread's stack, small since there are many threads, and 32-bit machines. It holds four times
+ * what the store takes of it at most (tests/unit/test-store-stack.c measures that).
+ */
+enum { WORKER_STACK_SIZE = 256 << 10 };
 
 struct worker;
 

@@ -2,11 +2,13 @@
 #include "outbox/connection.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "core/topic.h"
 #include "outbox/status.h"
+#include "util/log.h"
 #include "util/strings.h"
 
 struct link_options connection_options(const struct broker_config *broker)
@@ -89,6 +91,26 @@ void connection_done(struct connection *connection)
     free(connection->offline_payload);
     config_unref(connection->config);
     *connection = (struct connection){ 0 };
+}
+
+void connection_tell_dropped(const struct connection *connection, enum frame_drop why,
+                             uint64_t count, const char *topic)
+{
+    const struct broker_config *broker = connection->config->broker;
+    const struct log_field *fields =
+        LOG_FIELDS(LOG_ID(LOG_ID_MESSAGES_DROPPED), { "TOPIC", topic });
+    if (why == FRAME_DROP_TOO_LARGE)
+        log_warning(
+            fields,
+            "%s: %" PRIu64 " message%s dropped and counted as rejected, the last on %s: larger "
+            "than max_message, which is %" PRIu64 " bytes",
+            connection->client_id, count, count == 1 ? "" : "s", topic, broker->max_message);
+    else
+        log_warning(fields,
+                    "%s: %" PRIu64
+                    " message%s dropped and counted as rejected, the last on %s: they "
+                    "come faster than a device takes commands",
+                    connection->client_id, count, count == 1 ? "" : "s", topic);
 }
 
 static bool sections_equal(const struct config *a, const struct config *b, const char *kind)

@@ -46,3 +46,7 @@ void connection_done(struct connection *connection);
 
 /* Whether config asks for another one: broker, topics, id, group or role have changed. */
 bool connection_is_outdated(const struct connection *connection, const struct config *config);
+
+/* Logs that messages which came in were dropped; as link_handlers.dropped(). */
+void connection_tell_dropped(const struct connection *connection, enum frame_drop why,
+                             uint64_t count, const char *topic);

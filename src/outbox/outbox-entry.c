@@ -194,6 +194,8 @@ static void count_message(struct outbox *outbox, const struct entry *entry, enum
     if (waited && outbox->n_backlog > 0 && !entry->stream->policy.is_volatile) {
         outbox->n_backlog--;
         outbox->n_backlog_sent += end == LEDGER_ACKED;
+        outbox->n_backlog_lost +=
+            end == LEDGER_DROPPED || end == LEDGER_EXPIRED || end == LEDGER_REJECTED;
     }
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * What the files of the outbox share: outbox.c (life, taking messages, acknowledgements),
- * outbox-entry.c (entries, lists, the count), outbox-send.c (what is sent next, and how),
- * outbox-job.c and outbox-stored.c (what goes to the store and comes back), outbox-record.c
- * (records that wait for it) and outbox-bounds.c (what is given up).
+ * outbox-entry.c (entries, lists, the count), outbox-topic.c (where to), outbox-send.c (what is
+ * sent next, and how), disk.c (when the store gets something), outbox-job.c and outbox-stored.c
+ * (what goes there and comes back), outbox-record.c (records that wait for it) and outbox-bounds.c
+ * (what is given up).
  *
  * An entry is a message in memory. Its place is its journey:
  *
@@ -24,6 +25,8 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "core/topic.h"
+#include "outbox/disk.h"
 #include "outbox/outbox.h"
 #include "util/ratelimit.h"
 
@@ -41,8 +44,9 @@ struct entry {
     struct stream *stream;
     uint64_t seq;
     struct store_moment moment;
-    uint64_t begin_wall_usec; // of another boot; 0: not known
-    uint64_t put_mono_usec;   // not stored before; 0: at once
+    uint8_t run[STORE_RUN_SIZE]; // under which it has its number
+    uint64_t begin_wall_usec;    // of another boot; 0: not known
+    uint64_t put_mono_usec;      // not stored before; 0: at once
     uint64_t tag;
     size_t size; // as the store counts it
     uint32_t n_samples;
@@ -67,8 +71,9 @@ struct entry_list {
 
 struct stream {
     char *name;
-    struct stream_policy policy; // its name is the one above
-    bool is_configured;          // else it is only drained
+    struct stream_policy policy;        // its name is the one above
+    const struct topic_template *topic; // the outbox's; NULL: its messages have their own
+    bool is_configured;                 // else it is only drained
     uint64_t next_seq;
     bool is_known; // disk says what the store has
     struct store_state disk;
@@ -89,6 +94,7 @@ struct stream {
     uint64_t hold_mono_usec;            // the broker refuses what we send: nothing before
     uint64_t hold_usec;                 // the last such pause
     uint64_t wait_mono_usec;            // keep = latest: since when it waits for the disk; 0: not
+    uint64_t n_given_up;                // messages, at a stop: they could not be written
 };
 
 struct outbox_record {
@@ -113,12 +119,22 @@ struct outbox_job {
     struct stream *queried;
 };
 
+/* Where messages go: templates, and what they are filled in with. */
+struct outbox_topics {
+    char *id, *group;
+    struct topic_template *other, *late; // see outbox_options; NULL: none
+    struct topic_template **streams;     // of the policies, in their order
+    size_t n_streams;
+};
+
 struct outbox {
     const struct outbox_ports *ports;
     void *userdata;
     struct outbox_options options;
     char *name; // of options
-    uint8_t boot[STORE_BOOT_SIZE];
+    struct outbox_topics topics;
+    uint8_t boot[STORE_BOOT_SIZE]; // of the machine
+    uint8_t run[STORE_RUN_SIZE];   // under which numbers are used
 
     size_t n_streams;
     struct stream **streams; // the urgent first, then the higher the priority the earlier
@@ -129,7 +145,7 @@ struct outbox {
     struct entry_list done;                // stored, to be removed from the store
     size_t n_in_memory, n_bytes_in_memory; // not stored, volatile ones too
 
-    bool is_connected, is_closing, is_quiescing, is_freed;
+    bool is_connected, is_closing, is_freed;
     unsigned window, n_in_flight;
     size_t bytes_in_flight; // as entry_bytes() counts them
 
@@ -137,27 +153,23 @@ struct outbox {
     uint64_t lost_mono_usec; // when the connection broke, or the start; 0 while connected
     uint64_t outage_usec;    // how long the last one took
     uint64_t n_backlog;      // what waited when it ended and still waits
-    uint64_t n_backlog_sent;
+    uint64_t n_backlog_sent, n_backlog_lost;
     bool backlog_is_told;
-    uint64_t n_lost_before;   // messages, when it began
+    bool was_connected;     // ever
+    uint64_t n_inherited;   // messages that an earlier run has left
+    uint64_t n_lost_before; // messages, when the outage began
+    uint64_t n_lost_meanwhile;
     uint64_t drain_mono_usec; // with a drain rate: when the next late message may go
     uint64_t random;          // the state of random_next()
 
-    struct outbox_job *job;              // at work; NULL: none
-    struct outbox_record *records;       // that wait for the store, by name
-    uint64_t last_ticket;                // of outbox_sync_records()
-    uint64_t told_ticket;                // up to which ports->recorded() was called
-    uint64_t generation, n_lost_on_disk; // as the store last said
-    uint64_t flush_mono_usec; // when what is done is removed at the latest; 0: nothing is
-    uint64_t synced_mono_usec, unsynced_mono_usec; // the last sync, the first write since
-    bool needs_sync;                               // something was written since
-    bool has_unsynced_records;
-    uint64_t retry_mono_usec;     // no job before
-    uint64_t put_retry_mono_usec; // none that writes messages
-    uint64_t retry_usec;
-    bool is_failing;
-    bool has_stored; // a job has worked
-    char trouble_cause[sizeof(((struct why *)NULL)->text)];
+    struct outbox_job *job;        // at work; NULL: none
+    struct outbox_record *records; // that wait for the store, by name
+    struct disk disk;
+    uint64_t woken_ticket;    // up to which the tick was asked for, to tell
+    uint64_t generation;      // as the store last said
+    bool must_ask;            // whether it has changed
+    bool has_stored;          // a job has worked
+    bool is_ended;            // what is lost with a stop has been told
     uint64_t begin_wall_usec; // of this boot, as the store was last told
 
     uint64_t armed_mono_usec;
@@ -204,6 +216,16 @@ struct ledger stream_ledger(const struct stream *stream);
 /* Logs, once, that what waited when the connection came back is sent. */
 void outbox_tell_drained(struct outbox *outbox);
 
+/* --- outbox-topic.c -------------------------------------------------------------------------- */
+
+/* Errors as topic_parse(). */
+int outbox_topics_make(const struct outbox_options *options, const struct stream_policy *policies,
+                       size_t n_policies, struct outbox_topics *ret_topics);
+void outbox_topics_done(struct outbox_topics *topics);
+/* A new topic for a message. -ENOENT: its stream has none; or as topic_expand(). */
+int outbox_topic(const struct outbox *outbox, const struct entry *entry, bool is_late,
+                 char **ret_topic);
+
 /* --- outbox-send.c --------------------------------------------------------------------------- */
 
 /* Sends what may be sent. */
@@ -214,9 +236,12 @@ void outbox_take_back(struct outbox *outbox, struct entry *entry); // from fligh
 
 /* Hands the store what there is for it, if it is free and it is time. */
 void outbox_feed_store(struct outbox *outbox);
-/* Whoever waits for the disk goes on: it is there, or it cannot be had while the disk fails. */
-void outbox_tell_recorded(struct outbox *outbox, uint64_t ticket);
 void outbox_job_free(struct outbox_job *job);
+
+/* --- outbox-stored.c ------------------------------------------------------------------------- */
+
+/* A stop that could not write everything: what is left is dropped, and counted. */
+void outbox_give_up(struct outbox *outbox);
 
 /* --- outbox-record.c ------------------------------------------------------------------------- */
 
@@ -225,6 +250,7 @@ int outbox_list_records(struct outbox_record *records, struct store_job *job);
 /* Records of a job that has failed are to be written by the next. */
 void outbox_give_back_records(struct outbox *outbox, struct outbox_record **records);
 void outbox_free_records(struct outbox_record **records);
+size_t outbox_count_records(const struct outbox_record *records);
 
 /* --- outbox-bounds.c ------------------------------------------------------------------------- */
 

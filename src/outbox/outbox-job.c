@@ -13,18 +13,11 @@
 enum {
     MAX_PUTS = 2000,  // a job: what it costs in time and memory stays small
     MAX_DONE = 4000,  // likewise
-    FLUSH_DONE = 256, // so many are removed without waiting for other work
     LOAD_BELOW = 500, // messages read ahead
     LOAD_MESSAGES = 1000,
     LOAD_BYTES = 512 * 1024,
-    // Numbers reserved at a time. After a crash they are skipped, so that none is used twice.
-    SEQ_BLOCK = 10000,
 };
 
-// What was acknowledged mostly leaves the disk with the next message's commit, which then writes
-// the pages that they share once, and nothing wakes up for it; but not later than this: a crash
-// sends again what is still there.
-static const uint64_t removal_usec = 10 * USEC_PER_SEC;
 static const uint64_t clock_step_usec = 50 * USEC_PER_MSEC;
 
 static bool is_durable(const struct stream *stream)
@@ -34,26 +27,26 @@ static bool is_durable(const struct stream *stream)
 
 /* --- what there is to do --------------------------------------------------------------------- */
 
-struct demand {
-    bool put, remove, reserve, trim, sync, records, deltas;
-    bool hello; // a stream of which we do not know what is there
-    struct stream *query;
-    struct stream *expire;
-};
-
-static bool needs_reserve(const struct outbox *outbox, const struct stream *stream)
+/* Whether numbers were used that the store does not know of. */
+static bool has_unknown_numbers(const struct stream *stream)
 {
-    if (!is_durable(stream) || !stream->is_known)
-        return false;
-    if (outbox->is_quiescing) // a clean end leaves no gap
-        return stream->next_seq != stream->disk.reserved_seq && stream->next_seq > 1;
-    return stream->next_seq + SEQ_BLOCK / 2 >= stream->disk.reserved_seq;
+    return is_durable(stream) && stream->next_seq > 1 &&
+           (!stream->is_known || stream->next_seq != stream->disk.used_seq + 1);
+}
+
+bool outbox_is_sealed(const struct outbox *outbox)
+{
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        if (has_unknown_numbers(outbox->streams[i]))
+            return false;
+    }
+    return true;
 }
 
 /* The first stream whose messages should be read ahead. */
 static struct stream *hungry(const struct outbox *outbox)
 {
-    if (outbox->is_quiescing)
+    if (disk_is_stopping(&outbox->disk))
         return NULL;
     for (size_t i = 0; i < outbox->n_streams; i++) {
         struct stream *stream = outbox->streams[i];
@@ -65,69 +58,17 @@ static struct stream *hungry(const struct outbox *outbox)
     return NULL;
 }
 
-static struct stream *expiring(struct outbox *outbox, uint64_t now_mono_usec)
+/* When the next job is to look for messages on disk that have expired. */
+static uint64_t next_expiry(const struct outbox *outbox)
 {
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        struct stream *stream = outbox->streams[i];
-        if (!is_durable(stream) || stream->policy.max_age_usec == USEC_INFINITY ||
-            stream_n_unloaded(stream) == 0)
-            continue;
-        if (now_mono_usec >= stream->expire_mono_usec)
-            return stream;
-        outbox_arm(outbox, stream->expire_mono_usec);
-    }
-    return NULL;
-}
-
-static bool any_is_unsynced(const struct outbox *outbox)
-{
-    bool is_unsynced = false;
-    for (size_t i = 0; i < outbox->n_streams; i++)
-        is_unsynced |= outbox->streams[i]->is_unsynced;
-    return is_unsynced;
-}
-
-static bool latest_is_unsynced(const struct outbox *outbox)
-{
-    return outbox->is_connected && any_is_unsynced(outbox);
-}
-
-/* Whether what was written and not synced is still of worth. */
-static bool sync_is_due(struct outbox *outbox, uint64_t now_mono_usec)
-{
-    uint64_t n_on_disk = 0;
-    if (outbox->last_ticket > outbox->told_ticket)
-        return true;
-    if (!outbox->needs_sync)
-        return false;
+    uint64_t next_mono_usec = USEC_INFINITY;
     for (size_t i = 0; i < outbox->n_streams; i++) {
         const struct stream *stream = outbox->streams[i];
-        n_on_disk += is_durable(stream) ? stream_n_waiting(stream) - stream->n_unwritten : 0;
+        if (is_durable(stream) && stream->policy.max_age_usec != USEC_INFINITY &&
+            stream_n_unloaded(stream) > 0 && stream->expire_mono_usec < next_mono_usec)
+            next_mono_usec = stream->expire_mono_usec;
     }
-    if (n_on_disk == 0 && !outbox->has_unsynced_records && !outbox->is_quiescing &&
-        !latest_is_unsynced(outbox)) {
-        // All that was written has been delivered: what is written next has its own interval.
-        outbox->needs_sync = any_is_unsynced(outbox);
-        return false;
-    }
-    uint64_t due_mono_usec = outbox->unsynced_mono_usec + outbox->options.commit_interval_usec;
-    if (outbox->is_quiescing || latest_is_unsynced(outbox) || now_mono_usec >= due_mono_usec)
-        return true;
-    outbox_arm(outbox, due_mono_usec);
-    return false;
-}
-
-static bool put_is_due(struct outbox *outbox, uint64_t now_mono_usec)
-{
-    if (!outbox->put_first)
-        return false;
-    uint64_t due_mono_usec = outbox->is_quiescing ? 0 : outbox->put_first->put_mono_usec;
-    if (due_mono_usec < outbox->put_retry_mono_usec)
-        due_mono_usec = outbox->put_retry_mono_usec;
-    if (now_mono_usec >= due_mono_usec)
-        return true;
-    outbox_arm(outbox, due_mono_usec);
-    return false;
+    return next_mono_usec;
 }
 
 /* Whether the latest value waits until the one before is off the disk; see outbox-send.c. */
@@ -142,45 +83,27 @@ static bool latest_waits(const struct outbox *outbox)
     return false;
 }
 
-static bool removal_is_due(struct outbox *outbox, uint64_t now_mono_usec)
+static struct disk_work find_work(const struct outbox *outbox)
 {
-    if (outbox->done.n == 0)
-        return false;
-    uint64_t pause_usec = outbox->options.commit_interval_usec;
-    if (pause_usec < removal_usec)
-        pause_usec = removal_usec;
-    if (outbox->flush_mono_usec == 0)
-        outbox->flush_mono_usec = now_mono_usec + pause_usec;
-    if (outbox->is_quiescing || outbox->done.n >= FLUSH_DONE ||
-        now_mono_usec >= outbox->flush_mono_usec || latest_waits(outbox))
-        return true;
-    outbox_arm(outbox, outbox->flush_mono_usec);
-    return false;
-}
-
-/* Whether there is any reason for a job now. */
-static bool find_demand(struct outbox *outbox, uint64_t now_mono_usec, struct demand *ret_demand)
-{
-    struct demand demand = {
-        .put = put_is_due(outbox, now_mono_usec),
-        .remove = removal_is_due(outbox, now_mono_usec),
-        .sync = sync_is_due(outbox, now_mono_usec),
-        .records = outbox->records != NULL,
-        .query = hungry(outbox),
-        .expire = expiring(outbox, now_mono_usec),
+    bool has_more = outbox->records || hungry(outbox) || outbox->must_ask;
+    struct disk_work work = {
+        .put_mono_usec = outbox->put_first ? outbox->put_first->put_mono_usec : USEC_INFINITY,
+        .n_done = outbox->done.n,
+        .is_waited_for = latest_waits(outbox),
+        .is_connected = outbox->is_connected,
     };
     for (size_t i = 0; i < outbox->n_streams; i++) {
         const struct stream *stream = outbox->streams[i];
-        demand.reserve |= needs_reserve(outbox, stream);
-        demand.hello |= is_durable(stream) && !stream->is_known;
-        demand.trim |= stream->trim_messages > 0 || stream->trim_bytes > 0;
-        demand.deltas |= is_durable(stream) && !ledger_is_zero(&stream->delta);
+        if (!is_durable(stream))
+            continue;
+        has_more |= !stream->is_known || stream->trim_messages > 0 || stream->trim_bytes > 0 ||
+                    (disk_is_stopping(&outbox->disk) && has_unknown_numbers(stream));
+        work.n_waiting += stream_n_waiting(stream) - stream->n_unwritten;
+        work.has_counts |= !ledger_is_zero(&stream->delta);
+        work.has_unsynced |= stream->is_unsynced;
     }
-    // Counters alone are no reason to write, but at the end.
-    demand.deltas = demand.deltas && outbox->is_quiescing;
-    *ret_demand = demand;
-    return demand.put || demand.remove || demand.sync || demand.records || demand.query ||
-           demand.expire || demand.reserve || demand.trim || demand.deltas || demand.hello;
+    work.other_mono_usec = has_more ? 0 : next_expiry(outbox);
+    return work;
 }
 
 /* --- the job --------------------------------------------------------------------------------- */
@@ -207,10 +130,10 @@ static int add_streams(struct outbox *outbox, struct outbox_job *job)
         job->streams[job->store.n_streams++] = stream;
         row->name = stream->name;
         row->delta = stream->delta;
-        if (needs_reserve(outbox, stream))
-            row->reserve_seq = stream->next_seq + (outbox->is_quiescing ? 0 : SEQ_BLOCK);
-        job->store.sync |= row->reserve_seq > 0;
+        if (stream->is_known && stream->next_seq > 1)
+            row->used_seq = stream->next_seq - 1;
     }
+    job->store.seals = disk_is_stopping(&outbox->disk);
     return 0;
 }
 
@@ -240,7 +163,7 @@ static int add_puts(struct outbox *outbox, struct outbox_job *job, uint64_t now_
         return -ENOMEM;
     for (struct entry *entry = outbox->put_first; entry && job->store.n_puts < n;
          entry = entry->put_next) {
-        if (entry->put_mono_usec > now_mono_usec && !outbox->is_quiescing)
+        if (entry->put_mono_usec > now_mono_usec && !disk_is_stopping(&outbox->disk))
             break;
         size_t i = job->store.n_puts++;
         job->puts[i] = entry;
@@ -254,14 +177,11 @@ static int add_puts(struct outbox *outbox, struct outbox_job *job, uint64_t now_
             .payload = entry->payload,
             .payload_size = strlen(entry->payload),
         };
+        memcpy(messages[i].run, entry->run, STORE_RUN_SIZE);
         job->store.sync |= entry->stream->policy.is_strict ||
                            outbox->options.durability == STREAM_STRICT ||
                            must_not_come_back(outbox, entry);
     }
-    // Cut off, what is written stays: the sync that would follow comes along.
-    if (job->store.n_puts > 0 && !outbox->is_connected &&
-        now_mono_usec >= outbox->synced_mono_usec + outbox->options.commit_interval_usec)
-        job->store.sync = true;
     return 0;
 }
 
@@ -354,14 +274,13 @@ static void take_over(struct outbox *outbox, struct outbox_job *job)
         entry_list_remove(&outbox->done, entry);
         entry_list_append(&job->done, entry);
     }
-    outbox->flush_mono_usec = 0;
     for (size_t i = 0; i < job->store.n_streams; i++) {
         struct stream *stream = job->streams[i];
         stream->job_delta = stream->delta;
         stream->delta = (struct ledger){ 0 };
         stream->trim_messages = stream->trim_bytes = 0;
     }
-    job->ticket = outbox->last_ticket;
+    job->ticket = disk_last_ticket(&outbox->disk);
     job->records = TAKE_PTR(outbox->records);
 }
 
@@ -383,15 +302,14 @@ void outbox_job_free(struct outbox_job *job)
 }
 DEFINE_CLEANUP(struct outbox_job *, outbox_job_free)
 
-static int build(struct outbox *outbox, const struct demand *demand, uint64_t now_mono_usec,
+static int build(struct outbox *outbox, const struct disk_step *step, uint64_t now_mono_usec,
                  struct outbox_job **ret_job)
 {
     _cleanup_(outbox_job_freep) struct outbox_job *job = calloc(1, sizeof(*job));
     if (!job)
         return -ENOMEM;
     int r = add_streams(outbox, job);
-    // After a full disk only what makes room goes, until it is time to try again.
-    if (r == 0 && now_mono_usec >= outbox->put_retry_mono_usec)
+    if (r == 0 && step->puts)
         r = add_puts(outbox, job, now_mono_usec);
     if (r == 0)
         r = add_ranges(outbox, job);
@@ -401,7 +319,7 @@ static int build(struct outbox *outbox, const struct demand *demand, uint64_t no
         r = outbox_list_records(outbox->records, &job->store);
     if (r < 0)
         return r;
-    job->store.sync |= demand->sync || outbox->is_quiescing;
+    job->store.sync |= step->syncs;
     uint64_t begin_wall_usec = outbox_begin_wall(outbox);
     uint64_t step_usec = begin_wall_usec > outbox->begin_wall_usec
                              ? begin_wall_usec - outbox->begin_wall_usec
@@ -410,7 +328,7 @@ static int build(struct outbox *outbox, const struct demand *demand, uint64_t no
         outbox->begin_wall_usec = begin_wall_usec;
     job->store.begin_wall_usec = outbox->begin_wall_usec;
     job->store.max_size = outbox->options.max_size;
-    job->queried = demand->query;
+    job->queried = hungry(outbox);
     if (job->queried)
         job->store.query = (struct store_query){
             .stream = index_in(job, job->queried),
@@ -422,21 +340,40 @@ static int build(struct outbox *outbox, const struct demand *demand, uint64_t no
     return 0;
 }
 
+/* Whoever waits for a record is told by the tick, and not from within a call of theirs. */
+static void wake_waiting(struct outbox *outbox)
+{
+    if (outbox->woken_ticket == disk_recorded(&outbox->disk))
+        return;
+    outbox->woken_ticket = disk_recorded(&outbox->disk);
+    outbox_arm(outbox, 0);
+}
+
+static struct disk_step next_step(struct outbox *outbox, uint64_t now_mono_usec)
+{
+    struct disk_work work = find_work(outbox);
+    struct disk_step step = disk_next(&outbox->disk, &work, now_mono_usec);
+    if (step.gives_up) {
+        outbox_give_up(outbox);
+        work = find_work(outbox);
+        step = disk_next(&outbox->disk, &work, now_mono_usec);
+    }
+    return step;
+}
+
 void outbox_feed_store(struct outbox *outbox)
 {
-    struct demand demand;
     uint64_t now_mono_usec = outbox_mono(outbox);
     if (outbox->job || outbox->is_freed)
         return;
-    if (now_mono_usec < outbox->retry_mono_usec) {
-        outbox_arm(outbox, outbox->retry_mono_usec);
-        outbox_tell_recorded(outbox, outbox->last_ticket);
-        return;
-    }
-    if (!find_demand(outbox, now_mono_usec, &demand))
+    struct disk_step step = next_step(outbox, now_mono_usec);
+    wake_waiting(outbox);
+    if (step.wake_mono_usec != USEC_INFINITY)
+        outbox_arm(outbox, step.wake_mono_usec);
+    if (!step.runs)
         return;
     struct outbox_job *job;
-    int r = build(outbox, &demand, now_mono_usec, &job);
+    int r = build(outbox, &step, now_mono_usec, &job);
     if (r == 0) {
         take_over(outbox, job);
         KILL_POINT("taken-over");

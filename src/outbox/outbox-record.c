@@ -116,6 +116,11 @@ void outbox_give_back_records(struct outbox *outbox, struct outbox_record **reco
     }
 }
 
+size_t outbox_count_records(const struct outbox_record *records)
+{
+    return HASH_COUNT(records);
+}
+
 void outbox_free_records(struct outbox_record **records)
 {
     while (*records)

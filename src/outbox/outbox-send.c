@@ -104,8 +104,7 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
     if (tells_time) // a server's commands do not, and they are many
         clock_format_rfc3339(wall_usec, time);
     int r = policy->subject_is_topic ? address(&publication, entry->subject, &expanded)
-                                     : outbox->ports->topic(outbox->userdata, policy->name,
-                                                            entry->subject, late, &expanded);
+                                     : outbox_topic(outbox, entry, late, &expanded);
     if (r < 0)
         return r;
     if (!policy->subject_is_topic)
@@ -122,8 +121,7 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
         properties[publication.n_properties++] =
             (struct mqtt_user_property){ "seq", format_seq(entry->seq, seq) };
         properties[publication.n_properties++] =
-            (struct mqtt_user_property){ "boot", strings_to_hex(entry->moment.boot, STORE_BOOT_SIZE,
-                                                                boot) };
+            (struct mqtt_user_property){ "boot", strings_to_hex(entry->run, STORE_RUN_SIZE, boot) };
     }
     return outbox->ports->publish(outbox->userdata, &publication, &entry->mid);
 }
@@ -226,7 +224,8 @@ static void warn(struct outbox *outbox, const struct entry *entry, int reason_co
                 (unsigned)reason_code, n_suppressed ? ", and others before it" : "", consequence);
 }
 
-static void settle(struct outbox *outbox, struct entry *entry, int reason_code)
+/* Returns its tag, if that is its end. */
+static uint64_t settle(struct outbox *outbox, struct entry *entry, int reason_code)
 {
     struct stream *stream = entry->stream;
     uint64_t tag = entry->tag;
@@ -254,19 +253,20 @@ static void settle(struct outbox *outbox, struct entry *entry, int reason_code)
              "the stream is held and tried again; check the broker's access rules and quotas");
         outbox_take_back(outbox, entry);
         hold(outbox, stream);
-        return;
+        return 0;
     }
-    if (tag > 0)
-        outbox->ports->acknowledged(outbox->userdata, tag, reason_code);
+    return tag;
 }
 
-bool outbox_published(struct outbox *outbox, int mid, int reason_code)
+bool outbox_published(struct outbox *outbox, int mid, int reason_code, uint64_t *ret_tag)
 {
     struct entry *entry = recall_mid(outbox, mid);
     if (!entry)
         return false;
     KILL_POINT("acknowledged");
-    settle(outbox, entry, reason_code);
+    uint64_t tag = settle(outbox, entry, reason_code);
+    if (ret_tag)
+        *ret_tag = tag;
     KILL_POINT("settled");
     outbox_pump(outbox);
     outbox_feed_store(outbox);
@@ -327,7 +327,7 @@ static bool waits_for_disk(struct outbox *outbox, const struct entry *entry, uin
 {
     struct stream *stream = entry->stream;
     if (stream->policy.keep != STREAM_KEEP_LATEST || stream->policy.is_volatile ||
-        outbox->is_failing)
+        disk_is_failing(&outbox->disk))
         return false;
     bool is_safe = entry->storage == ENTRY_STORED || !stream_is_on_disk(stream);
     if (is_safe && !stream->is_unsynced) {
@@ -349,7 +349,7 @@ static bool may_go(struct outbox *outbox, const struct entry *entry, uint64_t no
     const struct stream *stream = entry->stream;
     bool is_strict = stream->policy.is_strict || outbox->options.durability == STREAM_STRICT;
     if (is_strict && !stream->policy.is_volatile && entry->storage != ENTRY_STORED &&
-        !outbox->is_failing)
+        !disk_is_failing(&outbox->disk))
         return false;
     if (is_behind_another(outbox, entry) || waits_for_disk(outbox, entry, now_mono_usec))
         return false;
@@ -364,7 +364,7 @@ static bool may_go(struct outbox *outbox, const struct entry *entry, uint64_t no
 
 static bool is_held(struct outbox *outbox, const struct stream *stream, uint64_t now_mono_usec)
 {
-    if ((outbox->is_closing || outbox->is_quiescing) && !stream->policy.urgent)
+    if ((outbox->is_closing || disk_is_stopping(&outbox->disk)) && !stream->policy.urgent)
         return true;
     if (stream->hold_mono_usec <= now_mono_usec)
         return false;

@@ -9,8 +9,6 @@
 #include "util/killpoint.h"
 #include "util/log.h"
 
-static const uint64_t retry_max_usec = 30 * USEC_PER_SEC;
-
 /* --- what the store says --------------------------------------------------------------------- */
 
 /*
@@ -35,18 +33,29 @@ static void distrust_store(struct outbox *outbox)
     }
 }
 
+/* What was on disk before the first job that knew the stream. */
+static uint64_t n_inherited(const struct outbox_job *job, const struct stream *stream)
+{
+    uint64_t n_ours = 0;
+    for (size_t i = 0; i < job->store.n_puts; i++)
+        n_ours += job->puts[i]->stream == stream;
+    return stream->disk.n_messages > n_ours ? stream->disk.n_messages - n_ours : 0;
+}
+
 /*
  * Numbers go on behind those that an earlier process may have used. What was numbered before the
  * store could be asked has numbers from the clock, far above; see outbox_publish().
  */
-static void take_states(const struct outbox_job *job)
+static void take_states(struct outbox *outbox, const struct outbox_job *job)
 {
     for (size_t i = 0; i < job->store.n_streams; i++) {
         struct stream *stream = job->streams[i];
         stream->disk = job->store.streams[i].state;
         stream->job_delta = (struct ledger){ 0 };
-        if (!stream->is_known && stream->next_seq < stream->disk.reserved_seq)
-            stream->next_seq = stream->disk.reserved_seq;
+        if (!stream->is_known)
+            outbox->n_inherited += n_inherited(job, stream);
+        if (!stream->is_known && stream->next_seq <= stream->disk.used_seq)
+            stream->next_seq = stream->disk.used_seq + 1;
         stream->is_known = true;
     }
 }
@@ -80,7 +89,9 @@ static void take_trims(struct outbox *outbox, const struct outbox_job *job)
             outbox->n_expired += trim->n_gone;
         else
             outbox->n_dropped += trim->n_gone;
-        outbox->n_backlog -= trim->n_gone < outbox->n_backlog ? trim->n_gone : outbox->n_backlog;
+        uint64_t n_backlog = trim->n_gone < outbox->n_backlog ? trim->n_gone : outbox->n_backlog;
+        outbox->n_backlog -= n_backlog;
+        outbox->n_backlog_lost += n_backlog;
     }
 }
 
@@ -98,6 +109,7 @@ static void load(struct outbox *outbox, struct stream *stream, const struct stor
     entry->seq = message->seq;
     entry->moment = message->moment;
     entry->begin_wall_usec = message->begin_wall_usec;
+    memcpy(entry->run, message->run, STORE_RUN_SIZE);
     entry->this_boot = memcmp(message->moment.boot, outbox->boot, STORE_BOOT_SIZE) == 0;
     entry->n_samples = message->n_samples;
     entry->storage = ENTRY_STORED;
@@ -126,39 +138,50 @@ static void take_query(struct outbox *outbox, const struct outbox_job *job)
     stream->is_exhausted = query->at_end;
 }
 
-static void tell_back(struct outbox *outbox)
+static struct disk_job facts_of(const struct outbox_job *job)
 {
-    if (outbox->is_failing)
-        log_notice(LOG_FIELDS(LOG_ID(LOG_ID_STORE_BACK)),
-                   "%s: the queue on disk works again; what was kept in memory is written",
-                   outbox->options.name);
-    outbox->is_failing = false;
-    outbox->trouble_cause[0] = '\0';
-    outbox->retry_usec = 0;
-    outbox->retry_mono_usec = 0;
+    struct disk_job facts = {
+        .n_puts = job->store.n_puts,
+        .n_records = job->store.n_records,
+        .sync = job->store.sync,
+        .ticket = job->ticket,
+    };
+    for (size_t i = 0; i < job->store.n_ranges; i++)
+        facts.removes_latest |=
+            job->streams[job->store.ranges[i].stream]->policy.keep == STREAM_KEEP_LATEST;
+    return facts;
 }
 
-/* What is written and not yet through a power cut. */
-static void note_sync(struct outbox *outbox, const struct outbox_job *job)
+/* keep = latest: what a power cut may bring back. */
+static void note_unsynced(struct outbox *outbox, const struct outbox_job *job)
 {
-    bool wrote = job->store.n_puts > 0 || job->store.n_records > 0;
-    uint64_t now_mono_usec = outbox_mono(outbox);
-    if (job->store.sync && job->store.is_synced) {
-        outbox->synced_mono_usec = now_mono_usec;
-        outbox->needs_sync = outbox->has_unsynced_records = false;
-        for (size_t i = 0; i < outbox->n_streams; i++)
-            outbox->streams[i]->is_unsynced = false;
-        return;
-    }
-    for (size_t i = 0; i < job->store.n_ranges; i++) {
+    bool is_synced = job->store.sync && job->store.is_synced;
+    for (size_t i = 0; is_synced && i < outbox->n_streams; i++)
+        outbox->streams[i]->is_unsynced = false;
+    for (size_t i = 0; !is_synced && i < job->store.n_ranges; i++) {
         struct stream *stream = job->streams[job->store.ranges[i].stream];
         stream->is_unsynced |= stream->policy.keep == STREAM_KEEP_LATEST;
-        wrote |= stream->is_unsynced;
     }
-    if (job->store.sync || (wrote && !outbox->needs_sync))
-        outbox->unsynced_mono_usec = now_mono_usec; // it failed: again after the interval
-    outbox->needs_sync |= wrote || job->store.sync;
-    outbox->has_unsynced_records |= job->store.n_records > 0;
+}
+
+/* Whether messages that should be on disk by now are not. */
+static bool messages_wait(const struct outbox *outbox)
+{
+    return outbox->put_first && (outbox->put_first->put_mono_usec <= outbox_mono(outbox) ||
+                                 disk_is_stopping(&outbox->disk));
+}
+
+static void tell(const struct outbox *outbox, enum disk_news news)
+{
+    if (news == DISK_FAILS)
+        log_err(LOG_FIELDS(LOG_ID(LOG_ID_STORE_FAILED)),
+                "%s: the queue on disk cannot be written: %s; messages are kept in memory, up to "
+                "%d, until it can be",
+                outbox->options.name, disk_cause(&outbox->disk), OUTBOX_MAX_MESSAGES);
+    else if (news != DISK_NO_NEWS)
+        log_notice(LOG_FIELDS(LOG_ID(LOG_ID_STORE_BACK)), "%s: the queue on disk works again%s",
+                   outbox->options.name,
+                   news == DISK_HAS_WRITTEN ? "; what was kept in memory is written" : "");
 }
 
 static void take_success(struct outbox *outbox, struct outbox_job *job)
@@ -167,14 +190,8 @@ static void take_success(struct outbox *outbox, struct outbox_job *job)
     bool is_new = job->store.generation != outbox->generation;
     outbox->has_stored = true;
     outbox->generation = job->store.generation;
-    if (job->store.n_lost > outbox->n_lost_on_disk) {
-        log_err(LOG_FIELDS(LOG_ID(LOG_ID_STORE_DAMAGED)),
-                "%s: the queue on disk was damaged: %" PRIu64 " messages could not be read and are "
-                "counted as dropped; the damaged file is kept beside it as queue.db.damaged",
-                outbox->options.name, job->store.n_lost - outbox->n_lost_on_disk);
-        outbox->n_lost_on_disk = job->store.n_lost;
-    }
-    take_states(job);
+    outbox->must_ask = false;
+    take_states(outbox, job);
     take_puts(outbox, job);
     take_done(outbox, job);
     take_trims(outbox, job);
@@ -182,9 +199,10 @@ static void take_success(struct outbox *outbox, struct outbox_job *job)
         distrust_store(outbox);
     else
         take_query(outbox, job);
-    note_sync(outbox, job);
-    if (job->store.n_puts > 0 || !outbox->is_failing || job->store.has_room)
-        tell_back(outbox);
+    note_unsynced(outbox, job);
+    const struct disk_job facts = facts_of(job);
+    tell(outbox, disk_done(&outbox->disk, &facts, job->store.is_synced, job->store.has_room,
+                           messages_wait(outbox), outbox_mono(outbox)));
     for (size_t i = 0; i < outbox->n_streams; i++)
         outbox_evict(outbox, outbox->streams[i]);
 }
@@ -237,44 +255,20 @@ static void trim_a_part(struct outbox *outbox)
     }
 }
 
-static void note_failure(struct outbox *outbox, const struct outbox_job *job, int result,
+static void take_failure(struct outbox *outbox, struct outbox_job *job, int result,
                          const struct why *why)
 {
-    bool is_full = result == -ENOSPC || result == -ENOBUFS;
-    uint64_t pause_usec = outbox->retry_usec ? outbox->retry_usec * 2 : USEC_PER_SEC;
-    outbox->retry_usec = pause_usec < retry_max_usec ? pause_usec : retry_max_usec;
-    uint64_t retry_mono_usec = outbox_mono(outbox) + outbox->retry_usec;
+    const struct disk_job facts = facts_of(job);
+    const char *cause = why && why->text[0] ? why->text : strerror(-result);
+    give_back(outbox, job);
     if (result == -ENOBUFS)
         trim_a_part(outbox);
-    if (is_full && job->store.n_puts > 0)
-        outbox->put_retry_mono_usec = retry_mono_usec;
-    else
-        outbox->retry_mono_usec = retry_mono_usec;
-    const char *cause = why && why->text[0] ? why->text : strerror(-result);
-    if (outbox->is_failing && strcmp(cause, outbox->trouble_cause) == 0)
-        return;
-    snprintf(outbox->trouble_cause, sizeof(outbox->trouble_cause), "%s", cause);
-    outbox->is_failing = true;
-    if (result == -ENOBUFS) // a bound of the user's, told with what is dropped
-        return;
-    log_err(LOG_FIELDS(LOG_ID(LOG_ID_STORE_FAILED)),
-            "%s: the queue on disk cannot be written: %s; messages are kept in memory, up to %d, "
-            "until it can be",
-            outbox->options.name, cause, OUTBOX_MAX_MESSAGES);
-}
-
-void outbox_tell_recorded(struct outbox *outbox, uint64_t ticket)
-{
-    if (ticket <= outbox->told_ticket)
-        return;
-    outbox->told_ticket = ticket;
-    outbox->ports->recorded(outbox->userdata, ticket);
+    tell(outbox, disk_failed(&outbox->disk, &facts, result, cause, outbox_mono(outbox)));
 }
 
 void outbox_stored(struct outbox *outbox, int result, const struct why *why)
 {
     struct outbox_job *job = TAKE_PTR(outbox->job);
-    uint64_t ticket = result < 0 || job->store.sync ? job->ticket : 0;
     if (outbox->is_freed) {
         give_back(outbox, job);
         outbox_job_free(job);
@@ -285,17 +279,74 @@ void outbox_stored(struct outbox *outbox, int result, const struct why *why)
     if (result == 0)
         take_success(outbox, job);
     else
-        give_back(outbox, job);
-    if (result < 0)
-        note_failure(outbox, job, result, why);
+        take_failure(outbox, job, result, why);
     outbox_job_free(job);
-    outbox_tell_recorded(outbox, ticket);
     outbox_pump(outbox);
     outbox_feed_store(outbox);
     outbox_tell_drained(outbox);
 }
 
+void outbox_ask_store(struct outbox *outbox)
+{
+    outbox->must_ask = true;
+    outbox_feed_store(outbox);
+}
+
 const char *outbox_trouble(const struct outbox *outbox)
 {
-    return outbox->is_failing ? outbox->trouble_cause : NULL;
+    return disk_cause(&outbox->disk);
+}
+
+uint64_t outbox_recorded(const struct outbox *outbox)
+{
+    return disk_recorded(&outbox->disk);
+}
+
+/* --- the end --------------------------------------------------------------------------------- */
+
+void outbox_give_up(struct outbox *outbox)
+{
+    for (struct entry *entry = outbox->put_first, *next; entry; entry = next) {
+        next = entry->put_next;
+        if (entry->place == ENTRY_IN_FLIGHT) // it may arrive yet
+            continue;
+        entry->stream->n_given_up++;
+        outbox_finish(outbox, entry, LEDGER_DROPPED);
+    }
+}
+
+/* "telemetry 113, alarms 2"; returns the sum. */
+static uint64_t list_lost(const struct outbox *outbox, char *out, size_t size)
+{
+    uint64_t sum = 0;
+    size_t length = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        const struct stream *stream = outbox->streams[i];
+        uint64_t n = stream->n_given_up + (stream->policy.is_volatile ? 0 : stream->n_unwritten);
+        if (n > 0 && length < size)
+            length += (size_t)snprintf(out + length, size - length, "%s%s %" PRIu64,
+                                       sum > 0 ? ", " : "", stream->name, n);
+        sum += n;
+    }
+    return sum;
+}
+
+void outbox_end(struct outbox *outbox)
+{
+    char streams[256];
+    const char *cause = outbox->job ? "it does not answer" : disk_cause(&outbox->disk);
+    if (outbox->is_ended)
+        return;
+    outbox->is_ended = true;
+    uint64_t n_messages = list_lost(outbox, streams, sizeof(streams));
+    size_t n_records = outbox_count_records(outbox->records);
+    if (outbox->job)
+        n_records += outbox_count_records(outbox->job->records);
+    if (n_messages + n_records > 0)
+        log_err(LOG_FIELDS(LOG_ID(LOG_ID_STORE_LOST)),
+                "%s: %" PRIu64 " messages%s%s%s and %zu records are lost with this stop: the queue "
+                "on disk cannot be written: %s",
+                outbox->options.name, n_messages, n_messages > 0 ? " (" : "", streams,
+                n_messages > 0 ? ")" : "", n_records, cause ? cause : "it takes too long");
 }

@@ -39,6 +39,7 @@ static struct stream *stream_new(const struct stream_policy *policy)
     }
     stream->policy = *policy;
     stream->policy.name = stream->name;
+    stream->policy.topic = NULL;
     return stream;
 }
 
@@ -90,28 +91,41 @@ static struct stream_policy orphan_policy(const char *name)
 int outbox_configure(struct outbox *outbox, const struct outbox_options *options,
                      const struct stream_policy *policies, size_t n_policies)
 {
-    char *name = strdup(options->name);
-    if (!name)
-        return -ENOMEM;
+    _cleanup_(outbox_topics_done) struct outbox_topics topics = { 0 };
+    int r = outbox_topics_make(options, policies, n_policies, &topics);
+    _cleanup_(freep) char *name = strdup(options->name);
+    if (r < 0 || !name)
+        return r < 0 ? r : -ENOMEM;
     for (size_t i = 0; i < n_policies; i++) {
-        if (!find_stream(outbox, policies[i].name) && add_stream(outbox, &policies[i]) < 0) {
-            free(name);
+        if (!find_stream(outbox, policies[i].name) && add_stream(outbox, &policies[i]) < 0)
             return -ENOMEM; // streams without a message do no harm
-        }
     }
-    for (size_t i = 0; i < outbox->n_streams; i++)
+    for (size_t i = 0; i < outbox->n_streams; i++) {
         outbox->streams[i]->is_configured = false;
+        outbox->streams[i]->topic = topics.other;
+    }
     for (size_t i = 0; i < n_policies; i++) {
         struct stream *stream = find_stream(outbox, policies[i].name);
         assert(stream->policy.is_volatile == policies[i].is_volatile);
         stream->policy = policies[i];
         stream->policy.name = stream->name;
+        stream->policy.topic = NULL; // the caller's
+        stream->topic = topics.streams[i];
         stream->is_configured = true;
     }
     free(outbox->name);
-    outbox->name = name;
-    outbox->options = *options;
-    outbox->options.name = name;
+    outbox->name = TAKE_PTR(name);
+    outbox_topics_done(&outbox->topics);
+    outbox->topics = topics;
+    topics = (struct outbox_topics){ 0 };
+    outbox->options = (struct outbox_options){
+        .durability = options->durability,
+        .commit_interval_usec = options->commit_interval_usec,
+        .max_size = options->max_size,
+        .drain_rate = options->drain_rate,
+        .name = outbox->name,
+    };
+    outbox->disk.commit_interval_usec = options->commit_interval_usec;
     qsort(outbox->streams, outbox->n_streams, sizeof(struct stream *), compare_streams);
     outbox_feed_store(outbox);
     return 0;
@@ -121,8 +135,11 @@ void outbox_adopt(struct outbox *outbox, char *const *names)
 {
     for (size_t i = 0; names && names[i]; i++) {
         const struct stream_policy policy = orphan_policy(names[i]);
-        if (!find_stream(outbox, names[i]) && add_stream(outbox, &policy) < 0)
+        if (find_stream(outbox, names[i]))
+            continue;
+        if (add_stream(outbox, &policy) < 0)
             return; // until the next start
+        outbox->streams[outbox->n_streams - 1]->topic = outbox->topics.other;
     }
     outbox_feed_store(outbox);
 }
@@ -163,6 +180,8 @@ int outbox_publish(struct outbox *outbox, const struct outbox_message *message)
 {
     struct stream *stream = find_stream(outbox, message->stream);
     assert(stream && stream->is_configured);
+    if (disk_is_stopping(&outbox->disk))
+        return -ESHUTDOWN;
     size_t payload_size = strlen(message->payload);
     if (stream->policy.keep == STREAM_KEEP_NONE && !outbox->is_connected)
         return drop(outbox, stream, message->n_samples, -ENOTCONN);
@@ -175,6 +194,7 @@ int outbox_publish(struct outbox *outbox, const struct outbox_message *message)
     entry->seq = next_seq(outbox, stream);
     entry->this_boot = true;
     memcpy(entry->moment.boot, outbox->boot, STORE_BOOT_SIZE);
+    memcpy(entry->run, outbox->run, STORE_RUN_SIZE);
     entry->moment.mono_usec = message->mono_usec > 0 ? message->mono_usec : now_mono_usec;
     entry->n_samples = message->n_samples;
     entry->tag = message->tag;
@@ -195,13 +215,14 @@ void outbox_count_samples(struct outbox *outbox, const char *stream_name,
 {
     struct stream *stream = find_stream(outbox, stream_name);
     assert(stream);
-    ledger_add(&stream->delta, delta);
+    if (!disk_is_stopping(&outbox->disk))
+        ledger_add(&stream->delta, delta);
 }
 
 uint64_t outbox_sync_records(struct outbox *outbox)
 {
     outbox_arm(outbox, 0);
-    return ++outbox->last_ticket;
+    return disk_ticket(&outbox->disk);
 }
 
 /* --- the connection -------------------------------------------------------------------------- */
@@ -219,7 +240,8 @@ void outbox_connected(struct outbox *outbox, unsigned max_inflight)
     outbox->connected_mono_usec = now_mono_usec;
     outbox->outage_usec = now_mono_usec - outbox->lost_mono_usec;
     outbox->lost_mono_usec = 0;
-    outbox->n_backlog = outbox->n_backlog_sent = 0;
+    outbox->n_backlog = outbox->n_backlog_sent = outbox->n_backlog_lost = 0;
+    outbox->n_lost_meanwhile = n_lost(outbox) - outbox->n_lost_before;
     for (size_t i = 0; i < outbox->n_streams; i++) {
         struct stream *stream = outbox->streams[i];
         stream->hold_mono_usec = stream->hold_usec = stream->wait_mono_usec = 0;
@@ -227,7 +249,10 @@ void outbox_connected(struct outbox *outbox, unsigned max_inflight)
             outbox->n_backlog += stream_n_waiting(stream);
     }
     KILL_POINT("connected");
-    outbox->backlog_is_told = outbox->n_backlog == 0;
+    // The first sample mostly precedes the first connection: that is no outage.
+    bool is_outage = outbox->was_connected || outbox->n_inherited > 0;
+    outbox->was_connected = true;
+    outbox->backlog_is_told = outbox->n_backlog == 0 || !is_outage;
     outbox->drain_mono_usec = now_mono_usec;
     if (outbox->options.drain_rate > 0 && outbox->n_backlog > 0) {
         outbox->drain_mono_usec += random_next(&outbox->random) % drain_start_usec;
@@ -302,7 +327,7 @@ void outbox_tell_drained(struct outbox *outbox)
     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_DRAINED), { "DEVICE", outbox->options.name }),
                "%s: back after %s: %" PRIu64 " sent, %" PRIu64 " lost", outbox->options.name,
                clock_format_span(outbox->outage_usec, span, sizeof(span)), outbox->n_backlog_sent,
-               n_lost(outbox) - outbox->n_lost_before);
+               outbox->n_lost_meanwhile + outbox->n_backlog_lost);
 }
 
 void outbox_tick(struct outbox *outbox)
@@ -318,7 +343,8 @@ void outbox_tick(struct outbox *outbox)
 /* --- life ------------------------------------------------------------------------------------ */
 
 int outbox_new(const struct outbox_ports *ports, void *userdata,
-               const uint8_t boot[STORE_BOOT_SIZE], struct outbox **ret_outbox)
+               const uint8_t boot[STORE_BOOT_SIZE], const uint8_t run[STORE_RUN_SIZE],
+               struct outbox **ret_outbox)
 {
     struct outbox *outbox = calloc(1, sizeof(*outbox));
     if (!outbox)
@@ -326,6 +352,7 @@ int outbox_new(const struct outbox_ports *ports, void *userdata,
     outbox->ports = ports;
     outbox->userdata = userdata;
     memcpy(outbox->boot, boot, STORE_BOOT_SIZE);
+    memcpy(outbox->run, run, STORE_RUN_SIZE);
     outbox->armed_mono_usec = USEC_INFINITY;
     outbox->lost_mono_usec = outbox_mono(outbox);
     outbox->random = ports->wall_usec(userdata);
@@ -360,6 +387,7 @@ void outbox_free(struct outbox *outbox)
     for (size_t i = 0; i < outbox->n_streams; i++)
         stream_free(outbox->streams[i]);
     free(outbox->streams);
+    outbox_topics_done(&outbox->topics);
     free(outbox->name);
     free(outbox);
 }
@@ -371,7 +399,7 @@ void outbox_close(struct outbox *outbox)
 
 void outbox_quiesce(struct outbox *outbox)
 {
-    outbox->is_quiescing = true;
+    disk_stop(&outbox->disk);
     KILL_POINT("quiesce");
     outbox_pump(outbox);
     outbox_feed_store(outbox);
@@ -388,8 +416,8 @@ bool outbox_is_quiet(const struct outbox *outbox)
 
 bool outbox_is_committed(const struct outbox *outbox)
 {
-    return !outbox->job &&
-           (outbox->is_failing || (!outbox->put_first && outbox->done.n == 0 && !outbox->records));
+    bool has_news = outbox->records && !disk_is_failing(&outbox->disk); // the tick has it written
+    return !outbox->job && disk_is_over(&outbox->disk) && !has_news;
 }
 
 /* --- counts ---------------------------------------------------------------------------------- */

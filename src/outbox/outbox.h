@@ -33,7 +33,10 @@ enum {
 
 struct outbox;
 
-/* How the outbox reaches the world. All are called on the main loop, none may sleep. */
+/*
+ * How the outbox reaches the world. All are called on the main loop, also while a call of the role
+ * is at work: none may sleep, and none calls the role. What there is to tell, the outbox is asked.
+ */
 struct outbox_ports {
     uint64_t (*mono_usec)(void *userdata); // as clock_mono_usec()
     uint64_t (*wall_usec)(void *userdata);
@@ -46,24 +49,16 @@ struct outbox_ports {
     int (*run)(void *userdata, struct store_job *job);
     // outbox_tick() is wanted at that time, not later.
     void (*arm)(void *userdata, uint64_t mono_usec);
-    // A new topic for a message of a stream whose subject is not its topic.
-    int (*topic)(void *userdata, const char *stream, const char *subject, bool is_late,
-                 char **ret_topic);
-    // A message with a tag has been acknowledged.
-    void (*acknowledged)(void *userdata, uint64_t tag, int reason_code);
-    // What outbox_sync_records() was called for is on disk, all up to that ticket; or in memory
-    // alone, since the disk fails.
-    void (*recorded)(void *userdata, uint64_t ticket);
 };
 
 struct outbox_message {
     const char *stream;  // one of outbox_configure()'s
-    const char *subject; // what its topic is made of, or the topic itself; NULL: nothing
+    const char *subject; // the sensor in its topic, or the topic itself; NULL: none
     const char *payload; // a JSON object, NUL-terminated
     uint32_t n_samples;  // how many samples are in it; counted in the ledger
     uint64_t mono_usec;  // when they were taken; 0: now
     int qos;             // -1: the stream's
-    uint64_t tag;        // given back by acknowledged(); 0: none
+    uint64_t tag;        // given back by outbox_published(); 0: none
 };
 
 struct outbox_counters {
@@ -78,22 +73,30 @@ struct outbox_counters {
 struct outbox_options {
     enum stream_durability durability; // of the streams that are not volatile
     uint64_t commit_interval_usec;
-    uint64_t max_size;   // bytes on disk
-    uint64_t drain_rate; // late messages a second; 0: no limit
-    const char *name;    // for log lines: the client's id
+    uint64_t max_size;      // bytes on disk
+    uint64_t drain_rate;    // late messages a second; 0: no limit
+    const char *name;       // for log lines: the client's id
+    const char *id, *group; // for topics, as all of these
+    const char *topic;      // of streams that are not configured any more; NULL: there are none
+    const char *late_topic; // of late messages; NULL: where those go that are not
 };
 
-/* ports are borrowed. boot is this boot's id. 0 or -ENOMEM. */
+/*
+ * ports are borrowed. boot is the id of this boot of the machine; (run, seq) is used once: see
+ * spool_run_id(). 0 or -ENOMEM.
+ */
 int outbox_new(const struct outbox_ports *ports, void *userdata,
-               const uint8_t boot[STORE_BOOT_SIZE], struct outbox **ret_outbox);
+               const uint8_t boot[STORE_BOOT_SIZE], const uint8_t run[STORE_RUN_SIZE],
+               struct outbox **ret_outbox);
 
 /* While a job is at work it is freed by outbox_stored(), and calls no port any more. */
 void outbox_free(struct outbox *outbox);
 DEFINE_CLEANUP(struct outbox *, outbox_free)
 
 /*
- * Takes up streams and options, at the start and with each reload. What waits in a stream that is
- * gone is still drained. 0, or -ENOMEM: then nothing has changed.
+ * Takes up streams and options, at the start and with each reload; copies them. What waits in a
+ * stream that is gone is still drained. 0, -ENOMEM or -EINVAL (a template): then nothing has
+ * changed.
  */
 int outbox_configure(struct outbox *outbox, const struct outbox_options *options,
                      const struct stream_policy *policies, size_t n_policies);
@@ -103,7 +106,8 @@ void outbox_adopt(struct outbox *outbox, char *const *names);
 
 /*
  * Takes a message. 0 if it is sent or waits; else it was dropped and counted: -ENOTCONN (keep =
- * none and not connected), -ENOBUFS (a bound was reached), -ENOMEM.
+ * none and not connected), -ENOBUFS (a bound was reached), -ENOMEM. -ESHUTDOWN: it is none of this
+ * run's any more, and not counted.
  */
 int outbox_publish(struct outbox *outbox, const struct outbox_message *message);
 
@@ -124,19 +128,32 @@ int outbox_add_record(struct outbox *outbox, const char *space, const char *key,
 
 /*
  * The records so far are to be safe from a power cut at once, not after the commit interval.
- * Returns a ticket, never 0 and growing, that ports->recorded() names when they are.
+ * Returns a ticket, never 0 and growing.
  */
 uint64_t outbox_sync_records(struct outbox *outbox);
+
+/*
+ * All records up to this ticket are on disk; or in memory alone, since the disk fails, and whoever
+ * waits for them goes on. It is to be looked at after outbox_tick(), which is wanted when it has
+ * grown. 0: there was none.
+ */
+uint64_t outbox_recorded(const struct outbox *outbox);
 
 /* max_inflight: how many may be unacknowledged, 1..65535. */
 void outbox_connected(struct outbox *outbox, unsigned max_inflight);
 void outbox_disconnected(struct outbox *outbox);
 
-/* Whether mid was one of ours. */
-bool outbox_published(struct outbox *outbox, int mid, int reason_code);
+/*
+ * What became of a message: as the link says. Whether mid was one of ours; *ret_tag is the tag of a
+ * message that has come to its end by it, else 0 (NULL: nobody asks).
+ */
+bool outbox_published(struct outbox *outbox, int mid, int reason_code, uint64_t *ret_tag);
 
 /* The job that ports->run() was given is done; result as store_run(). May free the outbox. */
 void outbox_stored(struct outbox *outbox, int result, const struct why *why);
+
+/* Somebody else's job has met a new store, or none: a job tells what has become of ours. */
+void outbox_ask_store(struct outbox *outbox);
 
 /* Does what is due by now. */
 void outbox_tick(struct outbox *outbox);
@@ -144,14 +161,24 @@ void outbox_tick(struct outbox *outbox);
 /* The connection is about to end: until it does, only what is urgent is sent (stream_policy). */
 void outbox_close(struct outbox *outbox);
 
-/* The end: as outbox_close(), and brings to disk what is to be kept. */
+/*
+ * The end: as outbox_close(), and brings to disk what is to be kept. While the disk fails that is
+ * tried again at once, and not for long (disk.h). No more messages and samples are taken: with a
+ * slow disk there would always be one more to write.
+ */
 void outbox_quiesce(struct outbox *outbox);
 
 /* Nothing is in flight, nothing urgent waits. */
 bool outbox_is_quiet(const struct outbox *outbox);
 
-/* All that is to be kept is on disk, as far as it can be. */
+/* Whether the store knows all numbers that were used. */
+bool outbox_is_sealed(const struct outbox *outbox);
+
+/* After outbox_quiesce(): all that is to be kept is on disk, or can not be brought there. */
 bool outbox_is_committed(const struct outbox *outbox);
+
+/* Nobody waits for the disk any longer: what is lost is told in one line, once. */
+void outbox_end(struct outbox *outbox);
 
 void outbox_count(const struct outbox *outbox, struct outbox_counters *ret_counters);
 

@@ -15,14 +15,17 @@
 
 // A job that takes longer is worth a word.
 static const uint64_t stall_usec = 10 * USEC_PER_SEC;
+// A store without jobs is looked at: whether its file is still there. With the accuracy, a minute.
+static const uint64_t look_usec = 50 * USEC_PER_SEC, look_accuracy_usec = 10 * USEC_PER_SEC;
 
 /* What the thread works on; it outlives the spool when the disk hangs. */
 struct task {
     struct worker_job base; // first
     struct spool *spool;    // the main loop's; gone when the task was abandoned
     struct store *store;
-    struct spool_client *client;
+    struct spool_client *client; // NULL: a look
     struct store_job *job;
+    struct store_job look;
     uint64_t generation; // of the client's last job
     int result;
     struct why why;
@@ -36,6 +39,7 @@ struct spool_client {
     struct store_job *job; // waits, or is at work
     bool adopts;
     bool is_removed; // the outbox has been freed, but for its job
+    bool is_sealed;  // no number was used that the store does not know
     uint64_t generation;
 };
 
@@ -43,16 +47,19 @@ struct spool {
     struct store *store;
     struct worker *worker;
     struct spool_client *clients;
-    struct task *busy; // at work in the thread
-    sd_event_source *stall_timer;
+    struct task *busy;       // at work in the thread
+    uint64_t busy_mono_usec; // since when, or when one was last
+    sd_event_source *stall_timer, *look_timer;
     bool is_stalled;
-    spool_stalled_fn stalled; // NULL: nobody listens
-    void *stalled_userdata;
+    bool has_mishap;    // the file was damaged, removed or replaced
+    spool_news_fn news; // NULL: nobody listens
+    void *news_userdata;
     bool has_thread;
     void (*pause)(void *userdata); // is to be called before the next job; NULL: none
     void *pause_userdata;
     bool is_paused; // it is being called
-    uint8_t boot[STORE_BOOT_SIZE];
+    uint8_t boot[STORE_BOOT_SIZE], run_id[STORE_RUN_SIZE];
+    bool is_unclean; // an outbox has gone without a word of the numbers that it has used
 };
 
 /* --- in the thread --------------------------------------------------------------------------- */
@@ -74,7 +81,8 @@ static void run_task(struct worker_job *base)
 static void abandon_task(struct worker_job *base)
 {
     struct task *task = (struct task *)base;
-    outbox_stored(task->client->outbox, -ECANCELED, NULL);
+    if (task->client)
+        outbox_stored(task->client->outbox, -ECANCELED, NULL);
     strings_free(task->names);
     store_free(task->store);
     free(task->client);
@@ -89,7 +97,34 @@ static void remove_now(struct spool_client *client)
     while (*at != client)
         at = &(*at)->next;
     *at = client->next;
+    client->spool->is_unclean |= !client->is_sealed;
     free(client);
+}
+
+static void tell_news(struct spool *spool)
+{
+    if (spool->news)
+        spool->news(spool->news_userdata);
+}
+
+static void tell_mishap(struct spool *spool, const struct store_job *job)
+{
+    if (!job->mishap.text[0])
+        return;
+    log_err(LOG_FIELDS(LOG_ID(LOG_ID_STORE_DAMAGED)), "%s", job->mishap.text);
+    spool->has_mishap = true;
+    tell_news(spool);
+}
+
+/* Outboxes that do not know yet what a job of another, or a look, has found. */
+static void wake_others(struct spool *spool, uint64_t generation, bool has_failed)
+{
+    spool->is_paused = true; // what they bring up waits
+    for (struct spool_client *client = spool->clients; client; client = client->next)
+        if (!client->job && client->generation > 0 &&
+            (has_failed || client->generation != generation))
+            outbox_ask_store(client->outbox);
+    spool->is_paused = false;
 }
 
 static void hand_back(struct task *task)
@@ -136,8 +171,7 @@ static void set_stalled(struct spool *spool, bool is_stalled)
             (int)(stall_usec / USEC_PER_SEC), OUTBOX_MAX_MESSAGES);
     else
         log_notice(LOG_FIELDS(LOG_ID(LOG_ID_STORE_BACK)), "the disk of the queue answers again");
-    if (spool->stalled)
-        spool->stalled(spool->stalled_userdata);
+    tell_news(spool);
 }
 
 static int on_stall_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -150,6 +184,7 @@ static int on_stall_timer(sd_event_source *source, uint64_t usec, void *userdata
 static void begin_task(struct spool *spool, struct task *task)
 {
     spool->busy = task;
+    spool->busy_mono_usec = clock_mono_usec();
     sd_event_source_set_time_relative(spool->stall_timer, stall_usec);
     sd_event_source_set_enabled(spool->stall_timer, SD_EVENT_ONESHOT);
 }
@@ -158,10 +193,16 @@ static void finish_task(struct worker_job *base)
 {
     struct task *task = (struct task *)base;
     struct spool *spool = task->spool;
+    bool has_failed = task->result < 0;
+    uint64_t generation = task->job->generation;
     spool->busy = NULL;
     sd_event_source_set_enabled(spool->stall_timer, SD_EVENT_OFF);
     set_stalled(spool, false);
-    hand_back(task);
+    tell_mishap(spool, task->job);
+    if (task->client)
+        hand_back(task);
+    if (!has_failed || !task->client)
+        wake_others(spool, generation, has_failed);
     free(task);
     take_pause(spool);
     next_turn(spool);
@@ -175,16 +216,53 @@ void spool_pause(struct spool *spool, void (*call)(void *userdata), void *userda
     next_turn(spool);
 }
 
+static const struct worker_job task_base = {
+    .run = run_task,
+    .done = finish_task,
+    .abandoned = abandon_task,
+};
+
 static struct task make_task(struct spool_client *client)
 {
     return (struct task){
-        .base = { .run = run_task, .done = finish_task, .abandoned = abandon_task },
+        .base = task_base,
         .spool = client->spool,
         .store = client->spool->store,
         .client = client,
         .job = client->job,
         .generation = client->generation,
     };
+}
+
+/* An empty job, which tells whether the file is still there: of no outbox. */
+static void begin_look(struct spool *spool)
+{
+    struct task *task = malloc(sizeof(*task));
+    if (!task)
+        return; // the next look will do
+    *task = (struct task){ .base = task_base, .spool = spool, .store = spool->store };
+    task->job = &task->look;
+    if (worker_run(spool->worker, &task->base) < 0)
+        free(task);
+    else
+        begin_task(spool, task);
+}
+
+static void arm_look(struct spool *spool, uint64_t delay_usec)
+{
+    sd_event_source_set_time_relative(spool->look_timer, delay_usec);
+    sd_event_source_set_enabled(spool->look_timer, SD_EVENT_ONESHOT);
+}
+
+static int on_look_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source, (void)usec;
+    struct spool *spool = userdata;
+    uint64_t idle_usec = clock_mono_usec() - spool->busy_mono_usec;
+    if (idle_usec >= look_usec && !spool->busy && !spool->pause && !spool->is_paused)
+        begin_look(spool);
+    arm_look(spool, idle_usec < look_usec ? look_usec - idle_usec : look_usec);
+    return 0;
 }
 
 /* The client that waits goes to the end of the line with its job. */
@@ -238,6 +316,7 @@ int spool_run(struct spool_client *client, struct store_job *job)
     }
     struct task task = make_task(client);
     perform(&task);
+    tell_mishap(client->spool, job);
     hand_back(&task);
     return 0;
 }
@@ -266,6 +345,7 @@ void spool_remove(struct spool_client *client)
     struct spool *spool = client->spool;
     bool has_job = client->job;
     client->is_removed = true;
+    client->is_sealed = outbox_is_sealed(client->outbox);
     outbox_free(client->outbox); // with a job, only once that is back
     if (!has_job)
         remove_now(client);
@@ -278,22 +358,29 @@ void spool_remove(struct spool_client *client)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-static int say_hello(struct spool *spool, struct why *why)
+/* Opens it, so that records can be read. If that fails, the first job of an outbox tells. */
+static int say_hello(struct spool *spool)
 {
     struct store_job job = { 0 };
-    int r = store_run(spool->store, &job, why);
-    return r == -EPROTO || r == -ENOMEM ? r : 0;
+    int r = store_run(spool->store, &job, NULL);
+    tell_mishap(spool, &job);
+    store_get_run(spool->store, spool->run_id);
+    return r == -ENOMEM ? r : 0;
 }
 
-static int make_stall_timer(sd_event *event, struct spool *spool)
+static int make_timers(sd_event *event, struct spool *spool)
 {
     int r = sd_event_add_time(event, &spool->stall_timer, CLOCK_BOOTTIME, 0, 2 * USEC_PER_SEC,
                               on_stall_timer, spool);
-    return r < 0 ? r : sd_event_source_set_enabled(spool->stall_timer, SD_EVENT_OFF);
+    if (r >= 0)
+        r = sd_event_source_set_enabled(spool->stall_timer, SD_EVENT_OFF);
+    if (r >= 0)
+        r = sd_event_add_time(event, &spool->look_timer, CLOCK_BOOTTIME, 0, look_accuracy_usec,
+                              on_look_timer, spool);
+    return r < 0 ? r : sd_event_source_set_enabled(spool->look_timer, SD_EVENT_OFF);
 }
 
-int spool_new(sd_event *event, const char *directory, uint64_t max_size, struct spool **ret_spool,
-              struct why *why)
+int spool_new(sd_event *event, const char *directory, uint64_t max_size, struct spool **ret_spool)
 {
     _cleanup_(spool_freep) struct spool *spool = calloc(1, sizeof(*spool));
     sd_id128_t boot = { 0 };
@@ -309,9 +396,9 @@ int spool_new(sd_event *event, const char *directory, uint64_t max_size, struct 
     if (r == 0)
         r = worker_new(event, "store", &spool->worker);
     if (r == 0)
-        r = make_stall_timer(event, spool);
+        r = make_timers(event, spool);
     if (r == 0)
-        r = say_hello(spool, why);
+        r = say_hello(spool);
     if (r < 0)
         return r;
     *ret_spool = TAKE_PTR(spool);
@@ -327,7 +414,10 @@ void spool_free(struct spool *spool)
     assert(!spool->clients || (is_lent && !spool->clients->next));
     KILL_POINT("close");
     sd_event_source_disable_unref(spool->stall_timer);
+    sd_event_source_disable_unref(spool->look_timer);
     worker_free(spool->worker);
+    if (!is_lent && spool->store && !spool->is_unclean)
+        store_end(spool->store);
     if (!is_lent)
         store_free(spool->store);
     KILL_POINT("closed");
@@ -337,6 +427,7 @@ void spool_free(struct spool *spool)
 void spool_start(struct spool *spool)
 {
     spool->has_thread = true;
+    arm_look(spool, look_usec);
 }
 
 bool spool_is_stalled(const struct spool *spool)
@@ -344,10 +435,15 @@ bool spool_is_stalled(const struct spool *spool)
     return spool->is_stalled;
 }
 
-void spool_on_stalled(struct spool *spool, spool_stalled_fn stalled, void *userdata)
+bool spool_has_mishap(const struct spool *spool)
 {
-    spool->stalled = stalled;
-    spool->stalled_userdata = userdata;
+    return spool->has_mishap;
+}
+
+void spool_on_news(struct spool *spool, spool_news_fn news, void *userdata)
+{
+    spool->news = news;
+    spool->news_userdata = userdata;
 }
 
 const uint8_t *spool_boot(const struct spool *spool)
@@ -355,10 +451,16 @@ const uint8_t *spool_boot(const struct spool *spool)
     return spool->boot;
 }
 
+const uint8_t *spool_run_id(const struct spool *spool)
+{
+    return spool->run_id;
+}
+
 int spool_records(struct spool *spool, const char *space,
-                  void (*visit)(void *userdata, const char *key, const char *value), void *userdata)
+                  void (*visit)(void *userdata, const char *key, const char *value), void *userdata,
+                  struct why *why)
 {
     if (spool->busy)
-        return -EBUSY;
-    return store_records(spool->store, space, visit, userdata);
+        return why_set(why, EBUSY, "the store is at work");
+    return store_records(spool->store, space, visit, userdata, why);
 }

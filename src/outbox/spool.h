@@ -21,11 +21,10 @@ struct spool_client;
 
 /*
  * directory is where queue.db is, made (0700) if it is not there; max_size as store.h. Blocks on
- * the disk. 0 also when the store cannot be opened now, which the outboxes deal with; -EPROTO with
- * why when it is of a newer version: the daemon must not go on. -ENOMEM, or what sd-event returns.
+ * the disk. 0 also when the store cannot be opened, now or ever: what the outboxes have stays in
+ * memory then, and they tell. -ENOMEM, or what sd-event returns.
  */
-int spool_new(sd_event *event, const char *directory, uint64_t max_size, struct spool **ret_spool,
-              struct why *why);
+int spool_new(sd_event *event, const char *directory, uint64_t max_size, struct spool **ret_spool);
 void spool_free(struct spool *spool);
 DEFINE_CLEANUP(struct spool *, spool_free)
 
@@ -35,20 +34,33 @@ void spool_start(struct spool *spool);
 /* Whether the thread has been at one job for 10 s: the disk hangs. Logged once, as its end is. */
 bool spool_is_stalled(const struct spool *spool);
 
-/* Calls stalled, from the loop, when that begins and when it ends. */
-typedef void (*spool_stalled_fn)(void *userdata);
-void spool_on_stalled(struct spool *spool, spool_stalled_fn stalled, void *userdata);
+/*
+ * Whether the file was damaged, or removed or replaced by somebody, since the start, and has been
+ * written anew. Logged each time, with what is lost. A store without jobs is looked at for that
+ * once a minute.
+ */
+bool spool_has_mishap(const struct spool *spool);
 
-/* The id of this boot. */
+/* Calls news, from the loop, when one of the two changes. */
+typedef void (*spool_news_fn)(void *userdata);
+void spool_on_news(struct spool *spool, spool_news_fn news, void *userdata);
+
+/* The id of this boot of the machine. */
 const uint8_t *spool_boot(const struct spool *spool);
+
+/*
+ * The id under which (run, seq) is used once: STORE_RUN_SIZE bytes, new after a boot of the machine
+ * and after an end that was not clean. It is clean when the last job of each outbox had `seals`.
+ */
+const uint8_t *spool_run_id(const struct spool *spool);
 
 /*
  * Calls visit for each record of space. Blocks on the disk: before spool_start(), or within
  * spool_pause(). As store_records(), and -EBUSY while a job is at work.
  */
 int spool_records(struct spool *spool, const char *space,
-                  void (*visit)(void *userdata, const char *key, const char *value),
-                  void *userdata);
+                  void (*visit)(void *userdata, const char *key, const char *value), void *userdata,
+                  struct why *why);
 
 /*
  * Calls call once, when no job is at work: now, or when the one that is has come back. Jobs that it

@@ -1,12 +1,26 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "outbox/status.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "core/json.h"
 #include "core/ledger.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
+
+const struct stream_policy status_policy = {
+    .name = "$status",
+    .keep = STREAM_KEEP_LATEST,
+    .time = STREAM_TIME_NEVER,
+    .is_volatile = true,
+    .urgent = true,
+    .subject_is_topic = true,
+    .qos = 1,
+    .retain = true,
+    .max_age_usec = USEC_INFINITY,
+    .max_messages = UINT64_MAX,
+};
 
 static void add_uint(struct json_object *object, const char *key, uint64_t value)
 {
@@ -72,4 +86,19 @@ char *status_format(const struct daemon_config *daemon, const char *status,
     const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
                                                                   JSON_C_TO_STRING_NOSLASHESCAPE);
     return text ? strdup(text) : NULL;
+}
+
+const char *status_describe(const struct config *config, const struct link *link,
+                            const struct outbox *outbox, char *out, size_t size)
+{
+    struct outbox_counters counters;
+    const char *trouble = outbox_trouble(outbox);
+    outbox_count(outbox, &counters);
+    const char *lowered =
+        config_lowers_qos(config) ? "; QoS 2 goes as 1, since session_expiry is set" : "";
+    snprintf(out, size, "%s; %" PRIu64 " sent, %" PRIu64 " queued, %" PRIu64 " dropped%s%s%s",
+             link_describe(link), counters.sent, counters.queued + counters.in_flight,
+             counters.dropped + counters.expired + counters.rejected,
+             trouble ? "; NOT ON DISK: " : "", trouble ? trouble : "", lowered);
+    return out;
 }

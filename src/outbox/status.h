@@ -9,7 +9,11 @@
 #include <stdint.h>
 
 #include "config/config.h"
+#include "io/link.h"
 #include "outbox/outbox.h"
+
+/* The stream that the status message goes by. */
+extern const struct stream_policy status_policy;
 
 /* What is to be counted besides the role and the version. */
 struct status_counters {
@@ -27,3 +31,7 @@ struct status_counters {
  */
 char *status_format(const struct daemon_config *daemon, const char *status,
                     const struct status_counters *counters);
+
+/* As uplink_describe(): of the connection and the queue, one line. Returns out. */
+const char *status_describe(const struct config *config, const struct link *link,
+                            const struct outbox *outbox, char *out, size_t size);

@@ -3,36 +3,25 @@
 // knows nothing of sensors and rules.
 #include "outbox/uplink.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 #include "outbox/connection.h"
 #include "outbox/status.h"
+#include "outbox/subscriptions.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/ratelimit.h"
 
-enum {
-    MAX_SUBSCRIPTIONS = 8, // names of those whose SUBACK is awaited
-};
-
 static const uint64_t status_interval_usec = 60 * USEC_PER_SEC;
 static const uint64_t status_soon_usec = 1 * USEC_PER_SEC;
-// The goodbye: PUBACK for "offline", and DISCONNECT; at least the latter has this long.
-static const uint64_t stop_limit_usec = 1 * USEC_PER_SEC;
+// The goodbye: PUBACK for "offline", then DISCONNECT, which has this long whatever comes before.
+static const uint64_t tell_limit_usec = 1 * USEC_PER_SEC;
 static const uint64_t leave_limit_usec = 100 * USEC_PER_MSEC;
-// How long the disk is waited for once the broker has been told, and how often it is looked at.
-static const uint64_t commit_limit_usec = 300 * USEC_PER_MSEC;
+// What the disk has for itself before the end of a stop, and how often it is looked at.
+static const uint64_t commit_share_usec = 400 * USEC_PER_MSEC;
 static const uint64_t commit_look_usec = 5 * USEC_PER_MSEC;
 static const struct ratelimit failure_limit = { .interval_usec = 600 * USEC_PER_SEC, .burst = 6 };
 static const struct ratelimit drop_limit = { .interval_usec = 600 * USEC_PER_SEC, .burst = 3 };
-
-struct subscription {
-    int mid;
-    char *filter;
-};
-
-static const char status_stream[] = "$status";
 
 enum goodbye {
     GOODBYE_NONE,
@@ -40,6 +29,7 @@ enum goodbye {
     GOODBYE_LEAVING,    // the link sends DISCONNECT
     GOODBYE_LEFT,       // it has ended
     GOODBYE_COMMITTING, // stopping: only the disk is waited for
+    GOODBYE_OVER,
 };
 
 struct uplink {
@@ -55,18 +45,20 @@ struct uplink {
     sd_event_source *outbox_timer;
     sd_event_source *status_timer;
     sd_event_source *stop_timer; // the end of a goodbye
+    sd_event_source *tell;       // changed() is to be called
 
     enum goodbye goodbye;
     bool stopping;
-    bool status_is_soon;    // the timer runs for a change, not for its interval
-    uint64_t end_mono_usec; // of the goodbye's step at hand
+    uint64_t stop_mono_usec; // stopping: when all of it is over
+    bool status_is_soon;     // the timer runs for a change, not for its interval
+    uint64_t end_mono_usec;  // of the goodbye
     uint64_t since_wall_usec;
     uint64_t lost_mono_usec; // when the connection broke, 0 while connected or before the first
     uint64_t n_rejected;
+    uint64_t recorded_ticket;  // as the role was last told
     struct ratelimit failures; // to connect, as logged
     struct ratelimit drops;    // of what comes in, likewise
-    size_t next_subscription;
-    struct subscription subscriptions[MAX_SUBSCRIPTIONS]; // the last ones, a ring
+    struct subscriptions subscriptions;
 };
 
 /* --- the status message ---------------------------------------------------------------------- */
@@ -86,7 +78,7 @@ static void publish_status(struct uplink *uplink, const char *status)
         status_format(uplink->connection.config->daemon, status, &counters);
     if (payload)
         outbox_publish(uplink->outbox,
-                       &(struct outbox_message){ .stream = status_stream,
+                       &(struct outbox_message){ .stream = status_policy.name,
                                                  .subject = uplink->connection.status_topic,
                                                  .payload = payload,
                                                  .qos = -1 });
@@ -130,24 +122,37 @@ static void go_on_soon(struct uplink *uplink)
     look_again(uplink, 0);
 }
 
+static uint64_t time_until(uint64_t mono_usec)
+{
+    uint64_t now_mono_usec = clock_mono_usec();
+    return mono_usec > now_mono_usec ? mono_usec - now_mono_usec : 0;
+}
+
+/* However silent the broker is, the disk gets its share of the time that a stop has. */
+static void bound_goodbye(struct uplink *uplink)
+{
+    if (uplink->stopping && uplink->end_mono_usec > uplink->stop_mono_usec - commit_share_usec)
+        uplink->end_mono_usec = uplink->stop_mono_usec - commit_share_usec;
+}
+
 static void say_goodbye(struct uplink *uplink)
 {
     publish_status(uplink, "offline");
     outbox_close(uplink->outbox);
     uplink->goodbye = GOODBYE_TELLING;
-    uplink->end_mono_usec = clock_mono_usec() + stop_limit_usec;
+    uplink->end_mono_usec = clock_mono_usec() + tell_limit_usec + leave_limit_usec;
+    bound_goodbye(uplink);
     bool waits = link_is_connected(uplink->connection.link) && !outbox_is_quiet(uplink->outbox);
-    look_again(uplink, waits ? stop_limit_usec : 0);
+    look_again(uplink, waits ? time_until(uplink->end_mono_usec - leave_limit_usec) : 0);
 }
 
 static void leave(struct uplink *uplink)
 {
-    uint64_t now_mono_usec = clock_mono_usec();
-    uint64_t limit_usec = leave_limit_usec;
-    if (uplink->end_mono_usec > now_mono_usec + limit_usec)
-        limit_usec = uplink->end_mono_usec - now_mono_usec;
+    uint64_t limit_usec = time_until(uplink->end_mono_usec);
     uplink->goodbye = GOODBYE_LEAVING;
     link_stop(uplink->connection.link, limit_usec);
+    if (uplink->stopping) // even if its process cannot be ended now
+        look_again(uplink, limit_usec);
 }
 
 static void renew(struct uplink *uplink)
@@ -162,8 +167,15 @@ static void renew(struct uplink *uplink)
 static void commit(struct uplink *uplink)
 {
     uplink->goodbye = GOODBYE_COMMITTING;
-    uplink->end_mono_usec = clock_mono_usec() + commit_limit_usec;
+    outbox_disconnected(uplink->outbox);
     outbox_quiesce(uplink->outbox);
+}
+
+static void end(struct uplink *uplink)
+{
+    outbox_end(uplink->outbox);
+    uplink->goodbye = GOODBYE_OVER;
+    uplink->handlers->stopped(uplink->userdata);
 }
 
 static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -174,16 +186,16 @@ static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
         leave(uplink);
         return 0;
     }
-    if (uplink->goodbye == GOODBYE_LEFT) {
+    if (!uplink->stopping && uplink->goodbye == GOODBYE_LEFT) {
         outbox_disconnected(uplink->outbox);
-        if (!uplink->stopping) {
-            renew(uplink);
-            return 0;
-        }
-        commit(uplink);
+        renew(uplink);
     }
-    if (outbox_is_committed(uplink->outbox) || clock_mono_usec() >= uplink->end_mono_usec)
-        uplink->handlers->stopped(uplink->userdata);
+    if (!uplink->stopping || uplink->goodbye == GOODBYE_OVER)
+        return 0;
+    if (uplink->goodbye != GOODBYE_COMMITTING)
+        commit(uplink);
+    if (outbox_is_committed(uplink->outbox) || time_until(uplink->stop_mono_usec) == 0)
+        end(uplink);
     else
         look_again(uplink, commit_look_usec);
     return 0;
@@ -253,7 +265,10 @@ static void on_message(void *userdata, const struct mqtt_message *message)
 static void on_published(void *userdata, int mid, int reason_code)
 {
     struct uplink *uplink = userdata;
-    outbox_published(uplink->outbox, mid, reason_code);
+    uint64_t tag = 0;
+    outbox_published(uplink->outbox, mid, reason_code, &tag);
+    if (tag > 0 && reason_code == MQTT_NO_MATCHING_SUBSCRIBERS && uplink->handlers->unheard)
+        uplink->handlers->unheard(uplink->userdata, tag);
     if (uplink->goodbye == GOODBYE_TELLING && outbox_is_quiet(uplink->outbox))
         go_on_soon(uplink);
     else
@@ -265,11 +280,7 @@ static void on_subscribed(void *userdata, int mid, int granted)
     struct uplink *uplink = userdata;
     if (granted < 0x80)
         return;
-    const char *filter = "a filter";
-    for (size_t i = 0; i < MAX_SUBSCRIPTIONS; i++) {
-        if (uplink->subscriptions[i].filter && uplink->subscriptions[i].mid == mid)
-            filter = uplink->subscriptions[i].filter;
-    }
+    const char *filter = subscriptions_find(&uplink->subscriptions, mid);
     log_err(LOG_FIELDS({ "TOPIC", filter }),
             "%s: the broker refuses the subscription to %s: %s (MQTT reason code 0x%02x); nothing "
             "will come in there, check its access rules",
@@ -279,29 +290,16 @@ static void on_subscribed(void *userdata, int mid, int granted)
 static void on_dropped(void *userdata, enum frame_drop why, uint64_t count, const char *topic)
 {
     struct uplink *uplink = userdata;
-    const struct broker_config *broker = uplink->connection.config->broker;
     uplink_count_rejected(uplink, count);
-    if (!ratelimit_pass(&uplink->drops, clock_mono_usec(), NULL))
-        return;
-    const struct log_field *fields =
-        LOG_FIELDS(LOG_ID(LOG_ID_MESSAGES_DROPPED), { "TOPIC", topic });
-    if (why == FRAME_DROP_TOO_LARGE)
-        log_warning(
-            fields,
-            "%s: %" PRIu64 " message%s dropped and counted as rejected, the last on %s: larger "
-            "than max_message, which is %" PRIu64 " bytes",
-            uplink->connection.client_id, count, count == 1 ? "" : "s", topic, broker->max_message);
-    else
-        log_warning(fields,
-                    "%s: %" PRIu64
-                    " message%s dropped and counted as rejected, the last on %s: they "
-                    "come faster than a device takes commands",
-                    uplink->connection.client_id, count, count == 1 ? "" : "s", topic);
+    if (ratelimit_pass(&uplink->drops, clock_mono_usec(), NULL))
+        connection_tell_dropped(&uplink->connection, why, count, topic);
 }
 
 static void on_link_stopped(void *userdata)
 {
     struct uplink *uplink = userdata;
+    if (uplink->goodbye != GOODBYE_LEAVING)
+        return; // it was not waited for any longer
     uplink->goodbye = GOODBYE_LEFT;
     go_on_soon(uplink);
 }
@@ -355,28 +353,6 @@ static void port_arm(void *userdata, uint64_t mono_usec)
     sd_event_source_set_enabled(uplink->outbox_timer, SD_EVENT_ONESHOT);
 }
 
-static int port_topic(void *userdata, const char *stream, const char *subject, bool is_late,
-                      char **ret_topic)
-{
-    struct uplink *uplink = userdata;
-    if (!uplink->handlers->topic)
-        return -ENOENT;
-    return uplink->handlers->topic(uplink->userdata, stream, subject, is_late, ret_topic);
-}
-
-static void port_acknowledged(void *userdata, uint64_t tag, int reason_code)
-{
-    struct uplink *uplink = userdata;
-    if (reason_code == MQTT_NO_MATCHING_SUBSCRIBERS && uplink->handlers->unheard)
-        uplink->handlers->unheard(uplink->userdata, tag);
-}
-
-static void port_recorded(void *userdata, uint64_t ticket)
-{
-    struct uplink *uplink = userdata;
-    uplink->handlers->recorded(uplink->userdata, ticket);
-}
-
 static const struct outbox_ports outbox_ports = {
     .mono_usec = port_mono_usec,
     .wall_usec = port_wall_usec,
@@ -384,9 +360,6 @@ static const struct outbox_ports outbox_ports = {
     .publish = port_publish,
     .run = port_run,
     .arm = port_arm,
-    .topic = port_topic,
-    .acknowledged = port_acknowledged,
-    .recorded = port_recorded,
 };
 
 static int on_outbox_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -394,7 +367,28 @@ static int on_outbox_timer(sd_event_source *source, uint64_t usec, void *userdat
     (void)source, (void)usec;
     struct uplink *uplink = userdata;
     outbox_tick(uplink->outbox);
+    uint64_t ticket = outbox_recorded(uplink->outbox);
+    if (ticket == uplink->recorded_ticket)
+        return 0;
+    uplink->recorded_ticket = ticket;
+    uplink->handlers->recorded(uplink->userdata, ticket);
     return 0;
+}
+
+/* --- what changes by the role's own calls ---------------------------------------------------- */
+
+static int on_tell(sd_event_source *source, void *userdata)
+{
+    (void)source;
+    struct uplink *uplink = userdata;
+    uplink->handlers->changed(uplink->userdata, false);
+    return 0;
+}
+
+/* By the next turn of the loop: the role is in the middle of something. */
+static void tell_changed(struct uplink *uplink)
+{
+    sd_event_source_set_enabled(uplink->tell, SD_EVENT_ONESHOT);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -418,18 +412,7 @@ static int configure_outbox(struct uplink *uplink, const struct config *config,
     }
     for (size_t i = 0; i < options->n_streams; i++)
         policies[i] = options->streams[i];
-    policies[options->n_streams] = (struct stream_policy){
-        .name = status_stream,
-        .keep = STREAM_KEEP_LATEST,
-        .time = STREAM_TIME_NEVER,
-        .is_volatile = true,
-        .urgent = true,
-        .subject_is_topic = true,
-        .qos = 1,
-        .retain = true,
-        .max_age_usec = USEC_INFINITY,
-        .max_messages = UINT64_MAX,
-    };
+    policies[options->n_streams] = status_policy;
     const struct queue_config *queue = config->queue;
     const struct outbox_options outbox_options = {
         .durability = (enum stream_durability)queue->durability,
@@ -437,22 +420,29 @@ static int configure_outbox(struct uplink *uplink, const struct config *config,
         .max_size = queue->max_size,
         .drain_rate = (uint64_t)queue->drain_rate,
         .name = name,
+        .id = config->daemon->id,
+        .group = config->daemon->group,
+        .topic = config->topics->telemetry,
+        .late_topic = config->topics->backlog,
     };
     return outbox_configure(uplink->outbox, &outbox_options, policies, options->n_streams + 1);
 }
 
-static int make_timers(struct uplink *uplink)
+static int make_sources(struct uplink *uplink)
 {
     int r = sd_event_add_time_relative(uplink->event, &uplink->status_timer, CLOCK_BOOTTIME,
                                        status_interval_usec, USEC_PER_SEC, on_status_timer, uplink);
     if (r >= 0)
         r = sd_event_add_time_relative(uplink->event, &uplink->stop_timer, CLOCK_BOOTTIME,
-                                       stop_limit_usec, 1, on_stop_timer, uplink);
+                                       tell_limit_usec, 1, on_stop_timer, uplink);
     if (r >= 0)
         r = sd_event_add_time(uplink->event, &uplink->outbox_timer, CLOCK_BOOTTIME, 0,
                               USEC_PER_MSEC, on_outbox_timer, uplink);
+    if (r >= 0)
+        r = sd_event_add_defer(uplink->event, &uplink->tell, on_tell, uplink);
     if (r < 0)
         return r;
+    sd_event_source_set_enabled(uplink->tell, SD_EVENT_OFF);
     sd_event_source_set_enabled(uplink->outbox_timer, SD_EVENT_OFF);
     sd_event_source_set_enabled(uplink->status_timer, SD_EVENT_OFF);
     return sd_event_source_set_enabled(uplink->stop_timer, SD_EVENT_OFF);
@@ -472,9 +462,9 @@ int uplink_new(sd_event *event, struct spool *spool, struct config *config,
     uplink->failures = failure_limit;
     uplink->drops = drop_limit;
     struct outbox *outbox;
-    int r = make_timers(uplink);
+    int r = make_sources(uplink);
     if (r == 0)
-        r = outbox_new(&outbox_ports, uplink, spool_boot(spool), &outbox);
+        r = outbox_new(&outbox_ports, uplink, spool_boot(spool), spool_run_id(spool), &outbox);
     if (r == 0) {
         r = spool_add(spool, outbox, options->adopts, &uplink->store);
         if (r < 0)
@@ -499,11 +489,11 @@ void uplink_free(struct uplink *uplink)
     sd_event_source_disable_unref(uplink->status_timer);
     sd_event_source_disable_unref(uplink->stop_timer);
     sd_event_source_disable_unref(uplink->outbox_timer);
+    sd_event_source_disable_unref(uplink->tell);
     connection_done(&uplink->connection);
     connection_done(&uplink->next);
     spool_remove(uplink->store);
-    for (size_t i = 0; i < MAX_SUBSCRIPTIONS; i++)
-        free(uplink->subscriptions[i].filter);
+    subscriptions_done(&uplink->subscriptions);
     config_unref(uplink->config);
     sd_event_unref(uplink->event);
     free(uplink);
@@ -539,14 +529,22 @@ int uplink_configure(struct uplink *uplink, struct config *config,
     return 0;
 }
 
-void uplink_stop(struct uplink *uplink)
+void uplink_stop(struct uplink *uplink, uint64_t end_mono_usec)
 {
     if (uplink->stopping)
         return;
     bool was_renewing = uplink->next.link;
     uplink->stopping = true;
-    if (!was_renewing)
+    uplink->stop_mono_usec = end_mono_usec;
+    if (!was_renewing) {
         say_goodbye(uplink);
+        return;
+    }
+    bound_goodbye(uplink); // the one that has begun is this one now
+    if (uplink->goodbye == GOODBYE_TELLING)
+        look_again(uplink, time_until(uplink->end_mono_usec - leave_limit_usec));
+    else if (uplink->goodbye == GOODBYE_LEAVING)
+        look_again(uplink, time_until(uplink->end_mono_usec));
 }
 
 /* --- use ------------------------------------------------------------------------------------- */
@@ -560,7 +558,7 @@ int uplink_publish(struct uplink *uplink, const struct outbox_message *message)
 {
     int r = outbox_publish(uplink->outbox, message);
     if (r < 0 || !link_is_connected(uplink->connection.link))
-        uplink->handlers->changed(uplink->userdata, false);
+        tell_changed(uplink);
     return r;
 }
 
@@ -571,11 +569,9 @@ struct outbox *uplink_outbox(struct uplink *uplink)
 
 void uplink_subscribe(struct uplink *uplink, const char *filter)
 {
-    struct subscription *subscription =
-        &uplink->subscriptions[uplink->next_subscription++ % MAX_SUBSCRIPTIONS];
-    free(subscription->filter);
-    subscription->filter = strdup(filter);
-    int r = link_subscribe(uplink->connection.link, filter, 1, &subscription->mid);
+    int mid = 0;
+    int r = link_subscribe(uplink->connection.link, filter, 1, &mid);
+    subscriptions_add(&uplink->subscriptions, mid, filter);
     if (r < 0)
         log_err(LOG_FIELDS({ "TOPIC", filter }), "cannot subscribe to %s: %s", filter,
                 strerror(-r));
@@ -590,20 +586,10 @@ void uplink_count_rejected(struct uplink *uplink, uint64_t count)
         uplink->status_is_soon = true;
         schedule_status(uplink, status_soon_usec);
     }
-    uplink->handlers->changed(uplink->userdata, false);
+    tell_changed(uplink);
 }
 
 const char *uplink_describe(const struct uplink *uplink, char *out, size_t size)
 {
-    struct outbox_counters counters;
-    const char *trouble = outbox_trouble(uplink->outbox);
-    outbox_count(uplink->outbox, &counters);
-    const char *lowered =
-        config_lowers_qos(uplink->config) ? "; QoS 2 goes as 1, since session_expiry is set" : "";
-    snprintf(out, size, "%s; %" PRIu64 " sent, %" PRIu64 " queued, %" PRIu64 " dropped%s%s%s",
-             link_describe(uplink->connection.link), counters.sent,
-             counters.queued + counters.in_flight,
-             counters.dropped + counters.expired + counters.rejected,
-             trouble ? "; NOT ON DISK: " : "", trouble ? trouble : "", lowered);
-    return out;
+    return status_describe(uplink->config, uplink->connection.link, uplink->outbox, out, size);
 }

@@ -20,18 +20,16 @@
 
 struct uplink;
 
+/* All but add_status() are called by the loop alone, never from within a call of the role's. */
 struct uplink_handlers {
     void (*connected)(void *userdata);
     void (*message)(void *userdata, const struct mqtt_message *message);
     void (*add_status)(void *userdata, struct json_object *status); // further members; may be NULL
     // What uplink_describe() says has changed; news: more than a counter.
     void (*changed)(void *userdata, bool news);
-    // As outbox_ports.topic(); NULL where every subject is a topic.
-    int (*topic)(void *userdata, const char *stream, const char *subject, bool is_late,
-                 char **ret_topic);
     // The broker took a message with this tag (not 0) and had nobody to give it to (MQTT 5).
     void (*unheard)(void *userdata, uint64_t tag); // may be NULL
-    // As outbox_ports.recorded(); NULL where outbox_sync_records() is not called.
+    // outbox_recorded() has grown; NULL where outbox_sync_records() is not called.
     void (*recorded)(void *userdata, uint64_t ticket);
     void (*stopped)(void *userdata); // after uplink_stop(): free it now
 };
@@ -66,10 +64,11 @@ int uplink_configure(struct uplink *uplink, struct config *config,
                      const struct uplink_options *options, bool renew);
 
 /*
- * Publishes the status "offline", waits for it, for what is in flight and for the disk, for a
- * little over 1 s at the most, sends DISCONNECT and calls handlers.stopped() from the main loop.
+ * Publishes the status "offline", waits for it and for what is in flight, sends DISCONNECT, brings
+ * to disk what is to be kept, and calls handlers.stopped() from the main loop: at end_mono_usec at
+ * the latest, of which the disk has the last 400 ms for itself.
  */
-void uplink_stop(struct uplink *uplink);
+void uplink_stop(struct uplink *uplink, uint64_t end_mono_usec);
 
 bool uplink_is_connected(const struct uplink *uplink);
 

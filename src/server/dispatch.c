@@ -359,12 +359,12 @@ void dispatch_load(struct dispatch *dispatch, struct spool *spool)
 {
     struct issuer_counts counts;
     const struct ruleset_now at = now();
-    int r = spool_records(spool, issued_space, recall_issued, dispatch);
+    struct why why = { "" };
+    int r = spool_records(spool, issued_space, recall_issued, dispatch, &why);
     if (r >= 0)
-        r = spool_records(spool, decisions_space, recall_decision, dispatch);
-    if (r < 0 && r != -ENOTCONN) // that the store is not open is logged by the outbox
-        log_warning(NULL, "commands that an earlier run has left open are not known: %s",
-                    strerror(-r));
+        r = spool_records(spool, decisions_space, recall_decision, dispatch, &why);
+    if (r < 0)
+        log_warning(NULL, "commands that an earlier run has left open are not known: %s", why.text);
     issuer_recalled(dispatch->issuer, &at);
     issuer_count(dispatch->issuer, &counts);
     if (counts.n_open + counts.n_outstanding > 0)

@@ -82,8 +82,8 @@ static void on_record(void *userdata, const char *key, const char *value)
 }
 
 int keeper_restore(struct spool *spool, struct outbox *outbox, struct engine *engine,
-                   char *const *patterns, const struct ruleset_now *now)
+                   char *const *patterns, const struct ruleset_now *now, struct why *why)
 {
     struct restoration restoration = { outbox, engine, patterns, now };
-    return spool_records(spool, space, on_record, &restoration);
+    return spool_records(spool, space, on_record, &restoration, why);
 }

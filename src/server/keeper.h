@@ -15,7 +15,7 @@ void keeper_keep(struct outbox *outbox, const char *id, uint64_t span_usec, cons
 
 /*
  * Gives engine what the store has, of the devices that fit patterns, and removes from it what no
- * rule looks at any more. Blocks on the disk: at the start only. 0 or -errno, as spool_records().
+ * rule looks at any more. Blocks on the disk: at the start only. As spool_records().
  */
 int keeper_restore(struct spool *spool, struct outbox *outbox, struct engine *engine,
-                   char *const *patterns, const struct ruleset_now *now);
+                   char *const *patterns, const struct ruleset_now *now, struct why *why);

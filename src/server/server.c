@@ -447,10 +447,10 @@ int server_reload(struct server *server, struct config *config)
 static void restore_series(struct server *server)
 {
     const struct ruleset_now at = now();
-    int r = keeper_restore(server->spool, uplink_outbox(server->uplink), server->engine,
-                           server->config->server->devices, &at);
-    if (r < 0 && r != -ENOTCONN) // that the store is not open is logged by the outbox
-        log_warning(NULL, "what rules look at over time begins anew: %s", strerror(-r));
+    struct why why = { "" };
+    if (keeper_restore(server->spool, uplink_outbox(server->uplink), server->engine,
+                       server->config->server->devices, &at, &why) < 0)
+        log_warning(NULL, "what rules look at over time begins anew: %s", why.text);
 }
 
 int server_new(sd_event *event, struct spool *spool, struct config *config,
@@ -500,12 +500,12 @@ void server_free(struct server *server)
     free(server);
 }
 
-void server_stop(struct server *server)
+void server_stop(struct server *server, uint64_t end_mono_usec)
 {
     server->stopping = true;
     engine_flush(server->engine, MAX_FLUSHED);
     dispatch_flush(server->dispatch);
-    uplink_stop(server->uplink);
+    uplink_stop(server->uplink, end_mono_usec);
 }
 
 const char *server_describe(const struct server *server, char *out, size_t size)

@@ -30,8 +30,8 @@ DEFINE_CLEANUP(struct server *, server_free)
  */
 int server_reload(struct server *server, struct config *config);
 
-/* Says goodbye to the broker, for 1 s at the most, then calls handlers.stopped(). */
-void server_stop(struct server *server);
+/* As uplink_stop(), which calls handlers.stopped(). */
+void server_stop(struct server *server, uint64_t end_mono_usec);
 
 /* For `systemctl status`, one line. Returns out. */
 const char *server_describe(const struct server *server, char *out, size_t size);

@@ -7,12 +7,13 @@
 #include <string.h>
 
 #include "store/db-mirror.h"
-#include "store/store-internal.h"
+#include "store/store-driver.h"
 #include "util/killpoint.h"
 
 /* What a job has come to; its own out members are set once it has succeeded. */
 struct run {
     struct db *db;
+    struct db_mirror *mirror; // of db
     struct store_job *job;
     struct db_stream **streams; // of the job, by their index
     struct store_trim *trims;   // copies
@@ -26,9 +27,10 @@ static void run_done(struct run *run)
     store_messages_free(run->query.messages, run->query.n_messages);
 }
 
-static int run_init(struct run *run, struct db *db, struct store_job *job, struct why *why)
+static int run_init(struct run *run, struct db *db, struct db_mirror *mirror, struct store_job *job,
+                    struct why *why)
 {
-    *run = (struct run){ .db = db, .job = job, .query = job->query };
+    *run = (struct run){ .db = db, .mirror = mirror, .job = job, .query = job->query };
     run->query.messages = NULL;
     run->query.n_messages = 0;
     run->query.at_end = true;
@@ -39,14 +41,24 @@ static int run_init(struct run *run, struct db *db, struct store_job *job, struc
     if (job->n_trims > 0)
         memcpy(run->trims, job->trims, job->n_trims * sizeof(*run->trims));
     for (size_t i = 0; i < job->n_streams; i++)
-        run->streams[i] = db_mirror_find(db, job->streams[i].name);
+        run->streams[i] = db_mirror_find(mirror, job->streams[i].name);
     return 0;
 }
 
 static bool is_new_begin(const struct run *run)
 {
     return run->job->begin_wall_usec > 0 &&
-           run->job->begin_wall_usec != run->db->boots[0].begin_wall_usec;
+           run->job->begin_wall_usec != db_mirror_boot_at(run->mirror, 0)->begin_wall_usec;
+}
+
+/* The highest number that a stream, which is there, has used. */
+static uint64_t used_seq(const struct run *run, size_t i)
+{
+    uint64_t told = run->job->streams[i].used_seq;
+    uint64_t known = run->streams[i]->work.used_seq;
+    if (told == 0 || (!run->job->seals && told < known))
+        return known;
+    return told > run->streams[i]->last_seq ? told : run->streams[i]->last_seq;
 }
 
 static bool writes(const struct run *run)
@@ -58,7 +70,7 @@ static bool writes(const struct run *run)
     for (size_t i = 0; i < job->n_streams; i++) {
         const struct store_stream *stream = &job->streams[i];
         if (!run->streams[i] || !ledger_is_zero(&stream->delta) ||
-            (stream->reserve_seq > 0 && stream->reserve_seq != run->streams[i]->work.reserved_seq))
+            (run->job->seals && used_seq(run, i) != run->streams[i]->row_used_seq))
             return true;
     }
     return false;
@@ -69,19 +81,18 @@ static int add_streams(struct run *run, struct why *why)
     for (size_t i = 0; i < run->job->n_streams; i++) {
         const struct store_stream *stream = &run->job->streams[i];
         if (!run->streams[i]) // unless the job names it twice
-            run->streams[i] = db_mirror_find(run->db, stream->name);
+            run->streams[i] = db_mirror_find(run->mirror, stream->name);
         if (!run->streams[i]) {
-            int r = db_mirror_add(run->db, stream->name, 0, &run->streams[i], why);
+            int r = db_mirror_add(run->mirror, stream->name, 0, &run->streams[i], why);
             if (r < 0)
                 return r;
         }
         struct store_state *work = &run->streams[i]->work;
-        if (!ledger_is_zero(&stream->delta) ||
-            (stream->reserve_seq > 0 && stream->reserve_seq != work->reserved_seq))
-            run->streams[i]->is_due = true;
+        work->used_seq = used_seq(run, i);
         ledger_add(&work->ledger, &stream->delta);
-        if (stream->reserve_seq > 0)
-            work->reserved_seq = stream->reserve_seq;
+        if (!ledger_is_zero(&stream->delta) ||
+            (run->job->seals && work->used_seq != run->streams[i]->row_used_seq))
+            run->streams[i]->is_due = true;
         KILL_POINT("job-stream");
     }
     return 0;
@@ -95,19 +106,19 @@ static int64_t id_after(const struct db_stream *stream, uint64_t seq)
 
 static void bind_ids(const struct run *run, enum db_statement which, int64_t first, int64_t last)
 {
-    sqlite3_bind_int64(run->db->statements[which], 1, first);
-    sqlite3_bind_int64(run->db->statements[which], 2, last);
+    sqlite3_bind_int64(db_statement(run->db, which), 1, first);
+    sqlite3_bind_int64(db_statement(run->db, which), 2, last);
 }
 
-int db_job_put(struct db *db, struct db_stream *stream, const struct store_message *message,
-               struct why *why)
+int db_job_put(struct db *db, struct db_mirror *mirror, struct db_stream *stream,
+               const struct store_message *message, struct why *why)
 {
     assert(message->seq > 0 && message->seq < STORE_SEQ_END);
     int64_t boot;
-    int r = db_mirror_boot_id(db, message->moment.boot, &boot, why);
+    int r = db_mirror_boot_id(mirror, message, &boot, why);
     if (r < 0)
         return r;
-    sqlite3_stmt *insert = db->statements[DB_PUT];
+    sqlite3_stmt *insert = db_statement(db, DB_PUT);
     sqlite3_bind_int64(insert, 1, db_mirror_message_id(stream, message->seq));
     sqlite3_bind_int64(insert, 2, boot);
     sqlite3_bind_int64(insert, 3, (sqlite3_int64)message->moment.mono_usec);
@@ -116,13 +127,15 @@ int db_job_put(struct db *db, struct db_stream *stream, const struct store_messa
     sqlite3_bind_blob(insert, 6, message->payload_size > 0 ? message->payload : "",
                       (int)message->payload_size, SQLITE_STATIC);
     r = db_run(db, DB_PUT, why);
-    if (r < 0 || sqlite3_changes(db->handle) == 0)
+    if (r < 0 || sqlite3_changes(db_handle(db)) == 0)
         return r;
     KILL_POINT("job-put");
     if (message->seq <= stream->counted_seq)
         stream->is_due = true;
     if (message->seq > stream->last_seq)
         stream->last_seq = message->seq;
+    if (message->seq > stream->work.used_seq)
+        stream->work.used_seq = message->seq;
     stream->work.ledger.sampled += message->n_samples;
     stream->work.n_messages++;
     stream->work.n_samples += message->n_samples;
@@ -140,7 +153,7 @@ static int delete_messages(struct run *run, struct db_stream *stream, int64_t fi
     if (what->n_gone > work->n_messages || what->n_samples > work->n_samples ||
         what->n_bytes > work->bytes)
         return why_set(why, EUCLEAN, "%s: there are more messages in a stream than were counted",
-                       run->db->path);
+                       db_path(run->db));
     work->ledger.ended[what->end] += what->n_samples;
     work->n_messages -= what->n_gone;
     work->n_samples -= what->n_samples;
@@ -160,7 +173,7 @@ static int delete_range(struct run *run, const struct store_range *range, struct
     int64_t first = db_mirror_message_id(stream, range->first_seq);
     int64_t last = db_mirror_message_id(stream, range->last_seq);
     struct db_sum sum;
-    int r = db_mirror_sum(run->db, first, last, &sum, why);
+    int r = db_mirror_sum(run->mirror, first, last, &sum, why);
     if (r < 0)
         return r;
     const struct store_trim gone = {
@@ -173,9 +186,9 @@ static int delete_range(struct run *run, const struct store_range *range, struct
 }
 
 /* Of a row of DB_COSTS. */
-static uint64_t wall_of(const struct db *db, sqlite3_stmt *row)
+static uint64_t wall_of(const struct db_mirror *mirror, sqlite3_stmt *row)
 {
-    const struct db_boot *boot = db_mirror_boot(db, sqlite3_column_int64(row, 3));
+    const struct db_boot *boot = db_mirror_boot(mirror, sqlite3_column_int64(row, 3));
     return store_wall_usec(boot ? boot->begin_wall_usec : 0,
                            (uint64_t)sqlite3_column_int64(row, 4));
 }
@@ -184,7 +197,7 @@ static int trim_stream(struct run *run, struct store_trim *trim, struct why *why
 {
     assert(trim->stream < run->job->n_streams);
     struct db_stream *stream = run->streams[trim->stream];
-    sqlite3_stmt *row = run->db->statements[DB_COSTS];
+    sqlite3_stmt *row = db_statement(run->db, DB_COSTS);
     int64_t first = id_after(stream, trim->after_seq);
     int64_t last = first;
     trim->n_gone = trim->n_samples = trim->n_bytes = 0;
@@ -193,11 +206,11 @@ static int trim_stream(struct run *run, struct store_trim *trim, struct why *why
         db_mirror_message_id(stream, trim->before_seq > 0 ? trim->before_seq - 1 : STORE_SEQ_END));
     int r;
     while ((r = db_step(run->db, DB_COSTS, why)) > 0) {
-        if (!store_trim_goes_on(trim, trim->n_gone, trim->n_bytes, wall_of(run->db, row)))
+        if (!store_trim_goes_on(trim, trim->n_gone, trim->n_bytes, wall_of(run->mirror, row)))
             break;
         int64_t id = sqlite3_column_int64(row, 0);
         if (trim->n_gone > 0 && id <= last) {
-            r = why_set(why, EUCLEAN, "%s: messages are in no order", run->db->path);
+            r = why_set(why, EUCLEAN, "%s: messages are in no order", db_path(run->db));
             break;
         }
         last = id;
@@ -212,7 +225,7 @@ static int trim_stream(struct run *run, struct store_trim *trim, struct why *why
 int db_job_write_record(struct db *db, const struct store_record *record, struct why *why)
 {
     enum db_statement which = record->value ? DB_RECORD_PUT : DB_RECORD_DELETE;
-    sqlite3_stmt *statement = db->statements[which];
+    sqlite3_stmt *statement = db_statement(db, which);
     sqlite3_bind_text(statement, 1, record->space, -1, SQLITE_STATIC);
     sqlite3_bind_text(statement, 2, record->key, -1, SQLITE_STATIC);
     if (record->value)
@@ -220,7 +233,8 @@ int db_job_write_record(struct db *db, const struct store_record *record, struct
     return db_run(db, which, why);
 }
 
-int db_job_read_message(const struct db *db, sqlite3_stmt *row, struct store_message *ret_message)
+int db_job_read_message(const struct db_mirror *mirror, sqlite3_stmt *row,
+                        struct store_message *ret_message)
 {
     int64_t mono_usec = sqlite3_column_int64(row, 2);
     int64_t n_samples = sqlite3_column_int64(row, 3);
@@ -240,9 +254,10 @@ int db_job_read_message(const struct db *db, sqlite3_stmt *row, struct store_mes
     if ((subject_type == SQLITE_TEXT && !message.subject) ||
         (message.payload_size > 0 && !message.payload))
         return -ENOMEM;
-    const struct db_boot *boot = db_mirror_boot(db, sqlite3_column_int64(row, 1));
+    const struct db_boot *boot = db_mirror_boot(mirror, sqlite3_column_int64(row, 1));
     if (boot) {
         memcpy(message.moment.boot, boot->uuid, STORE_BOOT_SIZE);
+        memcpy(message.run, boot->run, STORE_RUN_SIZE);
         message.begin_wall_usec = boot->begin_wall_usec;
     }
     *ret_message = message;
@@ -254,11 +269,11 @@ static int append_message(struct run *run, size_t *n_room, uint64_t *bytes, stru
 {
     struct store_query *query = &run->query;
     struct store_message message;
-    int r = db_job_read_message(run->db, run->db->statements[DB_MESSAGES], &message);
+    int r = db_job_read_message(run->mirror, db_statement(run->db, DB_MESSAGES), &message);
     uint64_t last_seq =
         query->n_messages > 0 ? query->messages[query->n_messages - 1].seq : query->after_seq;
     if (r == -EUCLEAN || (r == 0 && message.seq <= last_seq))
-        return why_set(why, EUCLEAN, "%s: a message's row makes no sense", run->db->path);
+        return why_set(why, EUCLEAN, "%s: a message's row makes no sense", db_path(run->db));
     message.stream = query->stream;
     if (r == 0 && query->n_messages == *n_room) {
         size_t n = *n_room > 0 ? *n_room * 2 : 16;
@@ -305,20 +320,20 @@ static int read_messages(struct run *run, struct why *why)
     if (r == 0 && query->at_end && query->after_seq == 0 &&
         query->n_messages != stream->work.n_messages)
         r = why_set(why, EUCLEAN, "%s: there are not so many messages in a stream as were counted",
-                    run->db->path);
+                    db_path(run->db));
     return r;
 }
 
 static int put(struct run *run, const struct store_message *message, struct why *why)
 {
     assert(message->stream < run->job->n_streams);
-    return db_job_put(run->db, run->streams[message->stream], message, why);
+    return db_job_put(run->db, run->mirror, run->streams[message->stream], message, why);
 }
 
 static int write_all(struct run *run, struct why *why)
 {
     const struct store_job *job = run->job;
-    int r = is_new_begin(run) ? db_mirror_set_begin(run->db, job->begin_wall_usec, why) : 0;
+    int r = is_new_begin(run) ? db_mirror_set_begin(run->mirror, job->begin_wall_usec, why) : 0;
     if (r == 0)
         r = add_streams(run, why);
     for (size_t i = 0; r == 0 && i < job->n_puts; i++)
@@ -331,8 +346,8 @@ static int write_all(struct run *run, struct why *why)
     for (size_t i = 0; r == 0 && i < job->n_records; i++)
         r = db_job_write_record(run->db, &job->records[i], why);
     for (size_t i = 0; r == 0 && i < job->n_streams; i++)
-        r = db_mirror_write(run->db, run->streams[i], why);
-    return r < 0 ? r : db_mirror_prune(run->db, why);
+        r = db_mirror_write(run->mirror, run->streams[i], why);
+    return r < 0 ? r : db_mirror_prune(run->mirror, why);
 }
 
 static int transact(struct run *run, struct why *why)
@@ -366,18 +381,21 @@ static void hand_over(struct run *run)
     run->query.n_messages = 0;
 }
 
-int db_job_run(struct db *db, struct store_job *job, struct why *why)
+int db_job_run(struct db *db, struct db_mirror *mirror, struct store_job *job, struct why *why)
 {
     struct run run;
-    int r = run_init(&run, db, job, why);
+    int r = run_init(&run, db, mirror, job, why);
+    bool has_to_write = r == 0 && writes(&run);
     if (r == 0)
-        r = writes(&run) ? transact(&run, why) : read_messages(&run, why);
+        r = has_to_write ? transact(&run, why) : read_messages(&run, why);
+    for (size_t i = 0; r == 0 && !has_to_write && i < job->n_streams; i++)
+        run.streams[i]->work.used_seq = used_seq(&run, i); // for the row's next time
     if (r == 0) {
-        db_mirror_settle(db);
+        db_mirror_settle(mirror);
         hand_over(&run);
         job->is_synced = job->sync && db_sync(db, why) == 0;
     } else {
-        db_mirror_undo(db);
+        db_mirror_undo(mirror);
     }
     run_done(&run);
     return r;

@@ -41,6 +41,9 @@ const char *const db_schema_migrations[] = {
     "ALTER TABLE stream ADD COLUMN counted_seq INTEGER NOT NULL DEFAULT 0;"
     "UPDATE stream SET counted_seq = 4398046511103 & ifnull((SELECT max(id) FROM message"
     " WHERE message.id BETWEEN stream.id << 42 AND stream.id << 42 | 4398046511103), 0);",
+
+    // uuid is the id of a run from now on, and this that of the machine's boot; NULL: the same.
+    "ALTER TABLE boot ADD COLUMN kernel BLOB;",
 };
 const int db_schema_version = ELEMENTS(db_schema_migrations);
 
@@ -50,7 +53,7 @@ const int db_schema_version = ELEMENTS(db_schema_migrations);
 #define STREAMS                                                                                    \
     "SELECT id, name, reserved_seq, sampled, filtered, merged, expired, dropped, rejected, acked," \
     " n_messages, n_samples, bytes, counted_seq FROM stream"
-#define BOOTS    "SELECT id, uuid, begin_wall_usec FROM boot"
+#define BOOTS    "SELECT id, uuid, begin_wall_usec, kernel FROM boot"
 #define MESSAGES "SELECT id, boot, mono_usec, n_samples, subject, payload FROM message"
 #define BETWEEN  " WHERE id BETWEEN ?1 AND ?2 ORDER BY id"
 
@@ -65,9 +68,9 @@ const char *const db_schema_statements[DB_N_STATEMENTS] = {
                          " n_messages = ?10, n_samples = ?11, bytes = ?12, counted_seq = ?13"
                          " WHERE id = ?1",
     [DB_BOOTS] = BOOTS,
-    [DB_BOOT_INSERT] = "INSERT INTO boot VALUES (?3, ?1, ?2)",
-    [DB_BOOT_UPDATE] = "UPDATE boot SET begin_wall_usec = ?2 WHERE id = ?1",
-    [DB_BOOT_PRUNE] = "DELETE FROM boot WHERE id <> ?1",
+    [DB_BOOT_INSERT] = "INSERT INTO boot VALUES (?3, ?1, ?2, ?4)",
+    [DB_BOOT_UPDATE] = "UPDATE boot SET begin_wall_usec = ?2 WHERE ifnull(kernel, uuid) = ?1",
+    [DB_BOOT_PRUNE] = "DELETE FROM boot WHERE ifnull(kernel, uuid) <> ?1",
     [DB_PUT] = "INSERT OR IGNORE INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     [DB_MESSAGES] = MESSAGES BETWEEN,
     [DB_COSTS] = "SELECT id, n_samples, " COST ", boot, mono_usec FROM message" BETWEEN,
@@ -84,6 +87,11 @@ const char *const db_schema_statements[DB_N_STATEMENTS] = {
 
 const struct db_schema_scan db_schema_scan_streams = { STREAMS BETWEEN, STREAMS BETWEEN " DESC" };
 const struct db_schema_scan db_schema_scan_boots = { BOOTS BETWEEN, BOOTS BETWEEN " DESC" };
+// Of a file that was damaged before it could be migrated.
+const struct db_schema_scan db_schema_scan_old_boots = {
+    "SELECT id, uuid, begin_wall_usec FROM boot" BETWEEN,
+    "SELECT id, uuid, begin_wall_usec FROM boot" BETWEEN " DESC",
+};
 const struct db_schema_scan db_schema_scan_messages = { MESSAGES BETWEEN,
                                                         MESSAGES BETWEEN " DESC" };
 // The index on the names holds the ids too.

@@ -25,9 +25,9 @@ enum db_statement {
     DB_STREAM_INSERT, // name, id or NULL: a new one
     DB_STREAM_UPDATE, // id, then the columns
     DB_BOOTS,         // all boots
-    DB_BOOT_INSERT,   // uuid, begin_wall_usec, id or NULL: a new one
-    DB_BOOT_UPDATE,   // id, begin_wall_usec
-    DB_BOOT_PRUNE,    // the id of the one to keep
+    DB_BOOT_INSERT,   // run, begin_wall_usec, id or NULL: a new one, the machine's boot or NULL
+    DB_BOOT_UPDATE,   // the machine's boot, begin_wall_usec
+    DB_BOOT_PRUNE,    // the machine's boot to keep
     DB_PUT,           // id, boot, mono_usec, n_samples, subject, payload
     DB_MESSAGES,      // first id, last id: whole messages in order
     DB_COSTS,         // first id, last id: id, samples, bytes, boot, mono_usec in order
@@ -53,8 +53,9 @@ extern const int db_schema_version;
 struct db_schema_scan {
     const char *up, *down;
 };
-extern const struct db_schema_scan db_schema_scan_streams;  // as DB_STREAMS
-extern const struct db_schema_scan db_schema_scan_names;    // id, name; does not read the table
-extern const struct db_schema_scan db_schema_scan_boots;    // as DB_BOOTS
+extern const struct db_schema_scan db_schema_scan_streams; // as DB_STREAMS
+extern const struct db_schema_scan db_schema_scan_names;   // id, name; does not read the table
+extern const struct db_schema_scan db_schema_scan_boots;   // as DB_BOOTS
+extern const struct db_schema_scan db_schema_scan_old_boots;
 extern const struct db_schema_scan db_schema_scan_messages; // as DB_MESSAGES
 extern const struct db_schema_scan db_schema_scan_records;  // space, key, value, without bounds

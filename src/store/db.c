@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "store/db-mirror.h"
 #include "util/killpoint.h"
 
 enum {
@@ -20,6 +19,26 @@ enum {
     KEPT_PAGES = 1024 * 1024 / DB_PAGE_SIZE,
     // The log keeps its place on the disk up to this, so that it is there when the disk is full.
     MAX_LOG_SIZE = 1536 * 1024,
+};
+
+/* Those of the open file; the first member is what SQLite sees. */
+struct db_methods {
+    sqlite3_io_methods own;
+    const sqlite3_io_methods *base;
+};
+
+struct db {
+    sqlite3 *handle;
+    struct db_methods methods;
+    sqlite3_stmt *statements[DB_N_STATEMENTS];
+    char *path;
+    uint64_t max_pages;
+    uint64_t limit_pages; // PRAGMA max_page_count as it is now; 0: not set yet
+    bool syncs;           // PRAGMA synchronous: a commit syncs the log
+    bool is_unsynced;     // there are commits that a power cut may take
+    bool has_sync_failed;
+    unsigned wal_pages; // in the log, since it was last moved into the file
+    int64_t file_size;  // as we last left it, without the log; -1: not known
 };
 
 static int error_of_system(const struct db *db, struct why *why)
@@ -44,7 +63,8 @@ static int error_of_full(const struct db *db, struct why *why)
     return why_set(why, ENOBUFS, "%s has reached max_size", db->path);
 }
 
-int db_error(const struct db *db, int code, struct why *why)
+/* Of an SQLite result code, with why; errno as the call left it. Returns -errno. */
+static int error_of(const struct db *db, int code, struct why *why)
 {
     switch (code & 0xff) {
     case SQLITE_NOMEM:
@@ -55,6 +75,9 @@ int db_error(const struct db *db, int code, struct why *why)
     case SQLITE_FULL:
         return error_of_full(db, why);
     case SQLITE_READONLY:
+        // Its header says that only a newer SQLite may write to it.
+        if (code == SQLITE_READONLY && access(db->path, W_OK) == 0)
+            return why_set(why, EUCLEAN, "%s: %s", db->path, sqlite3_errmsg(db->handle));
         return why_set(why, EROFS, "%s: %s", db->path, sqlite3_errmsg(db->handle));
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -81,7 +104,7 @@ static int db_execute(const struct db *db, const char *sql, struct why *why)
 {
     errno = 0;
     int code = sqlite3_exec(db->handle, sql, NULL, NULL, NULL);
-    return code == SQLITE_OK ? 0 : db_error(db, code, why);
+    return code == SQLITE_OK ? 0 : error_of(db, code, why);
 }
 
 /* Like db_execute(), of what has one row with one number. */
@@ -96,7 +119,7 @@ static int db_ask(const struct db *db, const char *sql, int64_t *ret_value, stru
     if (code == SQLITE_ROW)
         *ret_value = sqlite3_column_int64(statement, 0);
     else
-        r = db_error(db, code == SQLITE_DONE ? SQLITE_CORRUPT : code, why);
+        r = error_of(db, code == SQLITE_DONE ? SQLITE_CORRUPT : code, why);
     sqlite3_finalize(statement);
     return r;
 }
@@ -107,7 +130,7 @@ int db_step(struct db *db, enum db_statement which, struct why *why)
     int code = sqlite3_step(db->statements[which]);
     if (code == SQLITE_ROW)
         return 1;
-    int r = code == SQLITE_DONE ? 0 : db_error(db, code, why);
+    int r = code == SQLITE_DONE ? 0 : error_of(db, code, why);
     sqlite3_reset(db->statements[which]);
     return r;
 }
@@ -133,6 +156,20 @@ static int make_private_file(const char *path, struct why *why)
     return 0;
 }
 
+static sqlite3_file *file_of(const struct db *db)
+{
+    sqlite3_file *file = NULL;
+    int code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_FILE_POINTER, (void *)&file);
+    return code == SQLITE_OK && file && file->pMethods ? file : NULL;
+}
+
+static int64_t size_of_file(const struct db *db)
+{
+    sqlite3_file *file = file_of(db);
+    sqlite3_int64 size;
+    return file && file->pMethods->xFileSize(file, &size) == SQLITE_OK ? size : -1;
+}
+
 static int characteristics(sqlite3_file *file)
 {
     const struct db_methods *methods = (const struct db_methods *)file->pMethods;
@@ -148,17 +185,19 @@ static int characteristics(sqlite3_file *file)
  */
 static void pad_syncs(struct db *db)
 {
-    sqlite3_file *file = NULL;
-    int code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_FILE_POINTER, (void *)&file);
-    if (code != SQLITE_OK || !file || !file->pMethods)
+    sqlite3_file *file = file_of(db);
+    if (!file)
         return;
     db->methods = (struct db_methods){ .own = *file->pMethods, .base = file->pMethods };
     db->methods.own.xDeviceCharacteristics = characteristics;
     file->pMethods = &db->methods.own;
 }
 
-static int connect_to(struct db *db, const char *vfs, bool is_damaged, struct why *why)
+/* With first_page: of a damaged one, which is only read. */
+static int connect_to(struct db *db, const char *vfs, struct first_page *first_page,
+                      struct why *why)
 {
+    bool is_damaged = first_page;
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE |
                       SQLITE_OPEN_NOFOLLOW;
     errno = 0;
@@ -167,12 +206,14 @@ static int connect_to(struct db *db, const char *vfs, bool is_damaged, struct wh
         return why_set(why, ENOMEM, "out of memory");
     sqlite3_extended_result_codes(db->handle, 1);
     if (code != SQLITE_OK)
-        return db_error(db, code, why);
+        return error_of(db, code, why);
     if (sqlite3_db_readonly(db->handle, "main") == 1) {
         int error = access(db->path, W_OK) < 0 ? errno : EROFS;
         return why_set(why, error, "%s: %s", db->path, strerror(error));
     }
-    if (!is_damaged) // that is only read
+    if (first_page)
+        first_page_show(first_page, db->handle);
+    else
         pad_syncs(db);
     // Until it is known to be ours and sound, closing it must not write to it.
     sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
@@ -209,10 +250,14 @@ static int identify(const struct db *db, int64_t *ret_version, struct why *why)
     if (n_tables == 0 && application == 0 && *ret_version == 0)
         return 0;
     if (application != DB_APPLICATION_ID)
-        return why_set(why, EPROTO, "%s is the database of another program", db->path);
+        return why_set(why, EPROTO,
+                       "%s is the database of another program (application_id %lld) and is not "
+                       "touched; once it is moved away, a new one is made",
+                       db->path, (long long)application);
     if (*ret_version > db_schema_version)
         return why_set(why, EPROTO,
-                       "%s is of version %lld, by a newer nightlightd; this one knows up to %d",
+                       "%s is of version %lld, by a newer nightlightd, and is not touched; this "
+                       "one knows up to %d: install the newer one, or move the file away",
                        db->path, (long long)*ret_version, db_schema_version);
     if (*ret_version < 1 || n_tables == 0)
         return why_set(why, EUCLEAN, "%s has lost its tables", db->path);
@@ -260,7 +305,7 @@ static int prepare(struct db *db, struct why *why)
         int code = sqlite3_prepare_v3(db->handle, db_schema_statements[i], -1,
                                       SQLITE_PREPARE_PERSISTENT, &db->statements[i], NULL);
         if (code != SQLITE_OK)
-            return db_error(db, code, why);
+            return error_of(db, code, why);
     }
     return 0;
 }
@@ -288,38 +333,36 @@ static int open_tables(struct db *db, struct why *why)
         r = migrate(db, version, why);
     if (r == 0)
         r = prepare(db, why);
-    if (r == 0)
-        r = db_mirror_load(db, why);
     return r;
 }
 
 int db_open(const struct db_options *options, struct db **ret_db, struct why *why)
 {
     _cleanup_(db_closep) struct db *db = calloc(1, sizeof(*db));
-    if (!db || !(db->path = strdup(options->path)) || !(db->boots = calloc(1, sizeof(*db->boots))))
+    if (!db || !(db->path = strdup(options->path)))
         return why_set(why, ENOMEM, "out of memory");
-    memcpy(db->boots[0].uuid, options->boot, STORE_BOOT_SIZE);
-    db->n_boots = 1;
     db_set_max_size(db, options->max_size);
     int r = make_private_file(options->path, why);
     KILL_POINT("open");
     if (r == 0)
-        r = connect_to(db, options->vfs, false, why);
+        r = connect_to(db, options->vfs, NULL, why);
     if (r == 0)
         r = open_tables(db, why);
     if (r < 0)
         return r;
     sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+    db->file_size = size_of_file(db);
     *ret_db = TAKE_PTR(db);
     return 0;
 }
 
-int db_open_damaged(const char *path, const char *vfs, sqlite3 **ret_handle, struct why *why)
+int db_open_damaged(const char *path, const char *vfs, struct first_page *first_page,
+                    sqlite3 **ret_handle)
 {
     struct db db = { .path = (char *)path };
-    int r = connect_to(&db, vfs, true, why);
+    int r = connect_to(&db, vfs, first_page, NULL);
     if (r == 0)
-        r = db_execute(&db, "PRAGMA query_only = ON", why);
+        r = db_execute(&db, "PRAGMA query_only = ON", NULL);
     if (r < 0) {
         sqlite3_close(db.handle);
         return r;
@@ -335,9 +378,23 @@ void db_close(struct db *db)
     for (size_t i = 0; i < DB_N_STATEMENTS; i++)
         sqlite3_finalize(db->statements[i]);
     sqlite3_close(db->handle);
-    db_mirror_done(db);
     free(db->path);
     free(db);
+}
+
+const char *db_path(const struct db *db)
+{
+    return db->path;
+}
+
+sqlite3 *db_handle(const struct db *db)
+{
+    return db->handle;
+}
+
+sqlite3_stmt *db_statement(const struct db *db, enum db_statement which)
+{
+    return db->statements[which];
 }
 
 void db_set_max_size(struct db *db, uint64_t max_size)
@@ -425,8 +482,9 @@ int db_checkpoint(struct db *db, unsigned max_wal_pages, struct why *why)
     errno = 0;
     int code = sqlite3_wal_checkpoint_v2(db->handle, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     KILL_POINT("checkpointed");
+    db->file_size = size_of_file(db);
     if (code != SQLITE_OK)
-        return db_error(db, code, why);
+        return error_of(db, code, why);
     db->wal_pages = 0;
     db->is_unsynced = false; // it syncs the log before, and the file afterwards
     return 0;
@@ -441,9 +499,9 @@ static int64_t count_free_pages(struct db *db)
     return n_free;
 }
 
-void db_shrink(struct db *db)
+void db_shrink(struct db *db, uint64_t n_bytes)
 {
-    if (db_mirror_bytes(db) > SHRINK_BELOW_SIZE || count_free_pages(db) <= KEPT_PAGES)
+    if (n_bytes > SHRINK_BELOW_SIZE || count_free_pages(db) <= KEPT_PAGES)
         return;
     // What is left is little, however large the file was.
     KILL_POINT("shrink");
@@ -451,9 +509,15 @@ void db_shrink(struct db *db)
         (void)db_checkpoint(db, 0, NULL); // it is this that makes the file shorter
 }
 
-bool db_has_moved(const struct db *db)
+bool db_has_shrunk(const struct db *db)
 {
-    int has_moved = 0;
-    int code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_HAS_MOVED, (void *)&has_moved);
-    return code == SQLITE_OK && has_moved;
+    int64_t size = size_of_file(db);
+    return size >= 0 && size < db->file_size;
+}
+
+int db_read_begin(const struct db *db, void *bytes, int size)
+{
+    sqlite3_file *file = file_of(db);
+    int code = file ? file->pMethods->xRead(file, bytes, size, 0) : SQLITE_ERROR;
+    return code == SQLITE_OK || code == SQLITE_IOERR_SHORT_READ ? 0 : -EIO;
 }

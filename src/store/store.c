@@ -5,12 +5,17 @@
 #include <assert.h>
 #include <string.h>
 
-#include "store/store-internal.h"
+#include "store/store-driver.h"
 
 void store_free(struct store *store)
 {
     if (store)
         store->vtable->free(store);
+}
+
+void store_end(struct store *store)
+{
+    store->vtable->end(store);
 }
 
 int store_run(struct store *store, struct store_job *job, struct why *why)
@@ -19,15 +24,21 @@ int store_run(struct store *store, struct store_job *job, struct why *why)
     return store->vtable->run(store, job, why);
 }
 
+void store_get_run(const struct store *store, uint8_t ret_run[static STORE_RUN_SIZE])
+{
+    store->vtable->get_run(store, ret_run);
+}
+
 int store_names(struct store *store, char ***ret_names)
 {
     return store->vtable->names(store, ret_names);
 }
 
 int store_records(struct store *store, const char *space,
-                  void (*visit)(void *userdata, const char *key, const char *value), void *userdata)
+                  void (*visit)(void *userdata, const char *key, const char *value), void *userdata,
+                  struct why *why)
 {
-    return store->vtable->records(store, space, visit, userdata);
+    return store->vtable->records(store, space, visit, userdata, why);
 }
 
 int store_copy_message(const struct store_message *message, struct store_message *ret_copy)

@@ -23,6 +23,7 @@
 enum {
     STORE_MAX_NAME = 64,  // bytes of a stream's name
     STORE_BOOT_SIZE = 16, // bytes of a boot id
+    STORE_RUN_SIZE = 16,  // bytes of a run id
     // What a message costs beside its payload and subject, as counted in `bytes`.
     STORE_MESSAGE_OVERHEAD = 48,
 };
@@ -43,7 +44,8 @@ struct store_message {
     size_t stream; // index into the job's streams
     uint64_t seq;
     struct store_moment moment;
-    uint64_t begin_wall_usec; // out only: when its boot began, as last put right; 0: not known
+    uint8_t run[STORE_RUN_SIZE]; // under which it has its number; zeros: its boot's id is that
+    uint64_t begin_wall_usec;    // out only: when its boot began, as last put right; 0: not known
     uint32_t n_samples;
     const char *subject; // what the topic is made of beside the stream; NULL: nothing
     const void *payload;
@@ -52,8 +54,8 @@ struct store_message {
 
 /* A stream as it is on disk once the job is done. */
 struct store_state {
-    uint64_t reserved_seq; // numbers below it may have been used; 0: none was
-    struct ledger ledger;  // balances: what waits is n_samples
+    uint64_t used_seq;    // the highest number that is known to have been used; 0: none was
+    struct ledger ledger; // balances: what waits is n_samples
     uint64_t n_messages, n_samples, bytes;
 };
 
@@ -65,7 +67,7 @@ struct store_state {
 struct store_stream {
     const char *name;
     struct ledger delta;
-    uint64_t reserve_seq;     // numbers below this may be used from now on; 0: no change
+    uint64_t used_seq;        // the highest number that has been used; 0: as the store knows
     struct store_state state; // out: after the job
 };
 
@@ -111,6 +113,8 @@ struct store_query {
 /* Done in this order, but for the sync at the end. Out members are set on success only. */
 struct store_job {
     bool sync;                // this and all before: on disk, through a power cut, on return
+    bool seals;               // writes each used_seq, and no number above it is used until a job
+                              // says a higher one; it may be lower than what was said before
     uint64_t begin_wall_usec; // when this boot began; 0: not known
     uint64_t max_size;        // as store_sqlite_options has it, from now on; 0: no change
     struct store_stream *streams;
@@ -131,22 +135,19 @@ struct store_job {
     uint64_t n_lost; // messages that could not be saved when that happened, since store_new
     bool has_room;   // false: the last of the disk was given back; puts will fail with -ENOSPC
     bool is_synced;  // false although sync was asked for: the sync alone failed, why tells
+    // Out, of a job that fails as well: for the log, that a file was damaged, removed or replaced,
+    // what is lost, and which file is kept aside, since the job before; "": nothing.
+    struct why mishap;
 };
 
+/*
+ * Numbers: (run, seq) is used once. After a clean end (store_end()) the next process goes on behind
+ * used_seq under the same run. After any other end, and after a boot of the machine, it goes on
+ * behind the highest number that the disk knows, under a new random run. So nothing is written for
+ * a number's sake: used_seq comes to disk with a row that is written anyway, and with a job that
+ * seals.
+ */
 struct store;
-
-/* How a store works; internal to src/store. */
-struct store_vtable {
-    int (*run)(struct store *store, struct store_job *job, struct why *why);
-    int (*names)(struct store *store, char ***ret_names);
-    int (*records)(struct store *store, const char *space,
-                   void (*visit)(void *userdata, const char *key, const char *value),
-                   void *userdata);
-    void (*free)(struct store *store);
-};
-struct store {
-    const struct store_vtable *vtable;
-};
 
 struct store_sqlite_options {
     const char *directory;         // exists; the file in it is queue.db
@@ -160,30 +161,33 @@ struct store_sqlite_options {
  */
 int store_sqlite_new(const struct store_sqlite_options *options, struct store **ret_store);
 
-/* 0 or -ENOMEM. */
-int store_memory_new(struct store **ret_store);
-
+/* A clean end: the last job of each stream that has used numbers has worked, and sealed them. */
+void store_end(struct store *store);
 void store_free(struct store *store);
 DEFINE_CLEANUP(struct store *, store_free)
 
 /*
  * Does a job, or nothing of it. -ENOSPC: the disk is full (a job without puts may still work);
  * -ENOBUFS: max_size is reached, likewise; -EROFS, -EACCES, -EIO, ...: the disk or the file cannot
- * be used now; -EBUSY: another process has it open; -EPROTO: the file is of a newer version of the
- * program, or of another program, and is not touched; -ENOMEM. Each with why, which names the file.
+ * be used now; -EBUSY: another process has it open; -EPROTO: what is there is of a newer version of
+ * the program, of another program, or no file, and is not touched; -EPERM: it is another user's;
+ * -ENOMEM. Each with why, which names the file.
  */
 int store_run(struct store *store, struct store_job *job, struct why *why);
 
+/* The run whose numbers are used now. The first job may change it; nothing does after that. */
+void store_get_run(const struct store *store, uint8_t ret_run[static STORE_RUN_SIZE]);
+
 /*
- * The names of all streams there are, a new vector (util/strings.h). -ENOTCONN while it is not
- * open; -ENOMEM, -EIO.
+ * The names of all streams there are, a new vector (util/strings.h). While it is not open, why it
+ * could not be, as store_run(); -ENOTCONN before the first job; -ENOMEM, -EIO.
  */
 int store_names(struct store *store, char ***ret_names);
 
-/* Calls visit for each record of space, in the order of keys. Errors as store_names(). */
+/* Calls visit for each record of space, in the order of keys. As store_names(), with why. */
 int store_records(struct store *store, const char *space,
-                  void (*visit)(void *userdata, const char *key, const char *value),
-                  void *userdata);
+                  void (*visit)(void *userdata, const char *key, const char *value), void *userdata,
+                  struct why *why);
 
 /* Frees what a query gave. */
 void store_messages_free(struct store_message *messages, size_t n);

@@ -53,6 +53,7 @@ struct log_field {
 #define LOG_ID_STORE_FAILED     "8dcc1955f0b64c35a3df486c0f5bbb42"
 #define LOG_ID_STORE_BACK       "8799519dde72415d8a831f4c771a4ece"
 #define LOG_ID_STORE_DAMAGED    "49ecdd9d2d3144768688f24f178b8d65"
+#define LOG_ID_STORE_LOST       "b903d873e7224629892a831132836c3b"
 #define LOG_ID_READY            "01c72920e46648e4956969bd1eaf1afd"
 
 /* What is below level (LOG_ERR..LOG_DEBUG) is dropped. The default is LOG_INFO. */

@@ -2,6 +2,7 @@
 """The queue on a disk that is full, read-only, damaged, of another time, in use, or that hangs."""
 
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -15,6 +16,14 @@ from support.stored import ENDS, Stored, fill
 from support.wait import DEADLINE, holds_for, wait_until
 
 TELEMETRY = "lamp1/telemetry"
+
+LOCAL_RULE = """
+[rule local]
+where = device
+when = light > 500
+then = {"led_on": true}
+else = {"led_on": false}
+"""
 
 needs_mounts = pytest.mark.skipif(not mounts.can_be_had(), reason="needs root and mount namespaces")
 
@@ -42,7 +51,7 @@ def wait_light(line, number, since=0):
 
 def wait_is_on_disk(state, number):
     text = json.dumps({"light": number}).encode()
-    wait_until(lambda: text in Stored(state).messages.values(), f"{text} to be on disk")
+    wait_until(lambda: text in Stored(state, checks=False).messages.values(), f"{text} to be on disk")
 
 
 def has_no_gap(line):
@@ -163,19 +172,137 @@ def test_a_queue_that_is_no_database_at_all_is_kept_aside(line, make_daemon, val
     assert (daemon.state_directory / "queue.db.damaged").read_bytes().startswith(b"all my notes")
 
 
-def test_the_queue_of_a_newer_version_is_refused_and_not_touched(line, make_daemon, value):
-    daemon = make_daemon("lamp1", config(line.port, value("light", 1)))
-    make_queue(line, daemon, 3)
-    path = daemon.state_directory / "queue.db"
+def newer(path):
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
     database.close()
-    before = path.read_bytes()
+    return "queue.db is of version 99, by a newer nightlightd"
+
+
+def foreign(path):
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA application_id = 5")
+    database.close()
+    return "queue.db is the database of another program"
+
+
+def link(path):
+    path.rename(path.parent / "other")
+    path.symlink_to("queue.db")
+    return "queue.db is a symbolic link"
+
+
+def other_user(path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    os.chown(path, 1, 1)
+    return "queue.db belongs to .*, and nightlightd runs as root: run it as .*, or chown -R root: /"
+
+
+@pytest.mark.parametrize("change", [newer, foreign, link, other_user], ids=lambda change: change.__name__)
+def test_a_queue_that_is_not_ours_is_not_touched_and_all_works_from_memory(
+    change, manager, line, make_daemon, value
+):
+    light, led = value("light", 1), value("led")
+    more = configs.actuator("led_on", led) + LOCAL_RULE
+    daemon = make_daemon("lamp1", config(line.port, light, more), env=manager.env)
+    make_queue(line, daemon, 3)
+    path = daemon.state_directory / "queue.db"
+    reason = change(path)
+    before = None if path.is_symlink() else path.read_bytes()
+    mark, told = daemon.mark(), manager.mark()
+    daemon.start()
+    assert re.search(reason, manager.wait("STATUS", "NOT ON DISK", told))
+    assert daemon.wait_log(f"^error .*the queue on disk cannot be written: .*{reason}", mark)
+    assert daemon.wait_log(f"what the actuators were last, .* is not known: .*{reason}", mark)
+    line.witness.wait("lamp1/status", lambda status: re.search(reason, status.get("error", "")))
+    light.write(900)
+    led.wait("1\n")
+    wait_light(line, 900)
+    daemon.stop()
+    assert path.is_symlink() if before is None else path.read_bytes() == before
+
+
+# --- damaged, removed or replaced while it is at work ------------------------------------------------
+
+
+def backlog(line, daemon, light):
+    """What waits on disk, of a daemon that is cut off, and its numbers."""
+    wait_light(line, 1)
+    cut(line, daemon)
+    for number in range(2, 12):
+        light.write(number)
+        wait_is_on_disk(daemon.state_directory, number)
+    return range(2, 12)
+
+
+def remove(path):
+    path.unlink()
+    return "was removed"
+
+
+def replace(path):
+    other = path.parent / "other"
+    other.write_bytes(b"all my notes")
+    other.rename(path)
+    return "was replaced by another file"
+
+
+def shorten(path):
+    os.truncate(path, 100)
+    return "was damaged"
+
+
+@pytest.mark.parametrize("change", [remove, replace, shorten], ids=lambda change: change.__name__)
+def test_a_queue_that_is_lost_at_work_is_noticed_and_written_anew(change, manager, line, make_daemon, value):
+    light = value("light", 1)
+    daemon = make_daemon("lamp1", config(line.port, light), env=manager.env).start()
+    numbers = backlog(line, daemon, light)
+    mark = daemon.mark()
+    said = change(daemon.state_directory / "queue.db")
+    daemon.wait_log(f"^error .*the queue on disk {said}", mark)
+    manager.wait("STATUS", "THE QUEUE ON DISK WAS LOST OR DAMAGED")
+    light.write(20)
+    wait_is_on_disk(daemon.state_directory, 20)
+    daemon.signal(signal.SIGKILL)
+    daemon.wait_exit()
+    line.proxy.mend()
+    daemon.start()
+    wait_light(line, 20)
+    arrived = {message["light"] for message in line.witness.objects(TELEMETRY)}
+    assert set(numbers) <= arrived
+    daemon.stop()
+    Stored(daemon.state_directory)
+
+
+@pytest.mark.slow
+def test_an_idle_daemon_notices_within_a_minute(manager, line, make_daemon, value):
+    light = value("light", 1)
+    daemon = make_daemon("lamp1", config(line.port, light, interval="1h"), env=manager.env).start()
+    wait_light(line, 1)
+    holds_for(daemon.alive, 15, "what was delivered is removed, and nothing is to be done any more")
+    mark, begin = daemon.mark(), time.monotonic()
+    remove(daemon.state_directory / "queue.db")
+    daemon.wait_log("^error .*the queue on disk was removed", mark, timeout=70)
+    assert time.monotonic() - begin < 62
+    assert (daemon.state_directory / "queue.db").exists()
+    daemon.stop()
+
+
+def test_a_destroyed_first_page_costs_no_message(line, make_daemon, value):
+    light = value("light", 1)
+    daemon = make_daemon("lamp1", config(line.port, light)).start()
+    numbers = backlog(line, daemon, light)
+    daemon.stop()
+    with open(daemon.state_directory / "queue.db", "r+b") as file:
+        file.write(os.urandom(1024))
+    line.proxy.mend()
     mark = daemon.mark()
     daemon.start()
-    assert daemon.wait_exit() == 1
-    assert daemon.grep("^err.*cannot use the queue on disk: .*is of version 99, by a newer nightlightd", mark)
-    assert path.read_bytes() == before
+    daemon.wait_log("^error .*the queue on disk was damaged: .*0 messages .*queue.db.damaged", mark)
+    wait_light(line, max(numbers))
+    wait_until(lambda: has_no_gap(line), "everything")
+    daemon.stop()
 
 
 def test_a_second_daemon_leaves_the_first_one_s_queue_alone(manager, line, start_daemon, make_daemon, value):
@@ -213,15 +340,6 @@ def disk(tmp_path):
     disk = Disk(tmp_path)
     yield disk
     disk.works()  # before the daemons are stopped
-
-
-LOCAL_RULE = """
-[rule local]
-where = device
-when = light > 500
-then = {"led_on": true}
-else = {"led_on": false}
-"""
 
 
 def test_a_disk_that_hangs_delays_no_sample_no_local_rule_and_no_stop(line, make_daemon, value, disk):

@@ -20,7 +20,7 @@
 #include <string.h>
 
 #include "outbox/outbox.h"
-#include "store/store-memory.h"
+#include "store-memory.h"
 #include "util/clock.h"
 
 enum { MAX_SENT = 16384, MAX_STREAMS = 8 };
@@ -40,7 +40,7 @@ struct world {
     bool clock_is_right;
     uint64_t armed_mono_usec;
     unsigned n_jobs, n_puts, n_syncs;
-    uint8_t boot[STORE_BOOT_SIZE];
+    uint8_t boot[STORE_BOOT_SIZE], run[STORE_RUN_SIZE];
 
     struct outbox_options options;
     struct stream_policy policies[MAX_STREAMS];
@@ -51,8 +51,9 @@ struct world {
     bool acks_all;            // what is sent, when it settles
     size_t n_sent, n_settled; // all before are acknowledged, or will never be
     struct sent *sent;
-    unsigned n_acknowledged;
     uint64_t recorded_ticket;
+    unsigned depth; // calls that a role has not returned from
+    void (*on_recorded)(struct world *world, uint64_t ticket); // NULL: nobody waits
 };
 
 static uint64_t world_mono(void *userdata)
@@ -113,26 +114,6 @@ static void world_arm(void *userdata, uint64_t mono_usec)
     ((struct world *)userdata)->armed_mono_usec = mono_usec;
 }
 
-static int world_topic(void *userdata, const char *stream, const char *subject, bool is_late,
-                       char **ret_topic)
-{
-    (void)userdata;
-    int length = asprintf(ret_topic, "%s%s%s%s", stream, subject ? "/" : "", subject ? subject : "",
-                          is_late ? "/late" : "");
-    return length < 0 ? -ENOMEM : 0;
-}
-
-static void world_acknowledged(void *userdata, uint64_t tag, int reason_code)
-{
-    (void)tag, (void)reason_code;
-    ((struct world *)userdata)->n_acknowledged++;
-}
-
-static void world_recorded(void *userdata, uint64_t ticket)
-{
-    ((struct world *)userdata)->recorded_ticket = ticket;
-}
-
 static const struct outbox_ports world_ports = {
     .mono_usec = world_mono,
     .wall_usec = world_wall,
@@ -140,9 +121,6 @@ static const struct outbox_ports world_ports = {
     .publish = world_publish,
     .run = world_run,
     .arm = world_arm,
-    .topic = world_topic,
-    .acknowledged = world_acknowledged,
-    .recorded = world_recorded,
 };
 
 /* --- the store ------------------------------------------------------------------------------- */
@@ -169,7 +147,7 @@ static inline bool world_ack(struct world *world, int reason_code)
         if (sent->acked || sent->mid == 0)
             continue;
         sent->acked = true;
-        assert_true(outbox_published(world->outbox, sent->mid, reason_code));
+        assert_true(outbox_published(world->outbox, sent->mid, reason_code, NULL));
         return true;
     }
     return false;
@@ -186,6 +164,19 @@ static inline void world_settle(struct world *world)
 
 /* --- time ------------------------------------------------------------------------------------ */
 
+/* As the loop does when the time has come that the outbox has asked for. */
+static inline void world_tick(struct world *world)
+{
+    world->armed_mono_usec = USEC_INFINITY;
+    outbox_tick(world->outbox);
+    uint64_t ticket = outbox_recorded(world->outbox);
+    if (ticket == world->recorded_ticket)
+        return;
+    world->recorded_ticket = ticket;
+    if (world->on_recorded)
+        world->on_recorded(world, ticket);
+}
+
 /* Time passes, and whatever the outbox wants to do meanwhile it does in time. */
 static inline void world_pass(struct world *world, uint64_t usec)
 {
@@ -197,8 +188,7 @@ static inline void world_pass(struct world *world, uint64_t usec)
                                  : 0;
         world->mono_usec += step_usec;
         world->wall_usec += step_usec;
-        world->armed_mono_usec = USEC_INFINITY;
-        outbox_tick(world->outbox);
+        world_tick(world);
         world_settle(world);
     }
     world->wall_usec += end_mono_usec - world->mono_usec;
@@ -295,9 +285,11 @@ static inline void world_configure(struct world *world)
 static inline struct stream_policy *world_stream(struct world *world, const char *name)
 {
     struct stream_policy *policy = &world->policies[world->n_policies++];
-    *policy = (struct stream_policy){
-        .name = name, .qos = 1, .max_age_usec = USEC_INFINITY, .max_messages = UINT64_MAX
-    };
+    *policy = (struct stream_policy){ .name = name,
+                                      .topic = "{stream}",
+                                      .qos = 1,
+                                      .max_age_usec = USEC_INFINITY,
+                                      .max_messages = UINT64_MAX };
     return policy;
 }
 
@@ -309,13 +301,19 @@ static inline void world_init(struct world *world)
         .clock_is_right = true,
         .armed_mono_usec = USEC_INFINITY,
         .boot = { 1 },
-        .options = { .commit_interval_usec = USEC_PER_SEC, .max_size = 64 << 20, .name = "test" },
+        .run = { 1 },
+        .options = { .commit_interval_usec = USEC_PER_SEC,
+                     .max_size = 64 << 20,
+                     .name = "test",
+                     .id = "test",
+                     .topic = "{stream}",
+                     .late_topic = "{stream}/late" },
     };
     world->sent = calloc(MAX_SENT, sizeof(*world->sent));
     assert_non_null(world->sent);
     assert_int_equal(store_memory_new(&world->store), 0);
     store_memory_set_boot(world->store, world->boot);
-    assert_int_equal(outbox_new(&world_ports, world, world->boot, &world->outbox), 0);
+    assert_int_equal(outbox_new(&world_ports, world, world->boot, world->run, &world->outbox), 0);
     world_stream(world, "telemetry");
 }
 
@@ -323,7 +321,7 @@ static inline void world_new_outbox(struct world *world)
 {
     world->armed_mono_usec = USEC_INFINITY;
     world->n_settled = world->n_sent;
-    assert_int_equal(outbox_new(&world_ports, world, world->boot, &world->outbox), 0);
+    assert_int_equal(outbox_new(&world_ports, world, world->boot, world->run, &world->outbox), 0);
     world_configure(world);
 }
 
@@ -332,6 +330,7 @@ static inline void world_crash(struct world *world, bool job_is_done)
 {
     struct store_job *job = world->job;
     world->job = NULL;
+    world->run[1]++;
     outbox_free(world->outbox);
     if (job && job_is_done)
         store_run(world->store, job, NULL);

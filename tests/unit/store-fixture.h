@@ -20,6 +20,7 @@
 
 static const uint8_t this_boot[STORE_BOOT_SIZE] = "this boot, 16 by";
 static const uint8_t other_boot[STORE_BOOT_SIZE] = "another boot, 16";
+static const uint8_t other_run[STORE_RUN_SIZE] = "another run, 16 ";
 
 /* The clock of these tests. */
 static uint64_t now_usec;
@@ -114,10 +115,9 @@ static inline struct store_message message_of(uint64_t seq, char payload[static 
 
 enum { PUT_MAX = 1000 };
 
-/* Puts the messages first..last into one stream, as one job; reserve_seq as in struct store_stream.
- */
-static inline int put_reserved(struct store *store, const char *name, uint64_t first, uint64_t last,
-                               uint64_t reserve_seq, bool sync, struct store_state *ret_state)
+/* Puts the messages first..last into one stream, as one job that seals used_seq. */
+static inline int put_sealing(struct store *store, const char *name, uint64_t first, uint64_t last,
+                              uint64_t used_seq, bool sync, struct store_state *ret_state)
 {
     static struct store_message messages[PUT_MAX];
     static const struct store_message *puts[PUT_MAX];
@@ -128,9 +128,14 @@ static inline int put_reserved(struct store *store, const char *name, uint64_t f
         messages[n] = message_of(seq, payloads[n]);
         puts[n] = &messages[n];
     }
-    struct store_stream stream = { .name = name, .reserve_seq = reserve_seq };
+    struct store_stream stream = { .name = name, .used_seq = used_seq };
     struct store_job job = {
-        .sync = sync, .streams = &stream, .n_streams = 1, .puts = puts, .n_puts = n
+        .sync = sync,
+        .seals = true,
+        .streams = &stream,
+        .n_streams = 1,
+        .puts = puts,
+        .n_puts = n,
     };
     int r = run(store, &job);
     if (r == 0 && sync && !job.is_synced)
@@ -143,7 +148,7 @@ static inline int put_reserved(struct store *store, const char *name, uint64_t f
 static inline int put_messages(struct store *store, const char *name, uint64_t first, uint64_t last,
                                bool sync, struct store_state *ret_state)
 {
-    return put_reserved(store, name, first, last, last + 1, sync, ret_state);
+    return put_sealing(store, name, first, last, last, sync, ret_state);
 }
 
 /* Runs a job and moves its query on behind the messages it gives. Returns how many those were. */

@@ -6,7 +6,7 @@
 #include <sqlite3.h>
 
 #include "faultvfs.h"
-#include "store/store-memory.h"
+#include "store-memory.h"
 
 enum {
     N_JOBS = 12,
@@ -37,7 +37,7 @@ static int run_scenario_job(struct store *store, int i, bool sync, bool *ret_is_
         messages[n].payload_size = payload_size;
     }
     struct store_stream streams[] = {
-        { .name = "even", .reserve_seq = (uint64_t)i * 10 + 21 },
+        { .name = "even", .used_seq = (uint64_t)i * 10 + 20 },
         { .name = "odd", .delta = { .sampled = 1, .ended = { [LEDGER_FILTERED] = 1 } } },
     };
     struct store_range range = { .first_seq = 1, .last_seq = (uint64_t)i * 7, .end = LEDGER_ACKED };
@@ -45,6 +45,7 @@ static int run_scenario_job(struct store *store, int i, bool sync, bool *ret_is_
     struct store_record record = { "space", i % 2 ? "key" : "other", i == 5 ? NULL : payloads[0] };
     struct store_job job = {
         .sync = sync,
+        .seals = true,
         .begin_wall_usec = i > 4 ? 1000000 : 0,
         .streams = streams,
         .n_streams = 2,
@@ -94,8 +95,8 @@ static void collect_record(void *userdata, const char *key, const char *value)
 static bool has_same_records(struct store *store, struct store *model)
 {
     char texts[2][200] = { "", "" };
-    assert_int_equal(store_records(store, "space", collect_record, texts[0]), 0);
-    assert_int_equal(store_records(model, "space", collect_record, texts[1]), 0);
+    assert_int_equal(store_records(store, "space", collect_record, texts[0], NULL), 0);
+    assert_int_equal(store_records(model, "space", collect_record, texts[1], NULL), 0);
     return strcmp(texts[0], texts[1]) == 0;
 }
 

@@ -84,7 +84,7 @@ static void all_is_there_after_reopening(void **state)
     store = open_store();
     char **names;
     assert_int_equal(store_names(store, &names), -ENOTCONN);
-    assert_int_equal(store_records(store, "space", NULL, NULL), -ENOTCONN);
+    assert_int_equal(store_records(store, "space", NULL, NULL, NULL), -ENOTCONN);
     struct store_state after = state_of(store, "s");
     assert_memory_equal(&after, &before, sizeof(after));
     assert_int_equal(store_names(store, &names), 0);
@@ -116,7 +116,7 @@ static void row_of_a_stream_counts_up_to_some_message(void **state)
     struct store *store = open_store();
     struct store_state before;
     for (uint64_t seq = 11; seq <= 20; seq++)
-        assert_int_equal(put_reserved(store, "s", seq, seq, 10000, false, &before), 0);
+        assert_int_equal(put_sealing(store, "s", seq, seq, 10000, false, &before), 0);
     store_free(store);
     assert_int_equal(ask_file(rest), 9); // the first one's commit reserved numbers
 
@@ -127,13 +127,13 @@ static void row_of_a_stream_counts_up_to_some_message(void **state)
     struct store_range range = { .first_seq = 12, .last_seq = 12, .end = LEDGER_ACKED };
     struct store_job job = { .streams = &stream, .n_streams = 1, .ranges = &range, .n_ranges = 1 };
     run_ok(store, &job);
-    assert_int_equal(put_reserved(store, "s", 21, 22, 10000, false, NULL), 0);
+    assert_int_equal(put_sealing(store, "s", 21, 22, 10000, false, NULL), 0);
     store_free(store);
     assert_int_equal(ask_file(rest), 2);
 
     store = open_store();
     // Among those that are counted.
-    assert_int_equal(put_reserved(store, "s", 5, 5, 10000, false, &before), 0);
+    assert_int_equal(put_sealing(store, "s", 5, 5, 10000, false, &before), 0);
     store_free(store);
     assert_int_equal(ask_file(rest), 0);
 
@@ -151,7 +151,7 @@ static void few_messages_are_counted_when_the_file_is_opened(void **state)
     (void)state;
     struct store *store = open_store();
     for (uint64_t seq = 1; seq <= 5300; seq += 50)
-        assert_int_equal(put_reserved(store, "s", seq, seq + 49, 10000, false, NULL), 0);
+        assert_int_equal(put_sealing(store, "s", seq, seq + 49, 10000, false, NULL), 0);
     store_free(store);
     int64_t n_rest = ask_file("SELECT 5300 - n_messages FROM stream");
     assert_true(n_rest > 0 && n_rest <= 500);
@@ -184,10 +184,11 @@ static void nothing_to_do_writes_nothing(void **state)
     struct store *store = open_store_of(1 << 20, FAULTVFS);
     assert_int_equal(put_messages(store, "s", 1, 5, true, NULL), 0);
     faultvfs_reset();
-    struct store_stream stream = { .name = "s", .reserve_seq = 6 }; // as it is
+    struct store_stream stream = { .name = "s", .used_seq = 5 }; // as it is
     struct store_record record = { "space", "none", NULL };
     struct store_range range = { .first_seq = 10, .last_seq = 20 };
     struct store_job job = { .sync = true,
+                             .seals = true,
                              .streams = &stream,
                              .n_streams = 1,
                              .records = &record,
@@ -321,8 +322,11 @@ static void older_version_is_migrated(void **state)
     assert_string_equal(job.query.messages[1].subject, "sub");
     assert_int_equal(job.query.messages[1].begin_wall_usec, 77);
     assert_int_equal(job.query.messages[1].moment.boot[15], 15);
+    uint8_t job_run[STORE_RUN_SIZE];
+    memcpy(job_run, job.query.messages[1].run, sizeof(job_run));
     store_messages_free(job.query.messages, job.query.n_messages);
-    assert_int_equal(stream.state.reserved_seq, 100);
+    assert_int_equal(stream.state.used_seq, 99);
+    assert_memory_equal(job_run, "\0\1\2\3", 4); // the one under which it was numbered
     assert_balanced(&stream.state);
     assert_int_equal(stream.state.n_messages, 2);
     store_free(store);
@@ -330,6 +334,163 @@ static void older_version_is_migrated(void **state)
     assert_int_equal(ask_file("PRAGMA user_version"), db_schema_version);
     assert_int_equal(ask_file("SELECT count(*) FROM record"), 1);
     assert_int_equal(size_of("queue.db.damaged"), -1);
+}
+
+/* As the version before had it: without runs. */
+static const char last_version[] =
+    "INSERT INTO stream VALUES (3, 's', 100, 9, 1, 1, 1, 1, 1, 1, 2, 3, 105, 9);"
+    "INSERT INTO boot VALUES (1, x'000102030405060708090a0b0c0d0e0f', 77);"
+    "INSERT INTO message VALUES ((3 << 42) | 8, 1, 10, 1, NULL, x'616263'),"
+    "                           ((3 << 42) | 9, 1, 11, 2, 'sub', x'646566');"
+    "INSERT INTO record VALUES ('space', 'key', 'value');";
+
+static void make_last_version(void)
+{
+    char sql[4000];
+    snprintf(sql, sizeof(sql),
+             "PRAGMA page_size = 1024; %s%s%s%s PRAGMA application_id = %d;"
+             "PRAGMA user_version = 3;",
+             db_schema_migrations[0], db_schema_migrations[1], db_schema_migrations[2],
+             last_version, DB_APPLICATION_ID);
+    change_file(sql);
+}
+
+static void assert_last_version(void)
+{
+    struct store *store = open_store();
+    struct store_stream stream = { .name = "s" };
+    struct store_job job = {
+        .streams = &stream,
+        .n_streams = 1,
+        .query = { .max_messages = 9, .max_bytes = 1000 },
+    };
+    run_ok(store, &job);
+    assert_int_equal(job.query.n_messages, 2);
+    assert_int_equal(job.query.messages[1].begin_wall_usec, 77);
+    assert_int_equal(job.query.messages[1].moment.boot[15], 15);
+    assert_int_equal(job.query.messages[1].run[15], 15); // the boot that it has
+    store_messages_free(job.query.messages, job.query.n_messages);
+    assert_int_equal(stream.state.used_seq, 99);
+    assert_balanced(&stream.state);
+    store_free(store);
+    assert_int_equal(ask_file("PRAGMA user_version"), db_schema_version);
+}
+
+static void last_version_is_migrated(void **state)
+{
+    (void)state;
+    make_last_version();
+    assert_last_version();
+    assert_int_equal(ask_file("SELECT count(*) FROM record"), 1);
+    assert_int_equal(size_of("queue.db.damaged"), -1);
+}
+
+/* It is read as it is. */
+static void damaged_file_of_the_last_version_is_salvaged(void **state)
+{
+    (void)state;
+    make_last_version();
+    change_file("PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'record'");
+    assert_last_version();
+    assert_int_not_equal(size_of("queue.db.damaged"), -1);
+}
+
+static void get_run(struct store *store, uint8_t run[static STORE_RUN_SIZE])
+{
+    struct store_job job = { 0 };
+    run_ok(store, &job);
+    store_get_run(store, run);
+}
+
+static struct store *open_in_boot(const uint8_t boot[static STORE_BOOT_SIZE])
+{
+    struct store_sqlite_options options = { .directory = test_directory, .max_size = 1 << 20 };
+    struct store *store;
+    memcpy(options.boot, boot, STORE_BOOT_SIZE);
+    assert_int_equal(store_sqlite_new(&options, &store), 0);
+    return store;
+}
+
+static void run_goes_on_after_a_clean_end_in_the_same_boot(void **state)
+{
+    (void)state;
+    static const struct {
+        const uint8_t *boot;
+        bool is_clean, is_same;
+    } steps[] = {
+        { this_boot, false, false }, // killed
+        { this_boot, true, false },  // it was not clean before
+        { this_boot, true, true },   // and now it was
+        { this_boot, false, true },  // the mark is used up
+        { this_boot, true, false },   { other_boot, true, false }, { other_boot, true, true },
+        { this_boot, false, false }, // a mark of another boot is gone as well
+        { other_boot, false, false },
+    };
+    uint8_t runs[ELEMENTS(steps)][STORE_RUN_SIZE];
+    for (size_t i = 0; i < ELEMENTS(steps); i++) {
+        struct store *store = open_in_boot(steps[i].boot);
+        get_run(store, runs[i]);
+        if (steps[i].is_clean)
+            store_end(store);
+        store_free(store);
+        if (i > 0)
+            assert_int_equal(memcmp(runs[i], runs[i - 1], STORE_RUN_SIZE) == 0, steps[i].is_same);
+    }
+}
+
+/* Else it would be found by the next one too. */
+static void run_whose_mark_cannot_be_cleared_is_not_taken(void **state)
+{
+    (void)state;
+    uint8_t runs[3][STORE_RUN_SIZE];
+    struct store *store = open_store();
+    get_run(store, runs[0]);
+    store_end(store);
+    store_free(store);
+    faultvfs_reset();
+    faultvfs_fail_at(1, EIO, false);
+    store = open_store_of(1 << 20, FAULTVFS);
+    struct store_job job = { 0 };
+    (void)run(store, &job);
+    store_get_run(store, runs[1]);
+    assert_memory_not_equal(runs[0], runs[1], STORE_RUN_SIZE);
+    // It stays as it is once the disk works.
+    faultvfs_reset();
+    get_run(store, runs[2]);
+    assert_memory_equal(runs[1], runs[2], STORE_RUN_SIZE);
+    store_free(store);
+}
+
+/* What is used without a word to the disk is written with the next row, not for itself. */
+static void used_numbers_come_to_disk_with_the_row(void **state)
+{
+    (void)state;
+    struct store *store = open_store_of(1 << 20, FAULTVFS);
+    assert_int_equal(put_messages(store, "s", 1, 5, true, NULL), 0);
+    faultvfs_reset();
+    struct store_stream stream = { .name = "s", .used_seq = 40 };
+    struct store_job job = { .streams = &stream, .n_streams = 1 };
+    run_ok(store, &job);
+    assert_int_equal(faultvfs_calls(), 0);
+    assert_int_equal(stream.state.used_seq, 40);
+    store_free(store);
+    store = open_store();
+    assert_int_equal(state_of(store, "s").used_seq, 5);
+    struct store_range range = { .first_seq = 1, .last_seq = 5, .end = LEDGER_ACKED };
+    job.ranges = &range;
+    job.n_ranges = 1;
+    run_ok(store, &job);
+    store_free(store);
+    store = open_store();
+    assert_int_equal(state_of(store, "s").used_seq, 40);
+    stream.used_seq = 41;
+    job.n_ranges = 0;
+    job.seals = true;
+    run_ok(store, &job);
+    store_free(store);
+    store = open_store();
+    assert_int_equal(state_of(store, "s").used_seq, 41);
+    store_free(store);
 }
 
 static void read_whole(const char *name, char *bytes, size_t size, size_t *ret_length)
@@ -387,13 +548,83 @@ static void second_one_is_told_that_it_is_in_use(void **state)
     store_free(second);
 }
 
-static void link_in_place_of_the_file_is_refused(void **state)
+static void assert_refused(int error, const char *reason)
+{
+    struct store *store = open_store();
+    struct store_job job = { 0 };
+    struct why whys[2] = { { "" }, { "" } };
+    assert_int_equal(store_run(store, &job, &whys[0]), error);
+    assert_non_null(strstr(whys[0].text, reason));
+    // Who asks for records is told the same.
+    assert_int_equal(store_records(store, "space", NULL, NULL, &whys[1]), error);
+    assert_string_equal(whys[0].text, whys[1].text);
+    store_free(store);
+}
+
+static void link_in_place_of_a_file_is_refused(void **state)
 {
     (void)state;
-    assert_int_equal(symlink("/dev/shm/no-such-file", in_directory("queue.db")), 0);
+    static const char *const names[] = { "queue.db", "queue.db-wal", "queue.db-journal" };
+    static const char *const targets[] = { "/dev/shm/no-such-file", "other", NULL };
+    for (size_t i = 0; i < ELEMENTS(names); i++) {
+        for (size_t k = 0; k < ELEMENTS(targets); k++) {
+            empty_directory();
+            struct store *store = open_store();
+            assert_int_equal(put_messages(store, "s", 1, 5, false, NULL), 0);
+            store_free(store);
+            assert_int_equal(rename(in_directory("queue.db"), in_directory("other")), 0);
+            const char *target = targets[k] ? targets[k] : names[i]; // itself
+            assert_int_equal(symlink(target, in_directory(names[i])), 0);
+            assert_refused(-EPROTO, "is a symbolic link, and is neither followed nor touched");
+            assert_int_equal(size_of("queue.db.damaged"), -1);
+        }
+    }
+    assert_int_not_equal(access(targets[0], F_OK), 0); // and not made at its other end
+}
+
+static void directory_in_place_of_the_file_is_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(mkdir(in_directory("queue.db"), 0700), 0);
+    assert_refused(-EPROTO, "queue.db is no regular file");
+    assert_int_equal(rmdir(in_directory("queue.db")), 0);
+}
+
+static void other_user_s_file_is_refused_with_what_mends_it(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    char reason[128];
     struct store *store = open_store();
-    assert_true(put_messages(store, "s", 1, 1, false, NULL) < 0);
+    assert_int_equal(put_messages(store, "s", 1, 5, false, NULL), 0);
     store_free(store);
+    // Root left it behind, and the service runs as another user.
+    assert_int_equal(chown(test_directory, 1, 1), 0);
+    assert_int_equal(seteuid(1), 0);
+    snprintf(reason, sizeof(reason), "daemon: chown -R daemon: %s", test_directory);
+    assert_refused(-EPERM, reason);
+    assert_int_equal(seteuid(0), 0);
+    // That user's, and root typed the command.
+    assert_int_equal(chown(in_directory("queue.db"), 1, 1), 0);
+    assert_refused(-EPERM, "queue.db belongs to daemon, and nightlightd runs as root: run it as daemon");
+    assert_int_equal(unlink(in_directory("queue.db")), 0);
+    assert_refused(-EPERM, "belongs to daemon, and nightlightd runs as root: run it as daemon");
+    assert_int_equal(size_of("queue.db"), -1);
+    // A directory that the user cannot write to.
+    assert_int_equal(chown(test_directory, 0, 0), 0);
+    assert_int_equal(chmod(test_directory, 0755), 0);
+    assert_int_equal(seteuid(1), 0);
+    assert_refused(-EPERM, reason);
+    // One of another user that it can write to is good enough: a volume with a group.
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(chmod(test_directory, 0777), 0);
+    assert_int_equal(seteuid(1), 0);
+    store = open_store();
+    assert_int_equal(put_messages(store, "s", 1, 5, false, NULL), 0);
+    store_free(store);
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(chmod(test_directory, 0700), 0);
 }
 
 static void missing_directory_is_waited_for(void **state)
@@ -631,9 +862,16 @@ int main(void)
         cmocka_unit_test_setup(sync_without_anything_to_write_covers_the_jobs_before, set_up),
         cmocka_unit_test_setup(failed_sync_is_told_and_made_up_for, set_up),
         cmocka_unit_test_setup(older_version_is_migrated, set_up),
+        cmocka_unit_test_setup(last_version_is_migrated, set_up),
+        cmocka_unit_test_setup(damaged_file_of_the_last_version_is_salvaged, set_up),
+        cmocka_unit_test_setup(run_goes_on_after_a_clean_end_in_the_same_boot, set_up),
+        cmocka_unit_test_setup(run_whose_mark_cannot_be_cleared_is_not_taken, set_up),
+        cmocka_unit_test_setup(used_numbers_come_to_disk_with_the_row, set_up),
         cmocka_unit_test_setup(newer_and_foreign_files_are_left_alone, set_up),
         cmocka_unit_test_setup(second_one_is_told_that_it_is_in_use, set_up),
-        cmocka_unit_test_setup(link_in_place_of_the_file_is_refused, set_up),
+        cmocka_unit_test_setup(link_in_place_of_a_file_is_refused, set_up),
+        cmocka_unit_test_setup(directory_in_place_of_the_file_is_refused, set_up),
+        cmocka_unit_test_setup(other_user_s_file_is_refused_with_what_mends_it, set_up),
         cmocka_unit_test_setup(missing_directory_is_waited_for, set_up),
         cmocka_unit_test_setup(max_size_is_kept_and_left_again, set_up),
         cmocka_unit_test_setup(empty_file_shrinks, set_up),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // What every store does: each test runs on the one in memory and on the one on disk.
 #include "store-fixture.h"
+#include "store-memory.h"
 
-#include "store/store-memory.h"
 #include "util/strings.h"
 
 static int set_up_memory(void **state)
@@ -53,7 +53,7 @@ static void messages_come_back_whole_and_in_order(void **state)
     memcpy(second.moment.boot, other_boot, STORE_BOOT_SIZE);
     memcpy(empty.moment.boot, this_boot, STORE_BOOT_SIZE);
     const struct store_message *puts[] = { &second, &first, &empty };
-    struct store_stream streams[] = { { .name = "b" }, { .name = "a", .reserve_seq = 9 } };
+    struct store_stream streams[] = { { .name = "b" }, { .name = "a", .used_seq = 9 } };
     struct store_job job = {
         .begin_wall_usec = 1000,
         .streams = streams,
@@ -84,7 +84,8 @@ static void messages_come_back_whole_and_in_order(void **state)
     store_messages_free(NULL, 0);
     assert_int_equal(streams[0].state.bytes, 2 * STORE_MESSAGE_OVERHEAD + 3 + 1);
     assert_int_equal(streams[0].state.ledger.sampled, 4);
-    assert_int_equal(streams[1].state.reserved_seq, 9);
+    assert_int_equal(streams[0].state.used_seq, 7);
+    assert_int_equal(streams[1].state.used_seq, STORE_SEQ_END - 1);
     assert_int_equal(streams[1].state.n_messages, 1);
     assert_true(job.generation > 0);
     assert_true(job.has_room);
@@ -224,17 +225,57 @@ static void delta_is_added(void **state)
     assert_balanced(&stream.state);
 }
 
-static void reserved_numbers_are_as_they_were_last_set(void **state)
+static void used_numbers_only_grow_but_when_they_are_sealed(void **state)
 {
     struct store *store = *state;
-    struct store_stream stream = { .name = "s", .reserve_seq = 100 };
+    struct store_stream stream = { .name = "s", .used_seq = 100 };
     struct store_job job = { .streams = &stream, .n_streams = 1 };
     run_ok(store, &job);
-    stream.reserve_seq = 50; // a clean end gives back what it has not used
+    stream.used_seq = 50;
     run_ok(store, &job);
-    stream.reserve_seq = 0;
+    assert_int_equal(stream.state.used_seq, 100);
+    job.seals = true; // a clean end gives back what was announced and not used
     run_ok(store, &job);
-    assert_int_equal(stream.state.reserved_seq, 50);
+    stream.used_seq = 0;
+    run_ok(store, &job);
+    assert_int_equal(stream.state.used_seq, 50);
+    assert_int_equal(put_sealing(store, "s", 60, 60, 0, false, &stream.state), 0);
+    assert_int_equal(stream.state.used_seq, 60);
+}
+
+static void messages_keep_the_run_of_their_number(void **state)
+{
+    struct store *store = *state;
+    char payloads[2][32];
+    struct store_message messages[] = { message_of(1, payloads[0]), message_of(2, payloads[1]) };
+    const struct store_message *puts[] = { &messages[0], &messages[1] };
+    memcpy(messages[1].run, other_run, STORE_RUN_SIZE);
+    struct store_stream stream = { .name = "s" };
+    struct store_job job = {
+        .begin_wall_usec = 1000,
+        .streams = &stream,
+        .n_streams = 1,
+        .puts = puts,
+        .n_puts = 2,
+        .query = { .max_messages = 10, .max_bytes = 1000 },
+    };
+    run_ok(store, &job);
+    const struct store_message *got = job.query.messages;
+    assert_memory_equal(got[0].run, this_boot, STORE_RUN_SIZE); // it has none of its own
+    assert_memory_equal(got[1].run, other_run, STORE_RUN_SIZE);
+    for (int i = 0; i < 2; i++) {
+        assert_memory_equal(got[i].moment.boot, this_boot, STORE_BOOT_SIZE);
+        assert_int_equal(got[i].begin_wall_usec, 1000);
+    }
+    store_messages_free(job.query.messages, job.query.n_messages);
+    // The clock is set: that is right for all runs of the boot.
+    job.n_puts = 0;
+    job.begin_wall_usec = 2000;
+    run_ok(store, &job);
+    assert_int_equal(job.query.n_messages, 2);
+    assert_int_equal(job.query.messages[0].begin_wall_usec, 2000);
+    assert_int_equal(job.query.messages[1].begin_wall_usec, 2000);
+    store_messages_free(job.query.messages, job.query.n_messages);
 }
 
 static void streams_are_listed(void **state)
@@ -261,7 +302,7 @@ static void append_record(void *userdata, const char *key, const char *value)
 static void assert_records(struct store *store, const char *space, const char *expected)
 {
     char text[100] = "";
-    assert_int_equal(store_records(store, space, append_record, text), 0);
+    assert_int_equal(store_records(store, space, append_record, text, NULL), 0);
     assert_string_equal(text, expected);
 }
 
@@ -338,7 +379,8 @@ int main(void)
         ON_BOTH(trim_gives_up_the_oldest),
         ON_BOTH(trim_knows_the_true_age),
         ON_BOTH(delta_is_added),
-        ON_BOTH(reserved_numbers_are_as_they_were_last_set),
+        ON_BOTH(used_numbers_only_grow_but_when_they_are_sealed),
+        ON_BOTH(messages_keep_the_run_of_their_number),
         ON_BOTH(streams_are_listed),
         ON_BOTH(records_are_kept_by_space_and_key),
         ON_BOTH(streams_of_a_job_are_done_in_order),

@@ -98,7 +98,7 @@ def fill(directory, stream, count, payload):
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot_id:
             boot = uuid.UUID(boot_id.read().strip()).bytes
         begin = int(time.time() * 1e6) - mono
-        database.execute("INSERT OR IGNORE INTO boot VALUES (NULL, ?, ?)", [boot, begin])
+        database.execute("INSERT OR IGNORE INTO boot (uuid, begin_wall_usec) VALUES (?, ?)", [boot, begin])
         boot = database.execute("SELECT id FROM boot WHERE uuid = ?", [boot]).fetchone()[0]
         rows = (
             (number << SEQ_BITS | first + n, boot, mono - count + n, 1, None, (payload % n).encode())
@@ -137,7 +137,8 @@ def make_older(directory):
                 [row[column] for column in ("sampled", "n_messages", "n_samples", "bytes", "id")],
             )
     database.executescript(
-        "DROP TABLE record; ALTER TABLE stream DROP COLUMN counted_seq; PRAGMA user_version = 1;"
+        "DROP TABLE record; ALTER TABLE stream DROP COLUMN counted_seq;"
+        "ALTER TABLE boot DROP COLUMN kernel; PRAGMA user_version = 1;"
     )
     database.close()
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The store in memory, for tests: what store.h says in the simplest way. When memory runs out in
 // the middle of a job, part of the job stays done.
-#include "store/store-memory.h"
+#include "store-memory.h"
 
 #include <assert.h>
 #include <string.h>
 
-#include "store/store-internal.h"
+#include "store/store-driver.h"
 #include "util/strings.h"
 
 struct memory_stream {
@@ -32,6 +32,7 @@ struct store_memory {
     size_t n_boots;
     struct memory_record *records; // by space and key
     size_t n_records;
+    uint8_t run[STORE_RUN_SIZE];
     int error;
     bool sync_fails;
     bool is_full;
@@ -133,6 +134,12 @@ static int put(struct memory_stream *stream, const struct store_message *message
         close_gap(stream->messages, state->n_messages + 1, sizeof(*message), i);
         return r;
     }
+    static const uint8_t none[STORE_RUN_SIZE];
+    struct store_message *copy = &stream->messages[i];
+    if (memcmp(copy->run, none, sizeof(none)) == 0)
+        memcpy(copy->run, copy->moment.boot, STORE_RUN_SIZE);
+    if (message->seq > state->used_seq)
+        state->used_seq = message->seq;
     state->ledger.sampled += message->n_samples;
     state->n_messages++;
     state->n_samples += message->n_samples;
@@ -259,8 +266,9 @@ static int change_streams(struct store_memory *store, const struct store_job *jo
             return r;
         struct store_state *state = &store->streams[at].state;
         ledger_add(&state->ledger, &job->streams[i].delta);
-        if (job->streams[i].reserve_seq > 0)
-            state->reserved_seq = job->streams[i].reserve_seq;
+        uint64_t used_seq = job->streams[i].used_seq;
+        if (used_seq > 0 && (job->seals || used_seq > state->used_seq))
+            state->used_seq = used_seq;
     }
     return 0;
 }
@@ -323,13 +331,24 @@ static int memory_names(struct store *base, char ***ret_names)
 
 static int memory_records(struct store *base, const char *space,
                           void (*visit)(void *userdata, const char *key, const char *value),
-                          void *userdata)
+                          void *userdata, struct why *why)
 {
     const struct store_memory *store = (const struct store_memory *)base;
+    (void)why;
     for (size_t i = 0; i < store->n_records; i++)
         if (strcmp(store->records[i].space, space) == 0)
             visit(userdata, store->records[i].key, store->records[i].value);
     return 0;
+}
+
+static void memory_get_run(const struct store *base, uint8_t ret_run[static STORE_RUN_SIZE])
+{
+    memcpy(ret_run, ((const struct store_memory *)base)->run, STORE_RUN_SIZE);
+}
+
+static void memory_end(struct store *base)
+{
+    (void)base; // whoever makes another outbox says what run it has
 }
 
 static void memory_free(struct store *base)
@@ -351,6 +370,8 @@ int store_memory_new(struct store **ret_store)
         .run = memory_run,
         .names = memory_names,
         .records = memory_records,
+        .get_run = memory_get_run,
+        .end = memory_end,
         .free = memory_free,
     };
     struct store_memory *store = calloc(1, sizeof(*store));
@@ -374,6 +395,11 @@ void store_memory_set_boot(struct store *base, const uint8_t boot[static STORE_B
     struct memory_boot this = *found;
     *found = store->boots[0];
     store->boots[0] = this;
+}
+
+void store_memory_set_run(struct store *base, const uint8_t run[static STORE_RUN_SIZE])
+{
+    memcpy(((struct store_memory *)base)->run, run, STORE_RUN_SIZE);
 }
 
 void store_memory_set_error(struct store *base, int error)
