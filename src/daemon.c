@@ -11,6 +11,7 @@
 #include "device/device.h"
 #include "io/child.h"
 #include "io/fdstore.h"
+#include "io/notify.h"
 #include "io/worker.h"
 #include "outbox/spool.h"
 #include "server/server.h"
@@ -23,7 +24,7 @@ static const uint64_t goodbye_limit_usec = 1400 * USEC_PER_MSEC;
 static const uint64_t stop_limit_usec = 1600 * USEC_PER_MSEC;
 // STATUS= is brought up to date with the counters at most this often: it costs next to nothing.
 static const uint64_t status_delay_usec = 5 * USEC_PER_SEC;
-// And with news: sd_notify(3) waits when the manager does not keep up with what it is told.
+// And with news: a manager that does not keep up is told the newest (io/notify.h).
 static const uint64_t news_delay_usec = 1 * USEC_PER_SEC;
 
 static const uint64_t ready_limit_usec = 1 * USEC_PER_SEC;
@@ -65,14 +66,17 @@ static void tell_status(struct daemon *daemon)
         server_describe(daemon->server, server, sizeof(server));
     snprintf(status, sizeof(status), "%s%s%s%s%s",
              spool_is_stalled(daemon->spool) ? "THE DISK DOES NOT ANSWER. " : "",
-             spool_has_mishap(daemon->spool) ? "THE QUEUE ON DISK WAS LOST OR DAMAGED: see the log. "
-                                             : "",
+             spool_has_mishap(daemon->spool)
+                 ? "THE QUEUE ON DISK WAS LOST OR DAMAGED: see the log. "
+                 : "",
              device, device[0] && server[0] ? ". " : "", server);
     if (strcmp(status, daemon->status) == 0)
         return;
     memcpy(daemon->status, status, sizeof(status));
     daemon->status_mono_usec = clock_mono_usec();
-    sd_notifyf(0, "STATUS=%s", status);
+    char state[sizeof(status) + 8];
+    snprintf(state, sizeof(state), "STATUS=%s", status);
+    notify_send(state, -EBADF);
 }
 
 /* The end of the start is the ready timer's to tell, whatever is reloaded before. */
@@ -82,8 +86,11 @@ static void tell_reloading(const struct daemon *daemon)
     if (!daemon->is_ready)
         return;
     sd_event_now(daemon->event, CLOCK_MONOTONIC, &now_usec);
-    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=Reloading the configuration",
-               now_usec);
+    char state[128];
+    snprintf(state, sizeof(state),
+             "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=Reloading the configuration",
+             now_usec);
+    notify_send(state, -EBADF);
 }
 
 static int on_status_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -120,7 +127,7 @@ static void tell_reloaded(struct daemon *daemon)
 {
     if (!daemon->is_ready)
         return;
-    sd_notify(0, "READY=1");
+    notify_send("READY=1", -EBADF);
     daemon->status[0] = '\0'; // tell_reloading() has told another
     on_role_changed(daemon, true);
 }
@@ -134,7 +141,7 @@ static int on_watchdog(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)usec;
     struct daemon *daemon = userdata;
-    sd_notify(0, "WATCHDOG=1");
+    notify_send("WATCHDOG=1", -EBADF);
     sd_event_source_set_time_relative(source, daemon->watchdog_usec / 2);
     return 0;
 }
@@ -156,7 +163,7 @@ static int on_ready_timer(sd_event_source *source, uint64_t usec, void *userdata
                "nightlightd " NIGHTLIGHT_VERSION " is up: role %s, id %s",
                config_role_names[daemon->config->daemon->role], daemon->config->daemon->id);
     daemon->is_ready = true;
-    sd_notify(0, "READY=1");
+    notify_send("READY=1", -EBADF);
     tell_status(daemon);
     return 0;
 }
@@ -213,7 +220,7 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
     if (daemon->stopping)
         return sd_event_exit(daemon->event, 0); // asked twice: no goodbyes
     daemon->stopping = true;
-    sd_notify(0, "STOPPING=1\nSTATUS=Saying goodbye to the broker");
+    notify_send("STOPPING=1\nSTATUS=Saying goodbye to the broker", -EBADF);
     log_info(NULL, "stopping");
     sd_event_source_set_enabled(daemon->ready_timer, SD_EVENT_OFF);
     sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_OFF);
@@ -269,28 +276,66 @@ static void switch_server_off(struct daemon *daemon)
     server_stop(daemon->old_server, clock_mono_usec() + goodbye_limit_usec);
 }
 
-/*
- * Brings the roles to a configuration. When one fails, the one before it has the new configuration
- * already; that takes a lack of memory, and the caller says so.
- */
-static int configure(struct daemon *daemon, struct config *config)
+/* What a configuration takes of the roles: of each, itself if it is new, else its plan. */
+struct plan {
+    struct device *device;
+    struct server *server;
+    struct device_plan *device_plan;
+    struct server_plan *server_plan;
+};
+
+static void plan_done(struct plan *plan)
+{
+    device_plan_free(plan->device_plan);
+    server_plan_free(plan->server_plan);
+    device_free(plan->device);
+    server_free(plan->server);
+}
+
+static int prepare(struct daemon *daemon, struct config *config, struct plan *plan, struct why *why)
 {
     int r = 0;
-    log_set_level(config_log_level(config->daemon));
     if (has_device(config))
-        r = daemon->device ? device_reload(daemon->device, config)
+        r = daemon->device ? device_prepare(daemon->device, config, &plan->device_plan, why)
                            : device_new(daemon->event, daemon->spool, config, &device_handlers,
-                                        daemon, &daemon->device);
+                                        daemon, &plan->device, why);
     if (r >= 0 && has_server(config))
-        r = daemon->server ? server_reload(daemon->server, config)
+        r = daemon->server ? server_prepare(daemon->server, config, &plan->server_plan)
                            : server_new(daemon->event, daemon->spool, config, &server_handlers,
-                                        daemon, &daemon->server);
-    if (r < 0)
-        return r;
+                                        daemon, &plan->server);
+    return r;
+}
+
+static void commit_device(struct daemon *daemon, struct plan *plan, const struct config *config)
+{
+    if (plan->device_plan)
+        device_commit(daemon->device, TAKE_PTR(plan->device_plan));
+    if (plan->device)
+        device_start(daemon->device = TAKE_PTR(plan->device));
     if (daemon->device && !has_device(config))
         switch_device_off(daemon);
+}
+
+static void commit_server(struct daemon *daemon, struct plan *plan, const struct config *config)
+{
+    if (plan->server_plan)
+        server_commit(daemon->server, TAKE_PTR(plan->server_plan));
+    if (plan->server)
+        server_start(daemon->server = TAKE_PTR(plan->server));
     if (daemon->server && !has_server(config))
         switch_server_off(daemon);
+}
+
+/* Brings the roles to a configuration. All that can fail comes first: then nothing has changed. */
+static int configure(struct daemon *daemon, struct config *config, struct why *why)
+{
+    _cleanup_(plan_done) struct plan plan = { 0 };
+    int r = prepare(daemon, config, &plan, why);
+    if (r < 0)
+        return why->text[0] ? r : why_set(why, -r, "%s", strerror(-r));
+    log_set_level(config_log_level(config->daemon));
+    commit_device(daemon, &plan, config);
+    commit_server(daemon, &plan, config);
     config_unref(daemon->config);
     daemon->config = config_ref(config);
     fdstore_prune(); // of what no actuator has any more
@@ -330,6 +375,7 @@ static void run_reload(struct worker_job *base)
     reload->result = config_load(reload->sources, &reload->config, &reload->errors);
 }
 
+/* failure: NULL, or why the old configuration stays in force. */
 static void end_reload(struct daemon *daemon, const char *failure)
 {
     tell_reloaded(daemon);
@@ -337,24 +383,34 @@ static void end_reload(struct daemon *daemon, const char *failure)
         device_reloaded(daemon->device, failure);
 }
 
+static void give_up_reload(struct daemon *daemon, const char *failure)
+{
+    log_err(NULL, "the configuration is not reloaded, the old one stays in force: %s", failure);
+    end_reload(daemon, failure);
+}
+
+static void take_up(struct daemon *daemon, struct reload *reload)
+{
+    struct why why = { "" };
+    int r = reload->result;
+    r = r < 0 ? why_set(&why, -r, "%s", strerror(-r)) : configure(daemon, reload->config, &why);
+    if (r < 0) {
+        give_up_reload(daemon, why.text);
+        return;
+    }
+    log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONFIG_RELOADED)), "configuration reloaded");
+    end_reload(daemon, NULL);
+}
+
 static void carry_out(struct reload *reload)
 {
     struct daemon *daemon = reload->daemon;
-    int r = reload->result;
-    const char *failure = NULL;
-    if (r < 0 && reload->errors.n_lines > 0) {
-        failure = reload->errors.lines[0];
+    if (reload->errors.n_lines > 0) {
         daemon_log_errors(&reload->errors, "it is not reloaded, the old one stays in force");
+        end_reload(daemon, reload->errors.lines[0]);
     } else {
-        if (r >= 0)
-            r = configure(daemon, reload->config);
-        failure = r < 0 ? strerror(-r) : NULL;
-        if (failure)
-            log_err(NULL, "cannot reload the configuration: %s", failure);
-        else
-            log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONFIG_RELOADED)), "configuration reloaded");
+        take_up(daemon, reload);
     }
-    end_reload(daemon, failure);
     free_reload(&reload->base);
     if (daemon->reload_again)
         start_reload(daemon);
@@ -404,8 +460,7 @@ static void start_reload(struct daemon *daemon)
         return;
     struct reload *reload = calloc(1, sizeof(*reload));
     if (!reload) {
-        log_err(NULL, "cannot reload the configuration: %s", strerror(ENOMEM));
-        end_reload(daemon, strerror(ENOMEM));
+        give_up_reload(daemon, strerror(ENOMEM));
         return;
     }
     *reload = (struct reload){
@@ -416,9 +471,8 @@ static void start_reload(struct daemon *daemon)
     tell_reloading(daemon);
     int r = worker_run(daemon->loader, &reload->base);
     if (r < 0) {
-        log_err(NULL, "cannot reload the configuration: %s", strerror(-r));
         free_reload(&reload->base);
-        end_reload(daemon, strerror(-r));
+        give_up_reload(daemon, strerror(-r));
     }
 }
 
@@ -481,6 +535,7 @@ static void daemon_done(struct daemon *daemon)
     device_free(daemon->old_device);
     server_free(daemon->old_server);
     spool_free(daemon->spool);
+    notify_done();
     worker_free(daemon->loader);
     sd_event_source_disable_unref(daemon->stop_timer);
     sd_event_source_disable_unref(daemon->status_timer);
@@ -508,12 +563,14 @@ int daemon_run(const struct config_sources *sources, struct config *config)
         .sources = sources,
         .start_mono_usec = clock_mono_usec(),
     };
-    struct why why = { "" };
-    fdstore_init();
-    if (child_init(&why) < 0) // all that needs no network works, and each attempt says so
-        log_err(LOG_FIELDS(LOG_ID(LOG_ID_CONNECT_FAILED)), "%s; is the package complete?",
-                why.text);
+    struct why missing = { "" }, why = { "" };
     int r = sd_event_default(&daemon.event);
+    if (r >= 0)
+        notify_init(daemon.event);
+    fdstore_init();
+    if (child_init(&missing) < 0) // all that needs no network works, and each attempt says so
+        log_err(LOG_FIELDS(LOG_ID(LOG_ID_CONNECT_FAILED)), "%s; is the package complete?",
+                missing.text);
     if (r >= 0)
         r = add_signals(&daemon);
     if (r >= 0)
@@ -523,9 +580,9 @@ int daemon_run(const struct config_sources *sources, struct config *config)
     if (r >= 0)
         r = open_spool(&daemon, config);
     if (r >= 0)
-        r = configure(&daemon, config);
+        r = configure(&daemon, config, &why);
     if (r < 0) {
-        log_err(NULL, "cannot start: %s", strerror(-r));
+        log_err(NULL, "cannot start: %s", why.text[0] ? why.text : strerror(-r));
         return r;
     }
     spool_on_news(daemon.spool, on_store_news, &daemon);

@@ -27,9 +27,14 @@ struct wanted { // of a sample
 struct task {
     struct actions *actions;
     struct task *next;
-    uint64_t token;
+    struct actions_waiter waiter;
     bool is_reload;
-    uint64_t ticket; // of the record that it waits for; 0: none
+    uint64_t ticket;  // of the record that it waits for; 0: none
+    bool is_recorded; // it is to begin
+    bool has_ended;   // the next turn tells of it, with these:
+    enum reply_status status;
+    struct why why;
+    char *readings;
     uint64_t expires_wall_usec;
     const struct config_section *section; // [action NAME]
     sd_event_source *timer;
@@ -40,8 +45,10 @@ struct task {
 
 struct actions {
     sd_event *event;
-    const struct actions_handlers *handlers;
+    struct telemetry *telemetry;
+    void (*reload)(void *userdata);
     void *userdata;
+    sd_event_source *turn;
     struct systemd *systemd;
     sd_event_source *reboot_timer;
     struct task *tasks;
@@ -50,41 +57,53 @@ struct actions {
 static void task_free(struct task *task)
 {
     sd_event_source_disable_unref(task->timer);
+    free(task->readings);
     config_unref(task->config);
     free(task);
 }
 DEFINE_CLEANUP(struct task *, task_free)
 
-static struct task *new_task(struct actions *actions, struct config *config, uint64_t token,
-                             size_t n_wanted)
+static struct task *new_task(struct actions *actions, struct config *config,
+                             const struct actions_waiter *waiter, size_t n_wanted)
 {
     struct task *task = calloc(1, sizeof(*task) + n_wanted * sizeof(task->wanted[0]));
     if (!task)
         return NULL;
     task->actions = actions;
     task->config = config_ref(config);
-    task->token = token;
+    task->waiter = *waiter;
     task->n_wanted = n_wanted;
     return task;
 }
 
 static void add_task(struct task *task)
 {
-    task->next = task->actions->tasks;
-    task->actions->tasks = task;
+    struct task **place = &task->actions->tasks;
+    while (*place)
+        place = &(*place)->next;
+    *place = task;
 }
 
-/* Ends a task that was added. */
-static void finish(struct task *task, enum reply_status status, const char *reason,
-                   const char *readings)
+/* Ends a task that was added. Who waits for it hears of it in the next turn of the loop. */
+static void finish(struct task *task, enum reply_status status, const char *reason, char *readings)
 {
-    struct actions *actions = task->actions;
+    task->has_ended = true;
+    task->status = status;
+    snprintf(task->why.text, sizeof(task->why.text), "%s", reason);
+    task->readings = readings;
+    sd_event_source_set_enabled(task->actions->turn, SD_EVENT_ONESHOT);
+}
+
+/* The first, out of the list; NULL: there is none. */
+static struct task *take_ended(struct actions *actions)
+{
     struct task **place = &actions->tasks;
-    while (*place != task)
+    while (*place && !(*place)->has_ended)
         place = &(*place)->next;
-    *place = task->next;
-    actions->handlers->acted(actions->userdata, task->token, status, reason, readings);
-    task_free(task);
+    struct task *task = *place;
+    if (task)
+        *place = task->next;
+    return task;
 }
 
 /* --- sample ---------------------------------------------------------------------------------- */
@@ -126,12 +145,11 @@ static int on_sampled(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
     struct task *task = userdata;
-    _cleanup_(freep) char *readings = format_readings(task);
     const struct wanted *late = missing(task);
     char reason[256] = "";
     if (late)
         snprintf(reason, sizeof(reason), "sensor '%.80s' has no fresh reading", late->sensor->name);
-    finish(task, late ? REPLY_FAILED : REPLY_DONE, reason, readings);
+    finish(task, late ? REPLY_FAILED : REPLY_DONE, reason, format_readings(task));
     return 0;
 }
 
@@ -142,7 +160,7 @@ void actions_reading(struct actions *actions, const char *sensor, double value)
             if (strcmp(task->wanted[i].sensor->name, sensor) == 0)
                 task->wanted[i].value = value;
         }
-        if (task->n_wanted > 0 && !missing(task))
+        if (task->n_wanted > 0 && !task->has_ended && !missing(task))
             sd_event_source_set_time(task->timer, 0);
     }
 }
@@ -157,13 +175,14 @@ static int want(struct task *task, const char *name, size_t i, struct why *why)
 }
 
 static int begin_sample(struct actions *actions, struct config *config,
-                        const struct envelope *envelope, uint64_t token, struct why *why)
+                        const struct envelope *envelope, const struct actions_waiter *waiter,
+                        struct why *why)
 {
     size_t n =
         envelope->sensors ? strings_count(envelope->sensors) : config_count(config, "sensor");
     if (n == 0)
         return why_set(why, ENOENT, "there are no sensors");
-    _cleanup_(task_freep) struct task *task = new_task(actions, config, token, n);
+    _cleanup_(task_freep) struct task *task = new_task(actions, config, waiter, n);
     if (!task)
         return why_set(why, ENOMEM, "out of memory");
     for (size_t i = 0; i < n; i++) {
@@ -178,62 +197,43 @@ static int begin_sample(struct actions *actions, struct config *config,
     if (r < 0)
         return why_set(why, -r, "%s", strerror(-r));
     add_task(TAKE_PTR(task));
-    actions->handlers->sample(actions->userdata, envelope->sensors);
+    telemetry_publish_now(actions->telemetry, envelope->sensors);
     return 0;
 }
 
 /* --- the others ------------------------------------------------------------------------------ */
 
-static int on_ended(sd_event_source *source, uint64_t usec, void *userdata)
-{
-    (void)source, (void)usec;
-    finish(userdata, REPLY_DONE, "", NULL);
-    return 0;
-}
-
-/* Adds a task that has come to its end already: acted() is not for actions_begin() to call. */
-static int end_soon(struct task *task, struct why *why)
-{
-    int r =
-        sd_event_add_time(task->actions->event, &task->timer, CLOCK_BOOTTIME, 0, 0, on_ended, task);
-    if (r < 0) {
-        task_free(task);
-        return why_set(why, -r, "%s", strerror(-r));
-    }
-    add_task(task);
-    return 0;
-}
-
 /* A device has no light of its own that it could blink: it makes itself seen in the journal. */
-static int begin_identify(struct actions *actions, struct config *config, uint64_t token,
-                          struct why *why)
+static int begin_identify(struct actions *actions, struct config *config,
+                          const struct actions_waiter *waiter, struct why *why)
 {
-    struct task *task = new_task(actions, config, token, 0);
+    struct task *task = new_task(actions, config, waiter, 0);
     if (!task)
         return why_set(why, ENOMEM, "out of memory");
     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_IDENTIFY), { "DEVICE", config->daemon->id }),
                "identify: here I am, device %s of group %s", config->daemon->id,
                config->daemon->group);
-    return end_soon(task, why);
+    add_task(task);
+    finish(task, REPLY_DONE, "", NULL);
+    return 0;
 }
 
-static int begin_reload(struct actions *actions, struct config *config, uint64_t token,
-                        struct why *why)
+static int begin_reload(struct actions *actions, struct config *config,
+                        const struct actions_waiter *waiter, struct why *why)
 {
-    struct task *task = new_task(actions, config, token, 0);
+    struct task *task = new_task(actions, config, waiter, 0);
     if (!task)
         return why_set(why, ENOMEM, "out of memory");
     task->is_reload = true;
     add_task(task);
-    actions->handlers->reload(actions->userdata);
+    actions->reload(actions->userdata);
     return 0;
 }
 
 void actions_reloaded(struct actions *actions, const char *failure)
 {
-    for (struct task *task = actions->tasks, *next; task; task = next) {
-        next = task->next;
-        if (task->is_reload)
+    for (struct task *task = actions->tasks; task; task = task->next) {
+        if (task->is_reload && !task->has_ended)
             finish(task, failure ? REPLY_FAILED : REPLY_DONE, failure ? failure : "", NULL);
     }
 }
@@ -297,9 +297,9 @@ static void on_systemd_done(void *userdata, const char *failure)
 /* Something that systemd does for us: once, so it begins when that is on disk. */
 static int begin_job(struct actions *actions, struct config *config,
                      const struct config_section *section, const struct envelope *envelope,
-                     uint64_t token, struct why *why)
+                     const struct actions_waiter *waiter, struct why *why)
 {
-    struct task *task = new_task(actions, config, token, 0);
+    struct task *task = new_task(actions, config, waiter, 0);
     if (!task)
         return why_set(why, ENOMEM, "out of memory");
     task->section = section;
@@ -320,49 +320,65 @@ static void start_job(struct task *task)
     int r = unit ? systemd_start_unit(actions->systemd, unit, task)
                  : systemd_reboot(actions->systemd, false, task);
     if (r < 0) {
-        struct why why;
-        why_set(&why, -r, "cannot reach the system bus: %s", strerror(-r));
-        finish_failed(task, why.text);
+        char reason[128];
+        snprintf(reason, sizeof(reason), "cannot reach the system bus: %s", strerror(-r));
+        finish_failed(task, reason);
         return;
     }
     log_info(LOG_FIELDS({ "DEVICE", task->config->daemon->id }, { "UNIT", unit }),
              "action %s begins", task->section->name);
 }
 
-void actions_await(struct actions *actions, uint64_t token, uint64_t ticket)
+void actions_await(struct actions *actions, const void *waiter, uint64_t ticket)
 {
     for (struct task *task = actions->tasks; task; task = task->next) {
-        if (task->token == token)
+        if (task->waiter.userdata == waiter)
             task->ticket = ticket;
     }
 }
 
 void actions_recorded(struct actions *actions, uint64_t ticket)
 {
-    for (struct task *task = actions->tasks, *next; task; task = next) {
-        next = task->next;
+    for (struct task *task = actions->tasks; task; task = task->next) {
         if (task->ticket == 0 || task->ticket > ticket)
             continue;
         task->ticket = 0;
-        start_job(task);
+        task->is_recorded = true;
+        sd_event_source_set_enabled(actions->turn, SD_EVENT_ONESHOT);
     }
 }
 
+/* Begins what is on disk, and tells of what has ended. */
+static int on_turn(sd_event_source *source, void *userdata)
+{
+    (void)source;
+    struct actions *actions = userdata;
+    for (struct task *task = actions->tasks; task; task = task->next) {
+        if (!task->is_recorded)
+            continue;
+        task->is_recorded = false;
+        start_job(task);
+    }
+    for (struct task *task; (task = take_ended(actions)); task_free(task))
+        task->waiter.ended(task->waiter.userdata, task->status, task->why.text, task->readings);
+    return 0;
+}
+
 int actions_begin(struct actions *actions, struct config *config, const struct envelope *envelope,
-                  uint64_t token, struct why *why)
+                  const struct actions_waiter *waiter, struct why *why)
 {
     const char *action = envelope->action;
     const struct config_section *section = config_find(config, "action", action);
     if (envelope->sensors && strcmp(action, "sample") != 0)
         return why_set(why, EINVAL, "'sensors' goes with sample alone");
     if (strcmp(action, "sample") == 0)
-        return begin_sample(actions, config, envelope, token, why);
+        return begin_sample(actions, config, envelope, waiter, why);
     if (strcmp(action, "identify") == 0)
-        return begin_identify(actions, config, token, why);
+        return begin_identify(actions, config, waiter, why);
     if (strcmp(action, "reload") == 0)
-        return begin_reload(actions, config, token, why);
+        return begin_reload(actions, config, waiter, why);
     if (section)
-        return begin_job(actions, config, section, envelope, token, why);
+        return begin_job(actions, config, section, envelope, waiter, why);
     if (strcmp(action, "reboot") == 0)
         return why_set(why, EACCES, "reboot is not allowed here: there is no [action reboot]");
     return why_set(why, ENOENT, "there is no action '%s'", action);
@@ -370,18 +386,22 @@ int actions_begin(struct actions *actions, struct config *config, const struct e
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-int actions_new(sd_event *event, const struct actions_handlers *handlers, void *userdata,
-                struct actions **ret_actions)
+int actions_new(sd_event *event, struct telemetry *telemetry, void (*reload)(void *userdata),
+                void *userdata, struct actions **ret_actions)
 {
     _cleanup_(actions_freep) struct actions *actions = calloc(1, sizeof(*actions));
     if (!actions)
         return -ENOMEM;
     actions->event = sd_event_ref(event);
-    actions->handlers = handlers;
+    actions->telemetry = telemetry;
+    actions->reload = reload;
     actions->userdata = userdata;
     int r = systemd_new(event, on_systemd_done, &actions->systemd);
+    if (r >= 0)
+        r = sd_event_add_defer(event, &actions->turn, on_turn, actions);
     if (r < 0)
         return r;
+    sd_event_source_set_enabled(actions->turn, SD_EVENT_OFF);
     *ret_actions = TAKE_PTR(actions);
     return 0;
 }
@@ -392,6 +412,7 @@ void actions_free(struct actions *actions)
         return;
     systemd_free(actions->systemd);
     sd_event_source_disable_unref(actions->reboot_timer);
+    sd_event_source_disable_unref(actions->turn);
     while (actions->tasks) {
         struct task *task = actions->tasks;
         actions->tasks = task->next;

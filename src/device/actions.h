@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * What {"$action": NAME} does: sample, identify, reload; reboot and the units that the
- * configuration names. Each comes to its end by handlers.acted(), from the main loop.
+ * configuration names. Who waits for one hears of its end from the main loop, never from within a
+ * call.
  *
  *     actions_begin(); where that says ACTIONS_ONCE, actions_await(), and actions_recorded() when
  *     it is on disk that it was begun: only then systemd is asked.
@@ -13,6 +14,7 @@
 
 #include "config/config.h"
 #include "core/envelope.h"
+#include "device/telemetry.h"
 #include "util/cleanup.h"
 #include "util/why.h"
 
@@ -21,31 +23,33 @@ enum { ACTIONS_ONCE = 1 };
 
 struct actions;
 
-struct actions_handlers {
-    // readings: a JSON object of fresh readings, or NULL.
-    void (*acted)(void *userdata, uint64_t token, enum reply_status status, const char *reason,
+/* Who waits for an action. readings: a JSON object of fresh readings, or NULL. */
+struct actions_waiter {
+    void (*ended)(void *userdata, enum reply_status status, const char *reason,
                   const char *readings);
-    // The sensors of these names (a vector; NULL: every one) at once; readings come by
-    // actions_reading().
-    void (*sample)(void *userdata, char *const *names);
-    void (*reload)(void *userdata); // the configuration; ends with actions_reloaded()
+    void *userdata; // of his own: actions_await() knows him by it
 };
 
-int actions_new(sd_event *event, const struct actions_handlers *handlers, void *userdata,
-                struct actions **ret_actions);
+/* telemetry is borrowed. reload: load the configuration again; actions_reloaded() tells its end. */
+int actions_new(sd_event *event, struct telemetry *telemetry, void (*reload)(void *userdata),
+                void *userdata, struct actions **ret_actions);
+
+/* Nobody hears of the end of what is under way. */
 void actions_free(struct actions *actions);
 DEFINE_CLEANUP(struct actions *, actions_free)
 
 /*
- * Begins an action; token is given back by acted(), which is not called from here. 0, ACTIONS_ONCE,
- * or -ENOENT (there is no such action or sensor), -EACCES (not allowed), -ENOMEM, each with why.
+ * Begins an action. 0, ACTIONS_ONCE, or -ENOENT (there is no such action or sensor), -EACCES (not
+ * allowed), -ENOMEM, each with why.
  */
 int actions_begin(struct actions *actions, struct config *config, const struct envelope *envelope,
-                  uint64_t token, struct why *why);
+                  const struct actions_waiter *waiter, struct why *why);
 
-/* ticket: of the record that the action of that token was begun, as outbox_sync_records() has it.
+/*
+ * ticket: of the record that the action which waiter (his userdata) waits for was begun, as
+ * outbox_sync_records() has it.
  */
-void actions_await(struct actions *actions, uint64_t token, uint64_t ticket);
+void actions_await(struct actions *actions, const void *waiter, uint64_t ticket);
 
 /* What was written down is on disk, up to that ticket. */
 void actions_recorded(struct actions *actions, uint64_t ticket);

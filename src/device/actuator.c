@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// One actuator. Owns its driver's state (through a job), the wish that waits and the retries.
+// One actuator. Owns its driver's state (through a job), what is wanted and the retries.
 #include "device/actuator.h"
 
 #include <string.h>
@@ -14,33 +14,26 @@ static const uint64_t retry_max_usec = 60 * USEC_PER_SEC;
 
 struct actuator {
     struct job *job;
-    const struct actuator_handlers *handlers;
-    void *userdata;
+    struct wishes *wishes;
     sd_event_source *retry_timer;
     uint64_t retry_usec; // the distance to the next attempt
 
     bool started;
-    uint64_t wish_ticket;  // of the newest wish
-    uint64_t job_ticket;   // of the one that the driver is or was at
-    struct value wish;     // VALUE_NONE: none yet
-    bool wish_waits;       // newer than what the driver is doing or has done
-    struct value restored; // becomes the wish with the first opening; VALUE_NONE
+    struct value wanted;   // the newest; VALUE_NONE: none yet
+    bool wanted_waits;     // newer than what the driver is doing or has done
+    bool has_dropped;      // what was wanted is not any more, since actuator_take_dropped()
+    struct wish *waiting;  // of wanted, while it waits; NULL: nobody's
+    struct wish *working;  // of what the driver is at; likewise
+    struct value restored; // becomes what is wanted with the first opening; VALUE_NONE
     struct value now;
     bool failed;
     uint64_t failed_mono_usec;
 };
 
-static void begin(struct actuator *actuator)
+static const char *failure_of(const struct actuator *actuator)
 {
-    sd_event_source_set_enabled(actuator->retry_timer, SD_EVENT_OFF);
-    actuator->wish_waits = false;
-    actuator->job_ticket = actuator->wish_ticket;
-    // Without a wish: what it is, once more, or it is only opened.
-    actuator->job->value = actuator->wish.type != VALUE_NONE ? actuator->wish : actuator->now;
-    actuator->job->start = (struct actuator_start){
-        .last = actuator->wish.type != VALUE_NONE ? actuator->wish : actuator->restored,
-    };
-    job_start(actuator->job);
+    const struct job *job = actuator->job;
+    return job->why.text[0] ? job->why.text : strerror(-job->result);
 }
 
 static void fail(struct actuator *actuator)
@@ -51,7 +44,7 @@ static void fail(struct actuator *actuator)
         actuator->retry_usec = 0;
         log_err(LOG_FIELDS(LOG_ID(LOG_ID_ACTUATOR_FAILED), { "ACTUATOR", actuator_name(actuator) }),
                 "actuator %s: %s; trying again until it works", actuator_name(actuator),
-                actuator_failure(actuator));
+                failure_of(actuator));
     }
     actuator->now = (struct value){ .type = VALUE_NONE };
     actuator->retry_usec = clock_back_off(actuator->retry_usec, retry_min_usec, retry_max_usec);
@@ -59,14 +52,14 @@ static void fail(struct actuator *actuator)
     sd_event_source_set_enabled(actuator->retry_timer, SD_EVENT_ONESHOT);
 }
 
-/* What was restored is the wish from now on, unless there is one or the actuator was held. */
+/* What was restored is wanted from now on, unless there is one or the actuator was held. */
 static void take_restored(struct actuator *actuator)
 {
     const struct actuator_start *start = &actuator->job->start;
-    if (actuator->wish.type == VALUE_NONE) {
-        actuator->wish = start->held ? start->now : actuator->restored;
-        actuator->wish_waits =
-            !value_equal(&actuator->wish, &start->now) && actuator->wish.type != VALUE_NONE;
+    if (actuator->wanted.type == VALUE_NONE) {
+        actuator->wanted = start->held ? start->now : actuator->restored;
+        actuator->wanted_waits =
+            !value_equal(&actuator->wanted, &start->now) && actuator->wanted.type != VALUE_NONE;
     }
     actuator->restored = (struct value){ .type = VALUE_NONE };
 }
@@ -90,18 +83,68 @@ static void succeed(struct actuator *actuator)
         clock_format_span(clock_mono_usec() - actuator->failed_mono_usec, span, sizeof(span)));
 }
 
-static void on_finished(struct job *job)
+/* What the driver has been set to, if anything, is what is wanted again. */
+static void drop(struct actuator *actuator, const struct value *instead)
 {
-    struct actuator *actuator = job->owner;
+    actuator->wanted = *instead;
+    actuator->wanted_waits = false;
+    actuator->has_dropped = true;
+}
+
+static void end_failed(struct actuator *actuator, struct wish *wish)
+{
+    if (wish->why && !wish->why->text[0])
+        why_set(wish->why, EIO, "%s: %s", actuator_name(actuator), failure_of(actuator));
+    // Tried again, it would be too late.
+    if (wish->expires_wall_usec != USEC_INFINITY && !actuator->wanted_waits)
+        drop(actuator, &(struct value){ .type = VALUE_NONE });
+    wish_end(actuator->wishes, wish, WISH_FAILED);
+}
+
+/* A call of the driver has ended. */
+static void end_call(struct actuator *actuator)
+{
+    struct wish *wish = TAKE_PTR(actuator->working);
+    const struct job *job = actuator->job;
     if (job->result < 0)
         fail(actuator);
     else
         succeed(actuator);
-    actuator->handlers->settled(actuator->userdata, actuator);
-    if (actuator->wish_waits) // a newer wish does not wait for the retry
-        begin(actuator);
+    if (wish && job->result < 0)
+        end_failed(actuator, wish);
     else
-        actuator->handlers->rested(actuator->userdata, actuator);
+        wish_end(actuator->wishes, wish, WISH_REACHED);
+    wishes_note(actuator->wishes);
+    if (actuator->waiting && clock_wall_usec() > actuator->waiting->expires_wall_usec) {
+        drop(actuator, &job->value);
+        wish_end(actuator->wishes, TAKE_PTR(actuator->waiting), WISH_EXPIRED);
+    }
+}
+
+static void begin(struct actuator *actuator)
+{
+    do {
+        sd_event_source_set_enabled(actuator->retry_timer, SD_EVENT_OFF);
+        actuator->wanted_waits = false;
+        actuator->working = TAKE_PTR(actuator->waiting);
+        // Nothing is wanted: what it is, once more, or it is only opened.
+        bool is_wanted = actuator->wanted.type != VALUE_NONE;
+        actuator->job->value = is_wanted ? actuator->wanted : actuator->now;
+        actuator->job->start = (struct actuator_start){
+            .last = is_wanted ? actuator->wanted : actuator->restored,
+        };
+        if (!job_start(actuator->job))
+            return;
+        end_call(actuator);
+    } while (actuator->wanted_waits);
+}
+
+static void on_finished(struct job *job)
+{
+    struct actuator *actuator = job->owner;
+    end_call(actuator);
+    if (actuator->wanted_waits) // what is newer does not wait for the retry
+        begin(actuator);
 }
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
@@ -113,52 +156,16 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* --- what a job asks of an actuator's driver ------------------------------------------------- */
-
-static const struct actuator_driver *driver_of(const struct job *job)
-{
-    return job->section->driver;
-}
-
-static int job_open(struct job *job, void **ret_state)
-{
-    return driver_of(job)->open(job->section->driver_data,
-                                config_actuator(job->section)->limits.type, ret_state, &job->start,
-                                &job->why);
-}
-
-static int job_set(struct job *job, void *state)
-{
-    return job->value.type == VALUE_NONE ? 0 : driver_of(job)->set(state, &job->value, &job->why);
-}
-
-static void job_close(struct job *job, void *state)
-{
-    driver_of(job)->close(state);
-}
-
-static void job_cancel(struct job *job, void *state)
-{
-    if (driver_of(job)->cancel)
-        driver_of(job)->cancel(state);
-}
-
-static const struct job_calls actuator_calls = { job_open, job_set, job_close, job_cancel };
-
 /* --- life and use ---------------------------------------------------------------------------- */
 
 int actuator_new(sd_event *event, struct config *config, const struct config_section *section,
-                 const struct actuator_handlers *handlers, void *userdata,
-                 struct actuator **ret_actuator)
+                 struct wishes *wishes, struct actuator **ret_actuator)
 {
     _cleanup_(actuator_freep) struct actuator *actuator = calloc(1, sizeof(*actuator));
     if (!actuator)
         return -ENOMEM;
-    const struct actuator_driver *driver = section->driver;
-    actuator->handlers = handlers;
-    actuator->userdata = userdata;
-    int r = job_new(event, config, section, &actuator_calls, driver->blocking, on_finished,
-                    actuator, &actuator->job);
+    actuator->wishes = wishes;
+    int r = job_new(event, config, section, on_finished, actuator, &actuator->job);
     if (r < 0)
         return r;
     r = sd_event_add_time_relative(event, &actuator->retry_timer, CLOCK_BOOTTIME, retry_min_usec,
@@ -174,6 +181,8 @@ void actuator_free(struct actuator *actuator)
 {
     if (!actuator)
         return;
+    wish_end(actuator->wishes, actuator->working, WISH_SUPERSEDED);
+    wish_end(actuator->wishes, actuator->waiting, WISH_SUPERSEDED);
     sd_event_source_disable_unref(actuator->retry_timer);
     job_free(actuator->job);
     free(actuator);
@@ -184,7 +193,7 @@ void actuator_start(struct actuator *actuator)
     if (actuator->started)
         return;
     actuator->started = true;
-    begin(actuator); // without a wish this only opens the driver
+    begin(actuator);
 }
 
 static bool fits(const struct actuator *actuator, const struct value *value)
@@ -196,8 +205,8 @@ static bool fits(const struct actuator *actuator, const struct value *value)
 
 void actuator_inherit(struct actuator *actuator, const struct actuator *previous)
 {
-    if (fits(actuator, &previous->wish))
-        actuator->wish = previous->wish;
+    if (fits(actuator, &previous->wanted))
+        actuator->wanted = previous->wanted;
 }
 
 void actuator_restore(struct actuator *actuator, const struct value *value)
@@ -206,15 +215,15 @@ void actuator_restore(struct actuator *actuator, const struct value *value)
         actuator->restored = *value;
 }
 
-uint64_t actuator_set(struct actuator *actuator, const struct value *value)
+void actuator_set(struct actuator *actuator, const struct value *value, struct wish *wish)
 {
-    uint64_t ticket = ++actuator->wish_ticket;
-    actuator->wish = *value;
+    wish_end(actuator->wishes, actuator->waiting, WISH_SUPERSEDED);
+    actuator->waiting = wish;
+    actuator->wanted = *value;
     if (job_busy(actuator->job))
-        actuator->wish_waits = true;
+        actuator->wanted_waits = true;
     else
         begin(actuator);
-    return ticket;
 }
 
 void actuator_node_changed(struct actuator *actuator, const char *name)
@@ -224,35 +233,16 @@ void actuator_node_changed(struct actuator *actuator, const char *name)
         begin(actuator);
 }
 
-void actuator_drop(struct actuator *actuator, uint64_t ticket)
+bool actuator_take_dropped(struct actuator *actuator)
 {
-    if (ticket != actuator->wish_ticket)
-        return;
-    bool waits = actuator->wish_waits;
-    actuator->wish_waits = false;
-    actuator->wish = waits ? actuator->job->value : (struct value){ .type = VALUE_NONE };
-    actuator->wish_ticket++; // nobody's
+    bool has_dropped = actuator->has_dropped;
+    actuator->has_dropped = false;
+    return has_dropped;
 }
 
-enum actuator_outcome actuator_outcome(const struct actuator *actuator, uint64_t ticket)
+const struct value *actuator_wanted(const struct actuator *actuator)
 {
-    if (ticket == actuator->job_ticket) {
-        if (job_busy(actuator->job))
-            return ACTUATOR_PENDING;
-        return actuator->job->result < 0 ? ACTUATOR_FAILED : ACTUATOR_REACHED;
-    }
-    return ticket == actuator->wish_ticket ? ACTUATOR_PENDING : ACTUATOR_SUPERSEDED;
-}
-
-const char *actuator_failure(const struct actuator *actuator)
-{
-    const struct job *job = actuator->job;
-    return job->why.text[0] ? job->why.text : strerror(-job->result);
-}
-
-const struct value *actuator_wish(const struct actuator *actuator)
-{
-    return &actuator->wish;
+    return &actuator->wanted;
 }
 
 const struct config_section *actuator_section(const struct actuator *actuator)

@@ -10,29 +10,19 @@
 
 #include "config/config.h"
 #include "core/value.h"
+#include "device/wish.h"
 #include "util/cleanup.h"
 
 struct actuator;
 
-struct actuator_handlers {
-    // What it is has changed, or it has come to rest.
-    void (*rested)(void *userdata, struct actuator *actuator);
-    // A call of its driver has ended, and before the next begins: see actuator_outcome().
-    void (*settled)(void *userdata, struct actuator *actuator);
-};
-
-/* What became of a value that it was to be set to. */
-enum actuator_outcome {
-    ACTUATOR_PENDING,
-    ACTUATOR_REACHED,
-    ACTUATOR_FAILED,     // and will be tried again
-    ACTUATOR_SUPERSEDED, // by a newer one, before it was its turn
-};
-
-/* config is referenced; section stands in it. Call actuator_start() next. */
+/*
+ * config is referenced; section stands in it. wishes, borrowed, hear of all news. Call
+ * actuator_start() next.
+ */
 int actuator_new(sd_event *event, struct config *config, const struct config_section *section,
-                 const struct actuator_handlers *handlers, void *userdata,
-                 struct actuator **ret_actuator);
+                 struct wishes *wishes, struct actuator **ret_actuator);
+
+/* What it was still to be set to is superseded. */
 void actuator_free(struct actuator *actuator);
 DEFINE_CLEANUP(struct actuator *, actuator_free)
 
@@ -50,8 +40,8 @@ void actuator_inherit(struct actuator *actuator, const struct actuator *previous
 void actuator_restore(struct actuator *actuator, const struct value *value);
 
 /*
- * Opens the driver, without moving anything where it can, unless a wish was inherited or restored;
- * handlers may be called from here. The second and every further call does nothing.
+ * Opens the driver, without moving anything where it can, unless something was inherited or
+ * restored. The second and every further call does nothing.
  */
 void actuator_start(struct actuator *actuator);
 
@@ -63,16 +53,13 @@ bool actuator_has_failed(const struct actuator *actuator);
 bool actuator_is_moving(const struct actuator *actuator);
 
 /*
- * value fits the actuator's limits: command_check_item() was asked. Returns a ticket for
- * actuator_outcome(); handlers may be called from here.
+ * value fits the actuator's limits: command_check_item() was asked. A wish that waits is
+ * superseded. wish, NULL if nobody waits for it, hears what becomes of this one.
  */
-uint64_t actuator_set(struct actuator *actuator, const struct value *value);
+void actuator_set(struct actuator *actuator, const struct value *value, struct wish *wish);
 
-/*
- * Within settled(): a value that waits is not set, and one that has failed is not tried again; the
- * driver stays at what it was at.
- */
-void actuator_drop(struct actuator *actuator, uint64_t ticket);
+/* Whether what was wanted has been given up since this was called last. */
+bool actuator_take_dropped(struct actuator *actuator);
 
 /*
  * A node of that name in /dev has come, gone or changed its mode. If it may be the actuator's, it
@@ -80,14 +67,8 @@ void actuator_drop(struct actuator *actuator, uint64_t ticket);
  */
 void actuator_node_changed(struct actuator *actuator, const char *name);
 
-/* Once it is not pending, an outcome is only known until the next settled(). */
-enum actuator_outcome actuator_outcome(const struct actuator *actuator, uint64_t ticket);
-
-/* Why the last call failed; within settled(). */
-const char *actuator_failure(const struct actuator *actuator);
-
 /* What it was set to last, or is to be; VALUE_NONE: nothing. */
-const struct value *actuator_wish(const struct actuator *actuator);
+const struct value *actuator_wanted(const struct actuator *actuator);
 
 /* What it is now; VALUE_NONE while that is not known. */
 const struct value *actuator_now(const struct actuator *actuator);

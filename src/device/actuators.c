@@ -10,23 +10,25 @@
 #include "util/clock.h"
 #include "util/log.h"
 
+const char actuators_space[] = "actuator";
+
 struct entry {
     struct actuator *actuator;
     struct guard guard;
     uint64_t seq;
     bool falls_back; // its lease ended while the daemon did not run
-    char *saved;     // the record as last given to save()
+    char *saved;     // the record as it was last written down
 };
 
 struct actuators {
     sd_event *event;
     sd_event_source *timer; // for the guards
+    struct outbox *outbox;
+    struct wishes *wishes;
     const struct actuators_handlers *handlers;
     void *userdata;
     uint8_t boot[GUARD_BOOT_SIZE];
     uint64_t lost_mono_usec; // the connection; 0 while there is one
-    unsigned n_begun;        // of actuators_begin()
-    bool any_news;           // since rested() was called last
     size_t n_entries;
     struct entry *entries;
 };
@@ -73,7 +75,7 @@ static char *format_record(const struct entry *entry)
 {
     char value[VALUE_TEXT_SIZE * 6 + 3], lease[GUARD_TEXT_SIZE];
     char *record = NULL;
-    value_format_json(actuator_wish(entry->actuator), value, sizeof(value));
+    value_format_json(actuator_wanted(entry->actuator), value, sizeof(value));
     bool leased = entry->guard.lease.span_usec > 0;
     if (asprintf(&record, "{\"value\": %s, \"seq\": %" PRIu64 "%s%s%s}", value, entry->seq,
                  leased ? ", \"lease\": \"" : "",
@@ -89,7 +91,10 @@ static void save(struct actuators *actuators, struct entry *entry)
         return;
     free(entry->saved);
     entry->saved = TAKE_PTR(record);
-    actuators->handlers->save(actuators->userdata, actuator_name(entry->actuator), entry->saved);
+    const char *name = actuator_name(entry->actuator);
+    if (outbox_put_record(actuators->outbox, actuators_space, name, entry->saved) < 0)
+        log_err(LOG_FIELDS({ "ACTUATOR", name }), "actuator %s: its record cannot be kept: %s",
+                name, strerror(ENOMEM));
 }
 
 static bool recall_lease(struct entry *entry, struct json_object *record)
@@ -134,7 +139,7 @@ static void fall_back(struct actuators *actuators, struct entry *entry, const ch
     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_ACTUATOR_SAFE), { "ACTUATOR", name }),
                "actuator %s: %s; it is set to %s, which is safe", name, cause,
                value_format_json(safe, value, sizeof(value)));
-    actuators_set(actuators, entry->actuator, safe, 0, 0);
+    actuators_set(actuators, entry->actuator, safe, 0, 0, NULL);
 }
 
 static void on_guard_event(struct actuators *actuators, struct entry *entry, enum guard_event event)
@@ -151,7 +156,6 @@ static void step_guards(struct actuators *actuators)
 {
     uint64_t next_mono_usec = USEC_INFINITY;
     struct guard_time now = time_now(actuators);
-    actuators_begin(actuators);
     for (size_t i = 0; i < actuators->n_entries; i++) {
         struct entry *entry = &actuators->entries[i];
         const struct guard_policy policy = {
@@ -165,7 +169,6 @@ static void step_guards(struct actuators *actuators)
         if (entry_mono_usec < next_mono_usec)
             next_mono_usec = entry_mono_usec;
     }
-    actuators_end(actuators);
     if (next_mono_usec == USEC_INFINITY) {
         sd_event_source_set_enabled(actuators->timer, SD_EVENT_OFF);
         return;
@@ -191,60 +194,33 @@ void actuators_set_lost(struct actuators *actuators, uint64_t lost_mono_usec)
 
 bool actuators_exit(struct actuators *actuators)
 {
-    bool any_moves = false;
-    actuators_begin(actuators);
+    bool any = false;
     for (size_t i = 0; i < actuators->n_entries; i++) {
-        struct entry *entry = &actuators->entries[i];
+        const struct entry *entry = &actuators->entries[i];
         if (config_of(entry)->on_exit != ON_SAFE)
             continue;
-        actuators_set(actuators, entry->actuator, &config_of(entry)->safe, 0, 0);
-        any_moves |= actuator_is_moving(entry->actuator);
+        actuators_set(actuators, entry->actuator, &config_of(entry)->safe, 0, 0, NULL);
+        any = true;
     }
-    actuators_end(actuators);
-    return any_moves;
+    return any;
 }
 
 /* --- setting --------------------------------------------------------------------------------- */
 
 /* What they are is told once all are at rest, so that a command of several keys is one. */
-static void tell_rested(struct actuators *actuators)
-{
-    if (actuators->n_begun > 0 || !actuators->any_news || actuators_are_moving(actuators))
-        return;
-    actuators->any_news = false;
-    actuators->handlers->rested(actuators->userdata);
-}
-
-static void on_rested(void *userdata, struct actuator *actuator)
-{
-    (void)actuator;
-    struct actuators *actuators = userdata;
-    actuators->any_news = true;
-    tell_rested(actuators);
-}
-
-static void on_settled(void *userdata, struct actuator *actuator)
+static void on_told(void *userdata)
 {
     struct actuators *actuators = userdata;
-    actuators->handlers->settled(actuators->userdata, actuator);
+    for (size_t i = 0; i < actuators->n_entries; i++) {
+        if (actuator_take_dropped(actuators->entries[i].actuator))
+            save(actuators, &actuators->entries[i]);
+    }
+    if (!actuators_are_moving(actuators))
+        actuators->handlers->rested(actuators->userdata);
 }
 
-static const struct actuator_handlers actuator_handlers = { on_rested, on_settled };
-
-void actuators_begin(struct actuators *actuators)
-{
-    actuators->n_begun++;
-}
-
-void actuators_end(struct actuators *actuators)
-{
-    assert(actuators->n_begun > 0);
-    actuators->n_begun--;
-    tell_rested(actuators);
-}
-
-uint64_t actuators_set(struct actuators *actuators, struct actuator *actuator,
-                       const struct value *value, uint64_t span_usec, uint64_t seq)
+void actuators_set(struct actuators *actuators, struct actuator *actuator,
+                   const struct value *value, uint64_t span_usec, uint64_t seq, struct wish *wish)
 {
     struct entry *entry = find_entry(actuators, actuator_name(actuator));
     assert(entry && entry->actuator == actuator);
@@ -254,27 +230,18 @@ uint64_t actuators_set(struct actuators *actuators, struct actuator *actuator,
         span_usec > 0 ? guard_lease(span_usec, &now) : (struct guard_lease){ .span_usec = 0 };
     if (seq > entry->seq)
         entry->seq = seq;
-    uint64_t ticket = actuator_set(actuator, value);
+    actuator_set(actuator, value, wish);
     save(actuators, entry);
     if (span_usec > 0 || was_leased) { // not from in here: the guards may set others
         sd_event_source_set_time(actuators->timer, now.mono_usec);
         sd_event_source_set_enabled(actuators->timer, SD_EVENT_ONESHOT);
     }
-    return ticket;
-}
-
-void actuators_drop(struct actuators *actuators, struct actuator *actuator, uint64_t ticket)
-{
-    actuator_drop(actuator, ticket);
-    save(actuators, find_entry(actuators, actuator_name(actuator)));
 }
 
 void actuators_node_changed(struct actuators *actuators, const char *name)
 {
-    actuators_begin(actuators);
     for (size_t i = 0; i < actuators->n_entries; i++)
         actuator_node_changed(actuators->entries[i].actuator, name);
-    actuators_end(actuators);
 }
 
 uint64_t actuators_seq(const struct actuators *actuators, const struct actuator *actuator)
@@ -292,7 +259,7 @@ static struct entry *find_equal(const struct actuators *actuators,
 }
 
 int actuators_prepare(struct actuators *actuators, struct config *config,
-                      struct actuators_plan **ret_plan)
+                      struct actuators_plan **ret_plan, struct why *why)
 {
     size_t n = config_count(config, "actuator");
     _cleanup_(actuators_plan_freep) struct actuators_plan *plan = calloc(1, sizeof(*plan));
@@ -307,10 +274,9 @@ int actuators_prepare(struct actuators *actuators, struct config *config,
         if (find_equal(actuators, section))
             continue;
         struct actuator **actuator = &plan->entries[i].actuator;
-        int r = actuator_new(actuators->event, config, section, &actuator_handlers, actuators,
-                             actuator);
+        int r = actuator_new(actuators->event, config, section, actuators->wishes, actuator);
         if (r < 0)
-            return r;
+            return why_set(why, -r, "actuator %s: %s", section->name, strerror(-r));
         const struct entry *previous = find_entry(actuators, section->name);
         if (previous)
             actuator_inherit(*actuator, previous->actuator);
@@ -344,8 +310,8 @@ static void take_entry(struct actuators *actuators, struct entry *entry, const c
         previous->actuator = NULL;
 }
 
-void actuators_take(struct actuators *actuators, const struct config *config,
-                    struct actuators_plan *plan)
+void actuators_commit(struct actuators *actuators, const struct config *config,
+                      struct actuators_plan *plan)
 {
     for (size_t i = 0; i < plan->n_entries; i++)
         take_entry(actuators, &plan->entries[i], config_nth(config, "actuator", i)->name);
@@ -357,7 +323,6 @@ void actuators_take(struct actuators *actuators, const struct config *config,
 
 void actuators_start(struct actuators *actuators)
 {
-    actuators_begin(actuators);
     for (size_t i = 0; i < actuators->n_entries; i++) {
         struct entry *entry = &actuators->entries[i];
         actuator_start(entry->actuator);
@@ -365,14 +330,14 @@ void actuators_start(struct actuators *actuators)
             fall_back(actuators, entry, "its lease ended while the daemon did not run");
         entry->falls_back = false;
     }
-    actuators->any_news = true; // some may have come and gone
-    actuators_end(actuators);
+    wishes_note(actuators->wishes); // some may have come and gone
     step_guards(actuators);
 }
 
 /* --- life and looking ------------------------------------------------------------------------ */
 
-int actuators_new(sd_event *event, const uint8_t boot[static GUARD_BOOT_SIZE],
+int actuators_new(sd_event *event, struct outbox *outbox,
+                  const uint8_t boot[static GUARD_BOOT_SIZE],
                   const struct actuators_handlers *handlers, void *userdata,
                   struct actuators **ret_actuators)
 {
@@ -380,11 +345,14 @@ int actuators_new(sd_event *event, const uint8_t boot[static GUARD_BOOT_SIZE],
     if (!actuators)
         return -ENOMEM;
     actuators->event = sd_event_ref(event);
+    actuators->outbox = outbox;
     actuators->handlers = handlers;
     actuators->userdata = userdata;
     memcpy(actuators->boot, boot, sizeof(actuators->boot));
     int r = sd_event_add_time(event, &actuators->timer, CLOCK_BOOTTIME, 0, 10 * USEC_PER_MSEC,
                               on_timer, actuators);
+    if (r >= 0)
+        r = wishes_new(event, on_told, actuators, &actuators->wishes);
     if (r < 0)
         return r;
     sd_event_source_set_enabled(actuators->timer, SD_EVENT_OFF);
@@ -397,6 +365,7 @@ void actuators_free(struct actuators *actuators)
     if (!actuators)
         return;
     free_entries(actuators->entries, actuators->n_entries);
+    wishes_free(actuators->wishes);
     sd_event_source_disable_unref(actuators->timer);
     sd_event_unref(actuators->event);
     free(actuators);

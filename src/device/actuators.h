@@ -3,7 +3,7 @@
  * All actuators of a device, and what keeps them safe: leases, what happens while the device is cut
  * off and at its end, and what is written down of each so that the next run goes on from there.
  *
- *     actuators_prepare(), then actuators_take(): a configuration. actuators_recall() in between
+ *     actuators_prepare(), then actuators_commit(): a configuration. actuators_recall() in between
  *     for what was written down, then actuators_start().
  */
 #pragma once
@@ -17,38 +17,50 @@
 #include "core/guard.h"
 #include "core/value.h"
 #include "device/actuator.h"
+#include "outbox/outbox.h"
 #include "util/cleanup.h"
+#include "util/why.h"
 
 struct actuators;
 struct actuators_plan;
 
 struct actuators_handlers {
-    void (*rested)(void *userdata); // none is moving: what they are may have changed
-    void (*settled)(void *userdata, struct actuator *actuator); // see actuator.h
-    // To be written down; record is a line of text, for actuators_recall() in a later run.
-    void (*save)(void *userdata, const char *name, const char *record);
+    // None is moving, and what they are may have changed. From the loop alone.
+    void (*rested)(void *userdata);
     // The device has been cut off for too long: whether a rule of its own has a word to say here.
     bool (*is_decided)(void *userdata, const char *name);
 };
 
-/* boot: the id of this one, by which a lease of another is known. */
-int actuators_new(sd_event *event, const uint8_t boot[static GUARD_BOOT_SIZE],
+/* The space of their records, each named as its actuator. */
+extern const char actuators_space[];
+
+/*
+ * outbox keeps the records, borrowed. boot: the id of this one, by which a lease of another is
+ * known.
+ */
+int actuators_new(sd_event *event, struct outbox *outbox,
+                  const uint8_t boot[static GUARD_BOOT_SIZE],
                   const struct actuators_handlers *handlers, void *userdata,
                   struct actuators **ret_actuators);
+
+/* Nobody hears of his wishes any more. */
 void actuators_free(struct actuators *actuators);
 DEFINE_CLEANUP(struct actuators *, actuators_free)
 
-/* Makes what config needs and is not there yet, and touches nothing. 0 or -errno. */
+/*
+ * Makes what config needs and is not there yet, and touches nothing. 0, or -errno, with why if it
+ * is an actuator's.
+ */
 int actuators_prepare(struct actuators *actuators, struct config *config,
-                      struct actuators_plan **ret_plan);
+                      struct actuators_plan **ret_plan, struct why *why);
 void actuators_plan_free(struct actuators_plan *plan);
 DEFINE_CLEANUP(struct actuators_plan *, actuators_plan_free)
 
 /* Puts a plan into force and frees it; cannot fail. The new ones wait for actuators_start(). */
-void actuators_take(struct actuators *actuators, const struct config *config,
-                    struct actuators_plan *plan);
+void actuators_commit(struct actuators *actuators, const struct config *config,
+                      struct actuators_plan *plan);
 
-/* Before the first start: what was saved of an actuator; what is of no use is passed over. */
+/* Before the first start: an actuator's record; what is of no use is passed over. */
 void actuators_recall(struct actuators *actuators, const char *name, const char *record);
 
 /* Opens those that have not been started yet, as they were, as they shall be at first, or safe. */
@@ -57,18 +69,10 @@ void actuators_start(struct actuators *actuators);
 /*
  * Sets one: value fits its limits. span_usec: it falls back to `safe`, which it has, unless it is
  * set again within; 0: it stays. seq: the number of the command in its sender's order, 0 for none.
- * Returns a ticket for actuator_outcome().
+ * wish, NULL if nobody waits for it, hears what becomes of this (wish.h).
  */
-uint64_t actuators_set(struct actuators *actuators, struct actuator *actuator,
-                       const struct value *value, uint64_t span_usec, uint64_t seq);
-
-/* What a ticket stands for is not to be carried out any more, if it waits or is to be tried again.
- */
-void actuators_drop(struct actuators *actuators, struct actuator *actuator, uint64_t ticket);
-
-/* Several are set together: rested() is called once, after the last. */
-void actuators_begin(struct actuators *actuators);
-void actuators_end(struct actuators *actuators);
+void actuators_set(struct actuators *actuators, struct actuator *actuator,
+                   const struct value *value, uint64_t span_usec, uint64_t seq, struct wish *wish);
 
 /* A node of that name in /dev has come, gone or changed its mode: see actuator_node_changed(). */
 void actuators_node_changed(struct actuators *actuators, const char *name);
@@ -79,7 +83,7 @@ uint64_t actuators_seq(const struct actuators *actuators, const struct actuator 
 /* When the connection was lost, or the device began without one; 0 while connected, as at first. */
 void actuators_set_lost(struct actuators *actuators, uint64_t lost_mono_usec);
 
-/* A clean end of the daemon: those with `on_exit = safe` are set to it. Whether one is moving. */
+/* A clean end of the daemon: those with `on_exit = safe` are set to it. Whether there are any. */
 bool actuators_exit(struct actuators *actuators);
 
 struct actuator *actuators_find(const struct actuators *actuators, const char *name);

@@ -5,69 +5,47 @@
 #include <string.h>
 
 #include "core/json.h"
-#include "core/topic.h"
+#include "device/address.h"
+#include "device/streams.h"
 #include "util/clock.h"
 #include "util/killpoint.h"
+#include "util/log.h"
 
 struct item {
+    struct wish wish; // first
+    struct pending *pending;
     char key[COMMAND_MAX_KEY + 1];
-    uint64_t ticket;
-    enum actuator_outcome outcome;
 };
 
 /* A command, or an action, from when it is taken until it is answered. */
 struct pending {
+    struct commander *commander;
     struct pending *next;
     char id[ENVELOPE_MAX_ID + 1];
-    struct commander_address to;
+    struct address to;
     uint64_t expires_wall_usec;
-    uint64_t token; // of an action; 0: a command
-    bool expired;   // an actuator did not get its turn in time
     struct why why; // the first thing that went wrong
+    size_t n_open;  // items whose wish has not ended
     size_t n_items;
     struct item items[];
 };
 
 struct commander {
+    struct uplink *uplink;
     struct actuators *actuators;
     struct journal *journal;
-    const struct commander_handlers *handlers;
-    void *userdata;
+    struct actions *actions;
+    struct ratelimit *story;
+    struct ratelimit refusals; // warnings
+    struct config *config;
+    const char *replies_topic;
     struct pending *pending;
     size_t n_pending;
-    uint64_t last_token;
 };
 
-static void address_done(struct commander_address *address)
-{
-    free(address->topic);
-    free(address->correlation);
-}
+static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
 
-static bool is_topic(const char *text)
-{
-    _cleanup_(topic_freep) struct topic_template *template = NULL;
-    return topic_parse(text, 0, &template, NULL) == 0;
-}
-
-static struct commander_address address_of(const struct mqtt_message *message)
-{
-    struct commander_address address = { 0 };
-    if (!message->response_topic || !is_topic(message->response_topic) ||
-        message->correlation_size > COMMANDER_MAX_CORRELATION)
-        return address;
-    address.topic = strdup(message->response_topic);
-    if (message->correlation_size == 0 || !address.topic)
-        return address;
-    address.correlation = malloc(message->correlation_size);
-    if (!address.correlation)
-        return address;
-    address.correlation_size = message->correlation_size;
-    memcpy(address.correlation, message->correlation, message->correlation_size);
-    return address;
-}
-
-static bool wants_reply(const char *id, const struct commander_address *to)
+static bool wants_reply(const char *id, const struct address *to)
 {
     return id[0] || to->topic;
 }
@@ -121,6 +99,20 @@ static void write_down(struct commander *commander, const struct pending *pendin
         journal_add(commander->journal, pending->id, reply, clock_mono_usec(), clock_wall_usec());
 }
 
+/* is_final: it is in the journal, in the same turn of the main loop. */
+static void send_reply(struct commander *commander, const struct address *to, const char *payload,
+                       bool is_final)
+{
+    _cleanup_(freep) char *subject = address_subject(to, commander->replies_topic);
+    if (subject)
+        uplink_publish(
+            commander->uplink,
+            &(struct outbox_message){ .stream = is_final ? streams_replies : streams_refusals,
+                                      .subject = subject,
+                                      .payload = payload,
+                                      .qos = -1 });
+}
+
 /*
  * Answers, and writes down that it was carried out, or never will be. What was rejected is not
  * written down: nothing of it has happened, and by the next time the configuration may know it.
@@ -136,7 +128,7 @@ static void answer(struct commander *commander, const struct pending *pending,
     KILL_POINT("carried-out");
     if (status != REPLY_REJECTED)
         write_down(commander, pending, text);
-    commander->handlers->reply(commander->userdata, &pending->to, text, status != REPLY_REJECTED);
+    send_reply(commander, &pending->to, text, status != REPLY_REJECTED);
 }
 
 /* The reply that the next run has for it, should this one not see its end. */
@@ -148,14 +140,30 @@ static void write_down_begun(struct commander *commander, const struct pending *
     if (text)
         write_down(commander, pending, text);
     KILL_POINT("action-begun");
-    commander->handlers->begun(commander->userdata, pending->token);
+    actions_await(commander->actions, pending,
+                  outbox_sync_records(uplink_outbox(commander->uplink)));
 }
 
 static void reject(struct commander *commander, const struct pending *pending,
                    const struct mqtt_message *message, const char *reason)
 {
-    commander->handlers->rejected(commander->userdata, message, pending->id, reason);
+    unsigned n_suppressed;
+    uplink_count_rejected(commander->uplink, 1);
+    if (ratelimit_pass(&commander->refusals, clock_mono_usec(), &n_suppressed))
+        log_warning(LOG_FIELDS(LOG_ID(LOG_ID_COMMAND_REJECTED), { "TOPIC", message->topic },
+                               { "COMMAND", pending->id[0] ? pending->id : NULL }),
+                    "command on %s rejected, nothing is changed: %s%s", message->topic, reason,
+                    n_suppressed ? " (and others before it)" : "");
     answer(commander, pending, REPLY_REJECTED, reason, NULL);
+}
+
+static void tell_accepted(const struct commander *commander, const struct mqtt_message *message,
+                          const char *id)
+{
+    if (ratelimit_pass(commander->story, clock_mono_usec(), NULL))
+        log_info(LOG_FIELDS({ "DEVICE", commander->config->daemon->id },
+                            { "TOPIC", message->topic }, { "COMMAND", id[0] ? id : NULL }),
+                 "command %.*s", (int)message->payload_size, message->payload);
 }
 
 /* --- commands under way ---------------------------------------------------------------------- */
@@ -167,20 +175,28 @@ static void pending_free(struct pending *pending)
 }
 DEFINE_CLEANUP(struct pending *, pending_free)
 
-static struct pending *new_pending(const struct envelope *envelope,
+static void on_ended(struct wish *wish);
+
+static struct pending *new_pending(struct commander *commander, const struct envelope *envelope,
                                    const struct mqtt_message *message)
 {
     size_t n = envelope->command ? envelope->command->n_items : 0;
     struct pending *pending = calloc(1, sizeof(*pending) + n * sizeof(pending->items[0]));
     if (!pending)
         return NULL;
+    pending->commander = commander;
     memcpy(pending->id, envelope->id, sizeof(pending->id));
     pending->to = address_of(message);
     pending->expires_wall_usec = envelope->expires_wall_usec;
     pending->n_items = n;
-    for (size_t i = 0; i < n; i++)
-        memcpy(pending->items[i].key, envelope->command->items[i].key,
-               sizeof(pending->items[i].key));
+    for (size_t i = 0; i < n; i++) {
+        struct item *item = &pending->items[i];
+        item->wish = (struct wish){ .ended = on_ended,
+                                    .expires_wall_usec = pending->expires_wall_usec,
+                                    .why = &pending->why };
+        item->pending = pending;
+        memcpy(item->key, envelope->command->items[i].key, sizeof(item->key));
+    }
     return pending;
 }
 
@@ -196,32 +212,19 @@ static bool has_expired(const struct pending *pending)
     return clock_wall_usec() > pending->expires_wall_usec;
 }
 
-static void look(struct commander *commander, struct pending *pending, struct item *item)
+static void forget(struct commander *commander, const struct pending *pending)
 {
-    struct actuator *actuator = actuators_find(commander->actuators, item->key);
-    if (!actuator) { // a reload took it away
-        item->outcome = ACTUATOR_SUPERSEDED;
-        return;
-    }
-    item->outcome = actuator_outcome(actuator, item->ticket);
-    bool waits = item->outcome == ACTUATOR_PENDING && !actuator_is_moving(actuator);
-    if (waits && has_expired(pending)) {
-        pending->expired = true;
-        item->outcome = ACTUATOR_SUPERSEDED;
-        actuators_drop(commander->actuators, actuator, item->ticket);
-    }
-    if (item->outcome != ACTUATOR_FAILED)
-        return;
-    if (!pending->why.text[0])
-        why_set(&pending->why, EIO, "%s: %s", item->key, actuator_failure(actuator));
-    if (pending->expires_wall_usec != USEC_INFINITY) // it would be tried again when it is too late
-        actuators_drop(commander->actuators, actuator, item->ticket);
+    struct pending **place = &commander->pending;
+    while (*place != pending)
+        place = &(*place)->next;
+    *place = pending->next;
+    commander->n_pending--;
 }
 
-static bool any(const struct pending *pending, enum actuator_outcome outcome)
+static bool any(const struct pending *pending, enum wish_outcome outcome)
 {
     for (size_t i = 0; i < pending->n_items; i++) {
-        if (pending->items[i].outcome == outcome)
+        if (pending->items[i].wish.outcome == outcome)
             return true;
     }
     return false;
@@ -237,36 +240,36 @@ static const char *clock_remark(const struct pending *pending)
 
 static void conclude(struct commander *commander, const struct pending *pending)
 {
-    if (pending->expired)
+    if (any(pending, WISH_EXPIRED))
         answer(commander, pending, REPLY_EXPIRED, "$expires passed before it was its turn", NULL);
-    else if (any(pending, ACTUATOR_FAILED))
+    else if (any(pending, WISH_FAILED))
         answer(commander, pending, REPLY_FAILED, pending->why.text, NULL);
-    else if (any(pending, ACTUATOR_SUPERSEDED))
+    else if (any(pending, WISH_SUPERSEDED))
         answer(commander, pending, REPLY_SUPERSEDED, "a newer command came before it was its turn",
                NULL);
     else
         answer(commander, pending, REPLY_DONE, clock_remark(pending), NULL);
 }
 
-void commander_settled(struct commander *commander, struct actuator *actuator)
+/* The last of a command's wishes ends it. */
+static void on_ended(struct wish *wish)
 {
-    for (struct pending **place = &commander->pending; *place;) {
-        struct pending *pending = *place;
-        for (size_t i = 0; i < pending->n_items; i++) {
-            struct item *item = &pending->items[i];
-            if (item->outcome == ACTUATOR_PENDING &&
-                strcmp(item->key, actuator_name(actuator)) == 0)
-                look(commander, pending, item);
-        }
-        if (pending->token > 0 || any(pending, ACTUATOR_PENDING)) {
-            place = &pending->next;
-            continue;
-        }
-        *place = pending->next;
-        commander->n_pending--;
-        conclude(commander, pending);
-        pending_free(pending);
-    }
+    struct pending *pending = ((struct item *)wish)->pending;
+    if (--pending->n_open > 0)
+        return;
+    forget(pending->commander, pending);
+    conclude(pending->commander, pending);
+    pending_free(pending);
+}
+
+/* An action has come to its end. */
+static void on_acted(void *userdata, enum reply_status status, const char *reason,
+                     const char *readings)
+{
+    struct pending *pending = userdata;
+    forget(pending->commander, pending);
+    answer(pending->commander, pending, status, reason, readings);
+    pending_free(pending);
 }
 
 static bool is_under_way(const struct commander *commander, const char *id)
@@ -311,48 +314,39 @@ static bool is_out_of_date(const struct commander *commander, const struct envel
     return false;
 }
 
-static void apply(struct commander *commander, const struct envelope *envelope,
-                  struct pending *pending)
-{
-    const struct command *command = envelope->command;
-    actuators_begin(commander->actuators);
-    for (size_t i = 0; i < command->n_items; i++)
-        pending->items[i].ticket = actuators_set(
-            commander->actuators, actuators_find(commander->actuators, command->items[i].key),
-            &command->items[i].value, envelope->lease_usec, envelope->seq);
-    for (size_t i = 0; i < command->n_items; i++) // what does not sleep is there already
-        look(commander, pending, &pending->items[i]);
-    actuators_end(commander->actuators);
-}
-
 /* Takes over pending. */
 static void carry_out(struct commander *commander, const struct envelope *envelope,
                       struct pending *pending)
 {
     _cleanup_(pending_freep) struct pending *owned = pending;
+    const struct command *command = envelope->command;
     if (is_out_of_date(commander, envelope)) {
         answer(commander, pending, REPLY_SUPERSEDED, "one with a higher $seq came before it", NULL);
         return;
     }
-    apply(commander, envelope, pending);
-    bool is_watched =
-        wants_reply(pending->id, &pending->to) || pending->expires_wall_usec != USEC_INFINITY;
-    if (!any(pending, ACTUATOR_PENDING))
-        conclude(commander, pending);
-    else if (is_watched)
-        keep(commander, TAKE_PTR(owned));
+    bool is_awaited = wants_reply(pending->id, &pending->to) || // or it is not to be done too late
+                      pending->expires_wall_usec != USEC_INFINITY;
+    for (size_t i = 0; i < command->n_items; i++)
+        actuators_set(commander->actuators,
+                      actuators_find(commander->actuators, command->items[i].key),
+                      &command->items[i].value, envelope->lease_usec, envelope->seq,
+                      is_awaited ? &pending->items[i].wish : NULL);
+    if (!is_awaited)
+        return;
+    pending->n_open = pending->n_items;
+    keep(commander, TAKE_PTR(owned));
 }
 
-/* Takes over pending. */
+/* Takes over pending, unless it fails. */
 static int begin_action(struct commander *commander, const struct envelope *envelope,
                         struct pending *pending, struct why *why)
 {
-    pending->token = ++commander->last_token;
-    int r = commander->handlers->act(commander->userdata, envelope, pending->token, why);
+    const struct actions_waiter waiter = { on_acted, pending };
+    int r = actions_begin(commander->actions, commander->config, envelope, &waiter, why);
     if (r < 0)
         return r;
     keep(commander, pending);
-    if (r == COMMANDER_ONCE)
+    if (r == ACTIONS_ONCE)
         write_down_begun(commander, pending);
     return 0;
 }
@@ -366,7 +360,7 @@ static bool is_known(struct commander *commander, const struct pending *pending)
         return true;
     const char *known = journal_find(commander->journal, pending->id);
     if (known)
-        commander->handlers->reply(commander->userdata, &pending->to, known, true);
+        send_reply(commander, &pending->to, known, true);
     return known;
 }
 
@@ -382,7 +376,7 @@ void commander_take(struct commander *commander, const struct mqtt_message *mess
     _cleanup_(envelope_done) struct envelope envelope;
     struct why why = { "" };
     int r = envelope_parse(message->payload, message->payload_size, &envelope, &why);
-    _cleanup_(pending_freep) struct pending *pending = new_pending(&envelope, message);
+    _cleanup_(pending_freep) struct pending *pending = new_pending(commander, &envelope, message);
     if (!pending || is_known(commander, pending))
         return; // without memory as if it had never come
     if (r == 0)
@@ -392,7 +386,7 @@ void commander_take(struct commander *commander, const struct mqtt_message *mess
         return;
     }
     if (r == 0)
-        commander->handlers->accepted(commander->userdata, message, envelope.id);
+        tell_accepted(commander, message, envelope.id);
     if (r == 0 && envelope.command) {
         carry_out(commander, &envelope, TAKE_PTR(pending));
         return;
@@ -405,39 +399,32 @@ void commander_take(struct commander *commander, const struct mqtt_message *mess
         (void)TAKE_PTR(pending);
 }
 
-void commander_acted(struct commander *commander, uint64_t token, enum reply_status status,
-                     const char *reason, const char *readings)
-{
-    for (struct pending **place = &commander->pending; *place; place = &(*place)->next) {
-        _cleanup_(pending_freep) struct pending *pending = *place;
-        if (pending->token != token) {
-            (void)TAKE_PTR(pending);
-            continue;
-        }
-        *place = pending->next;
-        commander->n_pending--;
-        answer(commander, pending, status, reason, readings);
-        return;
-    }
-}
-
 /* --- life ------------------------------------------------------------------------------------ */
 
-int commander_new(struct actuators *actuators, struct journal *journal,
-                  const struct commander_handlers *handlers, void *userdata,
+int commander_new(struct uplink *uplink, struct actuators *actuators, struct journal *journal,
+                  struct actions *actions, struct ratelimit *story,
                   struct commander **ret_commander)
 {
-    _cleanup_(commander_freep) struct commander *commander = calloc(1, sizeof(*commander));
+    struct commander *commander = calloc(1, sizeof(*commander));
     if (!commander)
         return -ENOMEM;
     *commander = (struct commander){
+        .uplink = uplink,
         .actuators = actuators,
         .journal = journal,
-        .handlers = handlers,
-        .userdata = userdata,
+        .actions = actions,
+        .story = story,
+        .refusals = refusal_limit,
     };
-    *ret_commander = TAKE_PTR(commander);
+    *ret_commander = commander;
     return 0;
+}
+
+void commander_configure(struct commander *commander, struct config *config,
+                         const char *replies_topic)
+{
+    commander->config = config;
+    commander->replies_topic = replies_topic;
 }
 
 void commander_free(struct commander *commander)

@@ -8,7 +8,6 @@
 #include <sys/inotify.h>
 
 #include "core/command.h"
-#include "core/topic.h"
 #include "device/actions.h"
 #include "device/actuators.h"
 #include "device/commander.h"
@@ -16,14 +15,11 @@
 #include "device/localrules.h"
 #include "device/streams.h"
 #include "device/telemetry.h"
+#include "device/topics.h"
 #include "outbox/uplink.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/ratelimit.h"
-
-struct topics {
-    char *commands, *group_commands, *replies, *state;
-};
 
 struct device {
     sd_event *event;
@@ -31,7 +27,7 @@ struct device {
     const struct device_handlers *handlers;
     void *userdata;
     struct config *config;
-    struct topics topics;
+    struct topics *topics;
     struct uplink *uplink;
     struct telemetry *telemetry;
     struct localrules *rules;
@@ -40,28 +36,21 @@ struct device {
     struct commander *commander;
     struct actions *actions;
     uint64_t lost_mono_usec; // the connection; 0 while there is one
-    bool has_recalled;       // what an earlier run wrote down
     bool stopping;
     sd_event_source *nodes_source;  // watches /dev
     sd_event_source *goodbye_timer; // until it is said, stopping
     uint64_t end_mono_usec;         // of the stop
     struct ratelimit story;         // info lines
-    struct ratelimit refusals;      // warnings
 };
-
-// Spaces of records.
-static const char actuators_space[] = "actuator";
-static const char journal_space[] = "command";
 
 // Messages a second that come in for a device: an order of magnitude beyond what actuators follow.
 enum {
     MAX_COMMAND_RATE = 1000,
     RECEIVE_MAXIMUM = 100, // and what libmosquitto keeps of those at QoS 2
 };
-// How long a stop waits for actuators that are set to `safe`.
+// How long a stop waits for actuators that are set to `safe`; daemon.c has a limit for all of it.
 static const uint64_t safe_limit_usec = 400 * USEC_PER_MSEC;
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
-static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
 
 /* --- state ----------------------------------------------------------------------------------- */
 
@@ -71,10 +60,11 @@ static void publish_state(struct device *device)
         return;
     _cleanup_(freep) char *payload = actuators_state(device->actuators);
     if (payload)
-        uplink_publish(device->uplink, &(struct outbox_message){ .stream = streams_state,
-                                                                 .subject = device->topics.state,
-                                                                 .payload = payload,
-                                                                 .qos = -1 });
+        uplink_publish(device->uplink, &(struct outbox_message){
+                                           .stream = streams_state,
+                                           .subject = topics_own(device->topics, TOPICS_STATE),
+                                           .payload = payload,
+                                           .qos = -1 });
 }
 
 static void say_goodbye(struct device *device)
@@ -99,168 +89,13 @@ static void on_rested(void *userdata)
         say_goodbye(device);
 }
 
-static void on_settled(void *userdata, struct actuator *actuator)
-{
-    struct device *device = userdata;
-    commander_settled(device->commander, actuator);
-}
-
-static void log_no_record(const char *space, const char *key)
-{
-    log_err(NULL, "cannot keep the record of %s '%s': %s", space, key, strerror(ENOMEM));
-}
-
-static void put_record(const struct device *device, const char *space, const char *key,
-                       const char *value)
-{
-    if (outbox_put_record(uplink_outbox(device->uplink), space, key, value) < 0)
-        log_no_record(space, key);
-}
-
-static void on_save(void *userdata, const char *name, const char *record)
-{
-    put_record(userdata, actuators_space, name, record);
-}
-
 static bool is_decided(void *userdata, const char *name)
 {
     struct device *device = userdata;
     return localrules_decide(device->rules, name);
 }
 
-static const struct actuators_handlers actuators_handlers = {
-    .rested = on_rested,
-    .settled = on_settled,
-    .save = on_save,
-    .is_decided = is_decided,
-};
-
-/* --- commands -------------------------------------------------------------------------------- */
-
-static void on_accepted(void *userdata, const struct mqtt_message *message, const char *id)
-{
-    struct device *device = userdata;
-    if (ratelimit_pass(&device->story, clock_mono_usec(), NULL))
-        log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "TOPIC", message->topic },
-                            { "COMMAND", id[0] ? id : NULL }),
-                 "command %.*s", (int)message->payload_size, message->payload);
-}
-
-static void on_rejected(void *userdata, const struct mqtt_message *message, const char *id,
-                        const char *reason)
-{
-    struct device *device = userdata;
-    unsigned n_suppressed;
-    uplink_count_rejected(device->uplink, 1);
-    if (ratelimit_pass(&device->refusals, clock_mono_usec(), &n_suppressed))
-        log_warning(LOG_FIELDS(LOG_ID(LOG_ID_COMMAND_REJECTED), { "TOPIC", message->topic },
-                               { "COMMAND", id[0] ? id : NULL }),
-                    "command on %s rejected, nothing is changed: %s%s", message->topic, reason,
-                    n_suppressed ? " (and others before it)" : "");
-}
-
-/* What a stream with subject_is_topic takes: the topic, and the correlation data in hexadecimal. */
-static char *format_subject(const char *topic, const struct commander_address *to)
-{
-    static const char digits[] = "0123456789abcdef";
-    const unsigned char *correlation = to->correlation;
-    size_t length = strlen(topic);
-    char *subject = malloc(length + 2 + 2 * to->correlation_size);
-    if (!subject)
-        return NULL;
-    memcpy(subject, topic, length + 1);
-    if (to->correlation_size == 0)
-        return subject;
-    subject[length++] = '\n';
-    for (size_t i = 0; i < to->correlation_size; i++) {
-        subject[length++] = digits[correlation[i] >> 4];
-        subject[length++] = digits[correlation[i] & 0xf];
-    }
-    subject[length] = '\0';
-    return subject;
-}
-
-static void on_reply(void *userdata, const struct commander_address *to, const char *payload,
-                     bool is_final)
-{
-    struct device *device = userdata;
-    _cleanup_(freep) char *subject =
-        format_subject(to->topic ? to->topic : device->topics.replies, to);
-    if (subject)
-        uplink_publish(device->uplink, &(struct outbox_message){
-                                           .stream = is_final ? streams_replies : streams_refusals,
-                                           .subject = subject,
-                                           .payload = payload,
-                                           .qos = -1 });
-}
-
-static int on_act(void *userdata, const struct envelope *envelope, uint64_t token, struct why *why)
-{
-    struct device *device = userdata;
-    int r = actions_begin(device->actions, device->config, envelope, token, why);
-    return r == ACTIONS_ONCE ? COMMANDER_ONCE : r;
-}
-
-static void on_begun(void *userdata, uint64_t token)
-{
-    struct device *device = userdata;
-    actions_await(device->actions, token, outbox_sync_records(uplink_outbox(device->uplink)));
-}
-
-static const struct commander_handlers commander_handlers = {
-    .reply = on_reply,
-    .act = on_act,
-    .begun = on_begun,
-    .accepted = on_accepted,
-    .rejected = on_rejected,
-};
-
-static void on_acted(void *userdata, uint64_t token, enum reply_status status, const char *reason,
-                     const char *readings)
-{
-    struct device *device = userdata;
-    commander_acted(device->commander, token, status, reason, readings);
-}
-
-static void on_sample(void *userdata, char *const *names)
-{
-    struct device *device = userdata;
-    telemetry_publish_now(device->telemetry, names);
-}
-
-static void on_reload(void *userdata)
-{
-    struct device *device = userdata;
-    device->handlers->reload(device->userdata);
-}
-
-static const struct actions_handlers actions_handlers = {
-    .acted = on_acted,
-    .sample = on_sample,
-    .reload = on_reload,
-};
-
-static void on_journal(void *userdata, const char *key, const char *value)
-{
-    struct device *device = userdata;
-    struct outbox *outbox = uplink_outbox(device->uplink);
-    if (!value) // it has left the journal
-        put_record(device, journal_space, key, NULL);
-    else if (outbox_add_record(outbox, journal_space, key, value) < 0)
-        log_no_record(journal_space, key);
-}
-
-/* A rule's decision. */
-static void apply_command(struct device *device, const struct command *command)
-{
-    actuators_begin(device->actuators);
-    for (size_t i = 0; i < command->n_items; i++) {
-        const struct command_item *item = &command->items[i];
-        struct actuator *actuator = actuators_find(device->actuators, item->key);
-        actuators_set(device->actuators, actuator, &item->value, 0, 0);
-    }
-    actuators_end(device->actuators);
-}
+static const struct actuators_handlers actuators_handlers = { on_rested, is_decided };
 
 static void on_rule(void *userdata, const char *rule, const struct command *command)
 {
@@ -268,7 +103,11 @@ static void on_rule(void *userdata, const char *rule, const struct command *comm
     if (ratelimit_pass(&device->story, clock_mono_usec(), NULL))
         log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "RULE", rule }),
                  "rule %s decides %s", rule, command->json);
-    apply_command(device, command);
+    for (size_t i = 0; i < command->n_items; i++) {
+        const struct command_item *item = &command->items[i];
+        actuators_set(device->actuators, actuators_find(device->actuators, item->key), &item->value,
+                      0, 0, NULL);
+    }
 }
 
 /* --- telemetry ------------------------------------------------------------------------------- */
@@ -280,43 +119,13 @@ static void on_reading(void *userdata, size_t i, double value, uint64_t mono_use
     actions_reading(device->actions, config_nth(device->config, "sensor", i)->name, value);
 }
 
-static void on_publish(void *userdata, const char *stream, const char *sensor, const char *payload,
-                       uint32_t n_samples, uint64_t mono_usec)
-{
-    struct device *device = userdata;
-    int r = uplink_publish(device->uplink, &(struct outbox_message){ .stream = stream,
-                                                                     .subject = sensor,
-                                                                     .payload = payload,
-                                                                     .n_samples = n_samples,
-                                                                     .mono_usec = mono_usec,
-                                                                     .qos = -1 });
-    if (!ratelimit_pass(&device->story, clock_mono_usec(), NULL))
-        return;
-    log_info(LOG_FIELDS({ "DEVICE", device->config->daemon->id }, { "STREAM", stream }),
-             "telemetry %s%s", payload,
-             r < 0                                 ? " (dropped)"
-             : uplink_is_connected(device->uplink) ? ""
-                                                   : " (not connected: queued)");
-}
-
-static void on_counted(void *userdata, const char *stream, const struct ledger *delta)
-{
-    struct device *device = userdata;
-    outbox_count_samples(uplink_outbox(device->uplink), stream, delta);
-}
-
 static void on_telemetry_changed(void *userdata)
 {
     struct device *device = userdata;
     device->handlers->changed(device->userdata, true);
 }
 
-static const struct telemetry_handlers telemetry_handlers = {
-    .reading = on_reading,
-    .publish = on_publish,
-    .counted = on_counted,
-    .changed = on_telemetry_changed,
-};
+static const struct telemetry_handlers telemetry_handlers = { on_reading, on_telemetry_changed };
 
 /* --- hardware that comes and goes ------------------------------------------------------------ */
 
@@ -360,8 +169,8 @@ static void on_connected(void *userdata)
 {
     struct device *device = userdata;
     set_lost(device, 0);
-    uplink_subscribe(device->uplink, device->topics.commands);
-    uplink_subscribe(device->uplink, device->topics.group_commands);
+    uplink_subscribe(device->uplink, topics_own(device->topics, TOPICS_COMMANDS));
+    uplink_subscribe(device->uplink, topics_own(device->topics, TOPICS_GROUP_COMMANDS));
     publish_state(device);
     telemetry_publish_now(device->telemetry, NULL);
 }
@@ -402,61 +211,31 @@ static const struct uplink_handlers uplink_handlers = {
 
 /* --- configuration --------------------------------------------------------------------------- */
 
-static void topics_done(struct topics *topics)
-{
-    free(topics->commands);
-    free(topics->group_commands);
-    free(topics->replies);
-    free(topics->state);
-    *topics = (struct topics){ 0 };
-}
-
-static int expand(const struct config *config, const char *text, char **ret_topic)
-{
-    _cleanup_(topic_freep) struct topic_template *template = NULL;
-    int r = topic_parse(text, 1u << TOPIC_ID | 1u << TOPIC_GROUP, &template, NULL);
-    if (r < 0)
-        return r;
-    return topic_expand(
-        template,
-        &(struct topic_values){
-            .field = { [TOPIC_ID] = config->daemon->id, [TOPIC_GROUP] = config->daemon->group } },
-        ret_topic);
-}
-
-static int make_topics(const struct config *config, struct topics *ret_topics)
-{
-    struct topics topics = { 0 };
-    int r = expand(config, config->topics->commands, &topics.commands);
-    if (r >= 0)
-        r = expand(config, config->topics->group_commands, &topics.group_commands);
-    if (r >= 0)
-        r = expand(config, config->topics->replies, &topics.replies);
-    if (r >= 0)
-        r = expand(config, config->topics->state, &topics.state);
-    if (r < 0) {
-        topics_done(&topics);
-        return r;
-    }
-    *ret_topics = topics;
-    return 0;
-}
-
-/* What a configuration needs that can fail to be made, made before anything in force is touched. */
-struct plan {
-    struct topics topics;
+struct device_plan {
+    struct config *config;
+    struct topics *topics;
     struct localrules *rules;
     struct actuators_plan *actuators;
+    struct telemetry_plan *telemetry;
+    struct uplink_plan *uplink;
 };
 
-static void plan_done(struct plan *plan)
+void device_plan_free(struct device_plan *plan)
 {
-    topics_done(&plan->topics);
+    if (!plan)
+        return;
+    topics_free(plan->topics);
     localrules_free(plan->rules);
     actuators_plan_free(plan->actuators);
+    telemetry_plan_free(plan->telemetry);
+    uplink_plan_free(plan->uplink);
+    config_unref(plan->config);
+    free(plan);
 }
 
-static int configure_uplink(struct device *device, struct config *config)
+/* Makes the uplink, if there is none yet. */
+static int prepare_uplink(struct device *device, struct config *config,
+                          struct uplink_plan **ret_plan)
 {
     size_t n_policies;
     _cleanup_(freep) struct stream_policy *policies = streams_make(config, &n_policies);
@@ -472,26 +251,54 @@ static int configure_uplink(struct device *device, struct config *config)
         .n_streams = n_policies,
     };
     if (device->uplink)
-        return uplink_configure(device->uplink, config, &options, false);
+        return uplink_prepare(device->uplink, config, &options, false, ret_plan);
     return uplink_new(device->event, device->spool, config, &options, &uplink_handlers, device,
                       &device->uplink);
 }
 
-static int make_plan(struct device *device, struct config *config, struct plan *plan)
+int device_prepare(struct device *device, struct config *config, struct device_plan **ret_plan,
+                   struct why *why)
 {
-    int r = make_topics(config, &plan->topics);
+    _cleanup_(device_plan_freep) struct device_plan *plan = calloc(1, sizeof(*plan));
+    if (!plan)
+        return -ENOMEM;
+    plan->config = config_ref(config);
+    int r = topics_new(config, &plan->topics);
+    if (r == 0)
+        r = localrules_new(device->event, config, device->rules, on_rule, device, &plan->rules);
+    if (r == 0)
+        r = actuators_prepare(device->actuators, config, &plan->actuators, why);
+    if (r == 0)
+        r = telemetry_prepare(device->telemetry, config, plan->topics, &plan->telemetry, why);
+    if (r == 0)
+        r = prepare_uplink(device, config, &plan->uplink);
     if (r < 0)
         return r;
-    r = localrules_new(device->event, config, device->rules, on_rule, device, &plan->rules);
-    if (r < 0)
-        return r;
-    r = actuators_prepare(device->actuators, config, &plan->actuators);
-    if (r < 0)
-        return r;
-    r = configure_uplink(device, config);
-    if (r < 0)
-        return r;
-    return telemetry_configure(device->telemetry, config); // fails whole
+    *ret_plan = TAKE_PTR(plan);
+    return 0;
+}
+
+/* Puts a plan into force and frees it; new actuators wait for actuators_start(). */
+static void take_plan(struct device *device, struct device_plan *plan)
+{
+    topics_free(device->topics);
+    device->topics = TAKE_PTR(plan->topics);
+    uplink_commit(device->uplink, TAKE_PTR(plan->uplink));
+    telemetry_commit(device->telemetry, TAKE_PTR(plan->telemetry));
+    localrules_free(device->rules);
+    device->rules = TAKE_PTR(plan->rules);
+    actuators_commit(device->actuators, plan->config, TAKE_PTR(plan->actuators));
+    config_unref(device->config);
+    device->config = TAKE_PTR(plan->config);
+    commander_configure(device->commander, device->config,
+                        topics_own(device->topics, TOPICS_REPLIES));
+    device_plan_free(plan);
+}
+
+void device_commit(struct device *device, struct device_plan *plan)
+{
+    take_plan(device, plan);
+    actuators_start(device->actuators);
 }
 
 static void recall_actuator(void *userdata, const char *key, const char *value)
@@ -509,9 +316,6 @@ static void recall_command(void *userdata, const char *key, const char *value)
 /* What an earlier run has written down, before the first actuator is opened. */
 static void recall(struct device *device)
 {
-    if (device->has_recalled)
-        return;
-    device->has_recalled = true;
     struct why why = { "" };
     int r = spool_records(device->spool, actuators_space, recall_actuator, device, &why);
     if (r >= 0)
@@ -524,30 +328,35 @@ static void recall(struct device *device)
                     why.text);
 }
 
-int device_reload(struct device *device, struct config *config)
-{
-    _cleanup_(plan_done) struct plan plan = { 0 };
-    int r = make_plan(device, config, &plan);
-    if (r < 0)
-        return r;
-    topics_done(&device->topics);
-    device->topics = plan.topics;
-    plan.topics = (struct topics){ 0 };
-    localrules_free(device->rules);
-    device->rules = TAKE_PTR(plan.rules);
-    actuators_take(device->actuators, config, TAKE_PTR(plan.actuators));
-    recall(device);
-    config_unref(device->config);
-    device->config = config_ref(config);
-    actuators_start(device->actuators);
-    return 0;
-}
-
 /* --- life ------------------------------------------------------------------------------------ */
 
-int device_new(sd_event *event, struct spool *spool, struct config *config,
-               const struct device_handlers *handlers, void *userdata, struct device **ret_device)
+static int make_objects(struct device *device, struct config *config)
 {
+    int r = prepare_uplink(device, config, NULL);
+    if (r < 0)
+        return r;
+    struct outbox *outbox = uplink_outbox(device->uplink);
+    r = telemetry_new(device->event, device->uplink, &device->story, &telemetry_handlers, device,
+                      &device->telemetry);
+    if (r >= 0)
+        r = actuators_new(device->event, outbox, spool_boot(device->spool), &actuators_handlers,
+                          device, &device->actuators);
+    if (r >= 0)
+        r = journal_new(outbox, &device->journal);
+    if (r >= 0)
+        r = actions_new(device->event, device->telemetry, device->handlers->reload,
+                        device->userdata, &device->actions);
+    if (r >= 0)
+        r = commander_new(device->uplink, device->actuators, device->journal, device->actions,
+                          &device->story, &device->commander);
+    return r;
+}
+
+int device_new(sd_event *event, struct spool *spool, struct config *config,
+               const struct device_handlers *handlers, void *userdata, struct device **ret_device,
+               struct why *why)
+{
+    struct device_plan *plan;
     _cleanup_(device_freep) struct device *device = calloc(1, sizeof(*device));
     if (!device)
         return -ENOMEM;
@@ -556,28 +365,24 @@ int device_new(sd_event *event, struct spool *spool, struct config *config,
     device->handlers = handlers;
     device->userdata = userdata;
     device->story = story_limit;
-    device->refusals = refusal_limit;
     device->lost_mono_usec = clock_mono_usec();
-    int r = telemetry_new(event, &telemetry_handlers, device, &device->telemetry);
+    int r = make_objects(device, config);
     if (r >= 0)
-        r = actuators_new(event, spool_boot(spool), &actuators_handlers, device,
-                          &device->actuators);
-    if (r >= 0)
-        r = journal_new(on_journal, device, &device->journal);
-    if (r >= 0)
-        r = commander_new(device->actuators, device->journal, &commander_handlers, device,
-                          &device->commander);
-    if (r >= 0)
-        r = actions_new(event, &actions_handlers, device, &device->actions);
-    if (r >= 0)
-        r = device_reload(device, config);
+        r = device_prepare(device, config, &plan, why);
     if (r < 0)
         return r;
+    take_plan(device, plan);
+    *ret_device = TAKE_PTR(device);
+    return 0;
+}
+
+void device_start(struct device *device)
+{
+    recall(device);
+    actuators_start(device->actuators);
     uplink_start(device->uplink);
     set_lost(device, device->lost_mono_usec);
     watch_nodes(device);
-    *ret_device = TAKE_PTR(device);
-    return 0;
 }
 
 void device_free(struct device *device)
@@ -586,14 +391,14 @@ void device_free(struct device *device)
         return;
     sd_event_source_disable_unref(device->nodes_source);
     sd_event_source_disable_unref(device->goodbye_timer);
-    telemetry_free(device->telemetry);
     localrules_free(device->rules);
-    commander_free(device->commander);
     actions_free(device->actions);
-    journal_free(device->journal);
     actuators_free(device->actuators);
+    commander_free(device->commander);
+    journal_free(device->journal);
+    telemetry_free(device->telemetry);
     uplink_free(device->uplink);
-    topics_done(&device->topics);
+    topics_free(device->topics);
     config_unref(device->config);
     sd_event_unref(device->event);
     free(device);
@@ -608,10 +413,13 @@ void device_stop(struct device *device, uint64_t end_mono_usec)
 {
     device->stopping = true;
     device->end_mono_usec = end_mono_usec;
-    bool wait = actuators_exit(device->actuators);
-    if (wait && sd_event_add_time_relative(device->event, &device->goodbye_timer, CLOCK_BOOTTIME,
-                                           safe_limit_usec, 0, on_goodbye_timer, device) >= 0)
+    bool any_set = actuators_exit(device->actuators);
+    if (any_set && actuators_are_moving(device->actuators) &&
+        sd_event_add_time_relative(device->event, &device->goodbye_timer, CLOCK_BOOTTIME,
+                                   safe_limit_usec, 0, on_goodbye_timer, device) >= 0)
         return; // the last that is said of them is what they are
+    if (any_set)
+        publish_state(device);
     say_goodbye(device);
 }
 

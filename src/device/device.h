@@ -11,8 +11,10 @@
 #include "config/config.h"
 #include "outbox/spool.h"
 #include "util/cleanup.h"
+#include "util/why.h"
 
 struct device;
+struct device_plan; // another configuration, prepared
 
 struct device_handlers {
     // What device_describe() says has changed; news: more than a counter.
@@ -21,16 +23,30 @@ struct device_handlers {
     void (*reload)(void *userdata);  // a command wants it; ends with device_reloaded()
 };
 
+/*
+ * spool and handlers are borrowed. What it may not do before device_start() it does not: it can be
+ * freed again as if it had never been. Errors as device_prepare().
+ */
 int device_new(sd_event *event, struct spool *spool, struct config *config,
-               const struct device_handlers *handlers, void *userdata, struct device **ret_device);
+               const struct device_handlers *handlers, void *userdata, struct device **ret_device,
+               struct why *why);
 void device_free(struct device *device);
 DEFINE_CLEANUP(struct device *, device_free)
 
+/* Reads what an earlier run has written down, sets the actuators, and connects. Once. */
+void device_start(struct device *device);
+
 /*
- * Takes up another configuration: only what changed is closed and opened, the connection is kept
- * unless it is concerned. 0, or -errno and nothing has changed.
+ * Makes what another configuration takes, and touches nothing. device_commit() puts it into force,
+ * in the same turn of the main loop, frees it and cannot fail: only what changed is closed and
+ * opened, the connection is kept unless it is concerned. 0, or -errno, with why if a sensor or an
+ * actuator is concerned.
  */
-int device_reload(struct device *device, struct config *config);
+int device_prepare(struct device *device, struct config *config, struct device_plan **ret_plan,
+                   struct why *why);
+void device_commit(struct device *device, struct device_plan *plan);
+void device_plan_free(struct device_plan *plan);
+DEFINE_CLEANUP(struct device_plan *, device_plan_free)
 
 /* A reload has ended, whoever wanted it; failure is one line, NULL if it is in force. */
 void device_reloaded(struct device *device, const char *failure);

@@ -3,6 +3,40 @@
 #include "device/job.h"
 
 #include <assert.h>
+#include <string.h>
+
+/* --- the driver, whose kind the section says ---------------------------------------------------
+ */
+
+static const struct sensor_driver *as_sensor(const struct job *job)
+{
+    return job->section->driver;
+}
+
+static const struct actuator_driver *as_actuator(const struct job *job)
+{
+    return job->section->driver;
+}
+
+static int call_open(struct job *job, void **ret_state)
+{
+    const struct config_section *section = job->section;
+    if (job->is_sensor)
+        return as_sensor(job)->open(section->driver_data, ret_state, &job->why);
+    return as_actuator(job)->open(section->driver_data, config_actuator(section)->limits.type,
+                                  ret_state, &job->start, &job->why);
+}
+
+static int call(struct job *job)
+{
+    if (job->is_sensor)
+        return as_sensor(job)->read(job->state, &job->reading, &job->why);
+    if (job->value.type == VALUE_NONE)
+        return 0; // it was to be opened
+    return as_actuator(job)->set(job->state, &job->value, &job->why);
+}
+
+/* --- calls ----------------------------------------------------------------------------------- */
 
 static void set_state(struct job *job, void *state)
 {
@@ -17,7 +51,7 @@ static void close_driver(struct job *job)
     if (!state)
         return;
     set_state(job, NULL); // from here on nobody cancels it
-    job->calls->close(job, state);
+    (job->is_sensor ? as_sensor(job)->close : as_actuator(job)->close)(state);
 }
 
 static void run(struct worker_job *base)
@@ -31,14 +65,14 @@ static void run(struct worker_job *base)
     job->result = 0;
     if (!job->state) {
         void *state = NULL;
-        job->result = job->calls->open(job, &state);
+        job->result = call_open(job, &state);
         if (job->result < 0)
             return;
         assert(state);
         set_state(job, state);
         job->was_opened = true;
     }
-    job->result = job->calls->perform(job, job->state);
+    job->result = call(job);
     job->broken = job->result < 0;
 }
 
@@ -51,9 +85,11 @@ static void done(struct worker_job *base)
 /* Of a call under way; it may have returned meanwhile. */
 static void cancel(struct job *job)
 {
+    void (*call_cancel)(void *state) =
+        job->is_sensor ? as_sensor(job)->cancel : as_actuator(job)->cancel;
     pthread_mutex_lock(&job->lock);
-    if (job->state)
-        job->calls->cancel(job, job->state);
+    if (job->state && call_cancel)
+        call_cancel(job->state);
     pthread_mutex_unlock(&job->lock);
 }
 
@@ -67,21 +103,21 @@ static void destroy(struct worker_job *base)
 }
 
 int job_new(sd_event *event, struct config *config, const struct config_section *section,
-            const struct job_calls *calls, bool blocking, void (*finished)(struct job *job),
-            void *owner, struct job **ret_job)
+            job_finished_fn finished, void *owner, struct job **ret_job)
 {
     struct job *job = calloc(1, sizeof(*job));
     if (!job)
         return -ENOMEM;
     *job = (struct job){
         .base = { .run = run, .done = done, .abandoned = destroy },
-        .calls = calls,
         .config = config_ref(config),
         .section = section,
+        .is_sensor = strcmp(section->schema->name, "sensor") == 0,
         .finished = finished,
         .owner = owner,
     };
     pthread_mutex_init(&job->lock, NULL);
+    bool blocking = job->is_sensor ? as_sensor(job)->blocking : as_actuator(job)->blocking;
     int r = blocking ? worker_new(event, section->name, &job->worker) : 0;
     if (r < 0) {
         destroy(&job->base);
@@ -124,17 +160,18 @@ bool job_busy(const struct job *job)
     return job->worker && worker_busy(job->worker);
 }
 
-void job_start(struct job *job)
+bool job_start(struct job *job)
 {
     assert(!job_busy(job));
     if (!job->worker) {
         run(&job->base);
-        done(&job->base);
-        return;
+        return true;
     }
     int r = worker_run(job->worker, &job->base);
-    if (r < 0) { // no thread to be had: a failure like any other
-        job->result = why_set(&job->why, -r, "no thread for the driver");
-        done(&job->base);
-    }
+    if (r == 0)
+        return false;
+    // No thread to be had: a failure like any other.
+    job->was_opened = false;
+    job->result = why_set(&job->why, -r, "no thread for the driver");
+    return true;
 }

@@ -2,9 +2,10 @@
 /*
  * One driver at work: opens it when needed, performs one call at a time, closes it after a failure
  * so that the next call opens it anew. A blocking driver runs in a worker of its own, any other at
- * once; either way finished() is called on the main loop.
+ * once.
  *
- *     job_new(), job_start() whenever !job_busy(), look at job->result in finished().
+ *     job_new(), job_start() whenever !job_busy(); look at job->result when it says so, else in
+ *     finished().
  */
 #pragma once
 
@@ -19,21 +20,16 @@
 
 struct job;
 
-/* How a job speaks to its kind of driver; called where the driver runs. */
-struct job_calls {
-    int (*open)(struct job *job, void **ret_state);
-    int (*perform)(struct job *job, void *state); // NULL state never comes here
-    void (*close)(struct job *job, void *state);
-    void (*cancel)(struct job *job, void *state); // main loop
-};
+/* A call that job_start() began has ended: look at job->result. From the loop alone. */
+typedef void (*job_finished_fn)(struct job *job);
 
 struct job {
     struct worker_job base; // first: the worker knows no more
-    const struct job_calls *calls;
-    struct config *config; // keeps section alive
+    struct config *config;  // keeps section alive
     const struct config_section *section;
+    bool is_sensor;        // else an actuator
     struct worker *worker; // NULL: the driver does not block
-    void (*finished)(struct job *job);
+    job_finished_fn finished;
     void *owner; // of finished()
 
     pthread_mutex_t lock; // for state, between the worker and job_free()'s cancel
@@ -49,15 +45,20 @@ struct job {
     bool was_opened;             // the last call opened the driver
 };
 
-/* blocking: run in a worker named after the section. 0, -ENOMEM or what sd-event returns. */
+/*
+ * section: a sensor's or an actuator's, of config. Its driver, if it blocks, gets a worker. 0,
+ * -ENOMEM or what sd-event returns.
+ */
 int job_new(sd_event *event, struct config *config, const struct config_section *section,
-            const struct job_calls *calls, bool blocking, void (*finished)(struct job *job),
-            void *owner, struct job **ret_job);
+            job_finished_fn finished, void *owner, struct job **ret_job);
 
 /* Never blocks: a call under way in the worker is cancelled and cleans up after itself. */
 void job_free(struct job *job);
 
 bool job_busy(const struct job *job);
 
-/* Begins a call, which without a worker is finished() before this returns. Not while busy. */
-void job_start(struct job *job);
+/*
+ * Begins a call: a sensor is read, an actuator set. Whether it has ended already, since the driver
+ * does not block or no thread can be had; else finished() is called. Not while busy.
+ */
+bool job_start(struct job *job);

@@ -4,9 +4,13 @@
 #include "device/journal.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "util/clock.h"
+#include "util/log.h"
+
+const char journal_space[] = "command";
 
 enum { BUCKETS = 1024 };
 
@@ -24,8 +28,7 @@ struct entry {
 };
 
 struct journal {
-    journal_save_fn save;
-    void *userdata;
+    struct outbox *outbox;
     struct entry *buckets[BUCKETS];
     struct entry *oldest, *newest;
     size_t n_entries, n_bytes;
@@ -96,6 +99,13 @@ static struct entry *take_oldest(struct journal *journal)
     return entry;
 }
 
+static void remove_record(struct journal *journal, const char *id)
+{
+    if (outbox_put_record(journal->outbox, journal_space, id, NULL) < 0)
+        log_err(LOG_FIELDS({ "COMMAND", id }), "command %s: its record cannot be removed: %s", id,
+                strerror(ENOMEM));
+}
+
 /* A clock that is set forward, by mistake or at last, makes nothing of this run old. */
 static bool is_too_old(struct entry *entry, uint64_t now_mono_usec, uint64_t now_wall_usec)
 {
@@ -113,7 +123,7 @@ static void forget_old(struct journal *journal, uint64_t now_mono_usec, uint64_t
            (journal->n_entries > JOURNAL_MAX_ENTRIES || journal->n_bytes > JOURNAL_MAX_BYTES ||
             is_too_old(journal->oldest, now_mono_usec, now_wall_usec))) {
         _cleanup_(entry_freep) struct entry *entry = take_oldest(journal);
-        journal->save(journal->userdata, entry->id, NULL);
+        remove_record(journal, entry->id);
     }
 }
 
@@ -156,18 +166,29 @@ static struct entry *replace(struct journal *journal, struct entry *entry, const
     return entry;
 }
 
+static int put_record(struct journal *journal, const struct entry *entry, bool is_new)
+{
+    _cleanup_(freep) char *value = NULL;
+    if (asprintf(&value, "%" PRIu64 " %" PRIu64 " %s", entry->number, entry->wall_usec,
+                 entry->reply) < 0) {
+        value = NULL;
+        return -ENOMEM;
+    }
+    return is_new ? outbox_add_record(journal->outbox, journal_space, entry->id, value)
+                  : outbox_put_record(journal->outbox, journal_space, entry->id, value);
+}
+
 void journal_add(struct journal *journal, const char *id, const char *reply, uint64_t mono_usec,
                  uint64_t wall_usec)
 {
-    _cleanup_(freep) char *value = NULL;
-    struct entry *entry = find(journal, id);
-    entry = entry ? replace(journal, entry, reply) : add(journal, id, reply, mono_usec, wall_usec);
+    struct entry *known = find(journal, id);
+    const struct entry *entry =
+        known ? replace(journal, known, reply) : add(journal, id, reply, mono_usec, wall_usec);
     if (!entry)
         return;
-    if (asprintf(&value, "%" PRIu64 " %" PRIu64 " %s", entry->number, entry->wall_usec, reply) < 0)
-        value = NULL;
-    if (value)
-        journal->save(journal->userdata, id, value);
+    if (put_record(journal, entry, !known) < 0)
+        log_err(LOG_FIELDS({ "COMMAND", id }), "command %s: its record cannot be kept: %s", id,
+                strerror(ENOMEM));
     forget_old(journal, mono_usec, wall_usec);
 }
 
@@ -198,7 +219,7 @@ void journal_recall(struct journal *journal, const char *key, const char *value)
         number < UINT64_MAX && !journal_find(journal, key))
         entry = new_entry(key, value);
     if (!entry) {
-        journal->save(journal->userdata, key, NULL);
+        remove_record(journal, key);
         return;
     }
     entry->number = number;
@@ -230,13 +251,12 @@ void journal_recalled(struct journal *journal)
         append(journal, entries[i]);
 }
 
-int journal_new(journal_save_fn save, void *userdata, struct journal **ret_journal)
+int journal_new(struct outbox *outbox, struct journal **ret_journal)
 {
     struct journal *journal = calloc(1, sizeof(*journal));
     if (!journal)
         return -ENOMEM;
-    journal->save = save;
-    journal->userdata = userdata;
+    journal->outbox = outbox;
     *ret_journal = journal;
     return 0;
 }

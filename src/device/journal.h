@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * The ids of the commands that have been carried out, each with its reply: whoever sends one again
- * gets the same reply and moves nothing. What is written down is the caller's to keep, so that it
- * shares a transaction with the reply on its way to the broker.
+ * gets the same reply and moves nothing. The outbox keeps a record of each, so that it shares a
+ * transaction with the reply on its way to the broker.
  *
  *     journal_recall() for each record of an earlier run, journal_recalled(); then journal_find()
  *     before and journal_add() after a command.
@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "outbox/outbox.h"
 #include "util/cleanup.h"
 
 enum {
@@ -24,10 +25,11 @@ enum {
 
 struct journal;
 
-/* A record is to be written, or with value NULL removed. */
-typedef void (*journal_save_fn)(void *userdata, const char *key, const char *value);
+/* The space of its records, each named by its id. */
+extern const char journal_space[];
 
-int journal_new(journal_save_fn save, void *userdata, struct journal **ret_journal);
+/* outbox keeps the records, borrowed. 0 or -ENOMEM. */
+int journal_new(struct outbox *outbox, struct journal **ret_journal);
 void journal_free(struct journal *journal);
 DEFINE_CLEANUP(struct journal *, journal_free)
 

@@ -18,7 +18,7 @@ static const uint64_t backoff_max_usec = 60 * USEC_PER_SEC;
 struct sensor {
     const struct sensor_driver *driver;
     const struct sensor_config *config;
-    const struct sensor_handlers *handlers;
+    sensor_heard_fn heard;
     void *userdata;
     sd_event *event;
     struct job *job;
@@ -74,26 +74,31 @@ static void back_off(struct sensor *sensor)
     sensor->retry_mono_usec = clock_mono_usec() + sensor->backoff_usec;
 }
 
-static void take_raw(struct sensor *sensor, double raw, bool edge, uint64_t mono_usec)
+/* What comes of a raw value: a reading, or a failure. */
+static struct sensor_news take_raw(struct sensor *sensor, double raw, bool is_edge,
+                                   uint64_t mono_usec)
 {
+    struct sensor_news news = { .is_edge = is_edge, .mono_usec = mono_usec };
     struct why why = { "" };
-    double reading;
-    int r = sampling_scale(&sensor->config->sampling, raw, &reading, &why);
+    int r = sampling_scale(&sensor->config->sampling, raw, &news.reading, &why);
     if (r >= 0)
-        r = sampling_add(&sensor->sampling, &sensor->config->sampling, reading);
+        r = sampling_add(&sensor->sampling, &sensor->config->sampling, news.reading);
     if (r < 0) { // no back-off: only looking again tells when it is in its range again
         mark_failed(sensor, why.text, r);
-        return;
+        return news;
     }
     mark_good(sensor);
-    sensor->handlers->reading(sensor->userdata, sensor, reading, edge, mono_usec);
+    news.has_reading = true;
+    return news;
 }
 
 /* --- edges ----------------------------------------------------------------------------------- */
 
 static void on_edge(double value, uint64_t mono_usec, void *userdata)
 {
-    take_raw(userdata, value, true, mono_usec);
+    struct sensor *sensor = userdata;
+    const struct sensor_news news = take_raw(sensor, value, true, mono_usec);
+    sensor->heard(sensor->userdata, sensor, &news);
 }
 
 static int on_edge_ready(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -107,7 +112,7 @@ static int on_edge_ready(sd_event_source *source, int fd, uint32_t events, void 
         sensor->job->broken = true;
         mark_failed(sensor, why.text, r);
         back_off(sensor);
-        sensor->handlers->sampled(sensor->userdata, sensor);
+        sensor->heard(sensor->userdata, sensor, &(struct sensor_news){ .has_reading = false });
     }
     return 0;
 }
@@ -127,67 +132,46 @@ static void watch(struct sensor *sensor)
 
 /* --- samples --------------------------------------------------------------------------------- */
 
-static const struct sensor_driver *driver_of(const struct job *job)
+static struct sensor_news take_result(struct sensor *sensor)
 {
-    return job->section->driver;
-}
-
-static int job_open(struct job *job, void **ret_state)
-{
-    return driver_of(job)->open(job->section->driver_data, ret_state, &job->why);
-}
-
-static int job_read(struct job *job, void *state)
-{
-    return driver_of(job)->read(state, &job->reading, &job->why);
-}
-
-static void job_close(struct job *job, void *state)
-{
-    driver_of(job)->close(state);
-}
-
-static void job_cancel(struct job *job, void *state)
-{
-    if (driver_of(job)->cancel)
-        driver_of(job)->cancel(state);
-}
-
-static const struct job_calls sensor_calls = { job_open, job_read, job_close, job_cancel };
-
-static void on_read(struct job *job)
-{
-    struct sensor *sensor = job->owner;
+    const struct job *job = sensor->job;
     sensor->sampling_now = false;
     if (job->was_opened && job->state)
         watch(sensor);
-    if (job->result < 0) {
-        unwatch(sensor);
-        mark_failed(sensor, job->why.text, job->result);
-        back_off(sensor);
-    } else {
-        take_raw(sensor, job->reading, false, sensor->sample_begin_mono_usec);
-    }
-    sensor->handlers->sampled(sensor->userdata, sensor);
+    if (job->result >= 0)
+        return take_raw(sensor, job->reading, false, sensor->sample_begin_mono_usec);
+    unwatch(sensor);
+    mark_failed(sensor, job->why.text, job->result);
+    back_off(sensor);
+    return (struct sensor_news){ .has_reading = false };
 }
 
-void sensor_sample(struct sensor *sensor, uint64_t now_mono_usec)
+static void on_finished(struct job *job)
+{
+    struct sensor *sensor = job->owner;
+    const struct sensor_news news = take_result(sensor);
+    sensor->heard(sensor->userdata, sensor, &news);
+}
+
+bool sensor_sample(struct sensor *sensor, uint64_t now_mono_usec, struct sensor_news *ret_news)
 {
     if (sensor->sampling_now) {
         uint64_t since_usec = now_mono_usec - sensor->sample_begin_mono_usec;
         if (since_usec >= stuck_min_usec && since_usec >= 2 * sensor_sample_interval(sensor))
             mark_failed(sensor, "stuck: its driver has not answered for over 10 s", -ETIMEDOUT);
-        return;
+        return false;
     }
-    if (now_mono_usec < sensor->retry_mono_usec) {
-        sensor->handlers->sampled(sensor->userdata, sensor);
-        return;
-    }
+    *ret_news = (struct sensor_news){ .has_reading = false };
+    if (now_mono_usec < sensor->retry_mono_usec)
+        return true;
     if (sensor->job->broken)
         unwatch(sensor); // the job closes the descriptor before it reads
     sensor->sampling_now = true;
     sensor->sample_begin_mono_usec = now_mono_usec;
-    job_start(sensor->job);
+    if (!job_start(sensor->job))
+        return false;
+    *ret_news = take_result(sensor);
+    return true;
 }
 
 uint64_t sensor_retry_mono_usec(const struct sensor *sensor)
@@ -223,18 +207,17 @@ int sensor_take(struct sensor *sensor, uint64_t now_mono_usec, double *ret_value
 /* --- life ------------------------------------------------------------------------------------ */
 
 int sensor_new(sd_event *event, struct config *config, const struct config_section *section,
-               const struct sensor_handlers *handlers, void *userdata, struct sensor **ret_sensor)
+               sensor_heard_fn heard, void *userdata, struct sensor **ret_sensor)
 {
     _cleanup_(sensor_freep) struct sensor *sensor = calloc(1, sizeof(*sensor));
     if (!sensor)
         return -ENOMEM;
     sensor->driver = section->driver;
     sensor->config = config_sensor(section);
-    sensor->handlers = handlers;
+    sensor->heard = heard;
     sensor->userdata = userdata;
     sensor->event = sd_event_ref(event);
-    int r = job_new(event, config, section, &sensor_calls, sensor->driver->blocking, on_read,
-                    sensor, &sensor->job);
+    int r = job_new(event, config, section, on_finished, sensor, &sensor->job);
     if (r < 0)
         return r;
     *ret_sensor = TAKE_PTR(sensor);

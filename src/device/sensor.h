@@ -15,17 +15,21 @@
 
 struct sensor;
 
-struct sensor_handlers {
-    // A reading: each sample and each edge. An edge is to be published at once.
-    void (*reading)(void *userdata, struct sensor *sensor, double value, bool edge,
-                    uint64_t mono_usec);
-    // A sample that sensor_sample() began has ended, with a reading or without; or the edges have.
-    void (*sampled)(void *userdata, struct sensor *sensor);
+/* Of a sample that has ended, or of an edge. */
+struct sensor_news {
+    bool has_reading; // else it has failed, or was left alone
+    bool is_edge;     // it is to be published at once
+    double reading;
+    uint64_t mono_usec; // of it
 };
+
+/* A sample that sensor_sample() began has ended; an edge; the edges have failed. From the loop. */
+typedef void (*sensor_heard_fn)(void *userdata, struct sensor *sensor,
+                                const struct sensor_news *news);
 
 /* config is referenced; section stands in it. The driver is opened by the first sample. */
 int sensor_new(sd_event *event, struct config *config, const struct config_section *section,
-               const struct sensor_handlers *handlers, void *userdata, struct sensor **ret_sensor);
+               sensor_heard_fn heard, void *userdata, struct sensor **ret_sensor);
 void sensor_free(struct sensor *sensor);
 DEFINE_CLEANUP(struct sensor *, sensor_free)
 
@@ -39,10 +43,11 @@ uint64_t sensor_interval(const struct sensor *sensor);
 
 /*
  * Begins a sample, unless one is under way (then, if it has been for long, the sensor is reported
- * as stuck) or a failed sensor is to be left alone a while longer. sampled() is called in any case,
- * unless a sample is still under way.
+ * as stuck) or a failed sensor is to be left alone a while longer. Whether it has ended already,
+ * with *ret_news; else heard() is called.
  */
-void sensor_sample(struct sensor *sensor, uint64_t now_mono_usec);
+bool sensor_sample(struct sensor *sensor, uint64_t now_mono_usec, struct sensor_news *ret_news);
+
 /* When a failed sensor wants its next attempt, whatever its interval is; 0 if there is nothing to
  * try. */
 uint64_t sensor_retry_mono_usec(const struct sensor *sensor);

@@ -7,19 +7,19 @@
 #include <string.h>
 
 #include "core/json.h"
-#include "core/topic.h"
 #include "core/value.h"
 #include "device/sensor.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/ratelimit.h"
 #include "util/strings.h"
 
 // How long a message waits for the sensors that are due with it but slower to answer.
 static const uint64_t patience_usec = 1 * USEC_PER_SEC;
 
 struct stream {
-    const char *name; // in config
-    struct topic_template *topic;
+    const char *name;            // in config
+    bool has_topics;             // each of its sensors has one of its own
     uint64_t deadline_mono_usec; // until when due sensors are waited for; 0: nothing is due
 };
 
@@ -37,11 +37,12 @@ struct source { // a sensor and its place in the rhythm
 struct telemetry {
     sd_event *event;
     sd_event_source *timer;
+    struct uplink *uplink;
+    struct ratelimit *story;
     const struct telemetry_handlers *handlers;
     void *userdata;
     struct config *config;
     uint64_t start_mono_usec; // of the rhythm
-    bool ticking;             // sensors are being started: messages are made when all have been
     size_t n_sources;
     struct source *sources;
     size_t n_streams;
@@ -53,8 +54,19 @@ struct telemetry {
 static void publish(struct telemetry *telemetry, const struct stream *stream, const char *sensor,
                     const char *payload, uint32_t n_samples, uint64_t mono_usec)
 {
-    telemetry->handlers->publish(telemetry->userdata, stream->name, sensor, payload, n_samples,
-                                 mono_usec);
+    int r = uplink_publish(telemetry->uplink, &(struct outbox_message){ .stream = stream->name,
+                                                                        .subject = sensor,
+                                                                        .payload = payload,
+                                                                        .n_samples = n_samples,
+                                                                        .mono_usec = mono_usec,
+                                                                        .qos = -1 });
+    if (!ratelimit_pass(telemetry->story, clock_mono_usec(), NULL))
+        return;
+    log_info(LOG_FIELDS({ "DEVICE", telemetry->config->daemon->id }, { "STREAM", stream->name }),
+             "telemetry %s%s", payload,
+             r < 0                                    ? " (dropped)"
+             : uplink_is_connected(telemetry->uplink) ? ""
+                                                      : " (not connected: queued)");
 }
 
 static void write_member(FILE *out, const struct sensor *sensor, double value)
@@ -79,8 +91,8 @@ static void publish_one(struct telemetry *telemetry, const struct source *source
     fputc('}', out);
     if (fclose(out) == 0)
         publish(telemetry, source->stream,
-                topic_has(source->stream->topic, TOPIC_SENSOR) ? sensor_name(source->sensor) : NULL,
-                payload, 1, mono_usec);
+                source->stream->has_topics ? sensor_name(source->sensor) : NULL, payload, 1,
+                mono_usec);
     free(payload);
 }
 
@@ -97,7 +109,7 @@ static bool take(struct telemetry *telemetry, struct source *source, uint64_t no
     else
         delta.ended[LEDGER_FILTERED] = n_values;
     if (delta.sampled > 0)
-        telemetry->handlers->counted(telemetry->userdata, source->stream->name, &delta);
+        outbox_count_samples(uplink_outbox(telemetry->uplink), source->stream->name, &delta);
     return publishes;
 }
 
@@ -106,7 +118,6 @@ static bool take(struct telemetry *telemetry, struct source *source, uint64_t no
 static void publish_due(struct telemetry *telemetry, struct stream *stream)
 {
     uint64_t now_mono_usec = clock_mono_usec();
-    bool each = topic_has(stream->topic, TOPIC_SENSOR);
     char *payload = NULL;
     size_t size, n_members = 0;
     FILE *out = open_memstream(&payload, &size);
@@ -122,7 +133,7 @@ static void publish_due(struct telemetry *telemetry, struct stream *stream)
         source->due = false;
         if (!take(telemetry, source, now_mono_usec, &value))
             continue;
-        if (each) {
+        if (stream->has_topics) {
             publish_one(telemetry, source, value, now_mono_usec);
             continue;
         }
@@ -168,7 +179,7 @@ static void arm_timer(struct telemetry *telemetry)
     uint64_t next_mono_usec = USEC_INFINITY, accuracy_usec = 50 * USEC_PER_MSEC;
     for (size_t i = 0; i < telemetry->n_sources; i++) {
         const struct source *source = &telemetry->sources[i];
-        next_mono_usec = earlier(next_mono_usec, source->sample_mono_usec);
+        next_mono_usec = earlier(next_mono_usec, source->wanted ? 0 : source->sample_mono_usec);
         next_mono_usec = earlier(next_mono_usec, source->publish_mono_usec);
         accuracy_usec = earlier(accuracy_usec, sensor_sample_interval(source->sensor) / 50);
     }
@@ -203,11 +214,53 @@ static void tell_changed(struct telemetry *telemetry, struct source *source)
     telemetry->handlers->changed(telemetry->userdata);
 }
 
+static struct source *find_source(struct telemetry *telemetry, const struct sensor *sensor)
+{
+    for (size_t i = 0; i < telemetry->n_sources; i++) {
+        if (telemetry->sources[i].sensor == sensor)
+            return &telemetry->sources[i];
+    }
+    return NULL;
+}
+
+/* A sample has ended, or an edge has come. */
+static void take_news(struct telemetry *telemetry, struct source *source,
+                      const struct sensor_news *news)
+{
+    if (news->has_reading)
+        telemetry->handlers->reading(telemetry->userdata, (size_t)(source - telemetry->sources),
+                                     news->reading, news->mono_usec);
+    if (news->has_reading && news->is_edge)
+        publish_one(telemetry, source, news->reading, news->mono_usec);
+    tell_changed(telemetry, source);
+    if (news->is_edge)
+        return;
+    source->tried = true;
+    uint64_t retry_mono_usec = sensor_retry_mono_usec(source->sensor);
+    if (retry_mono_usec > 0 && retry_mono_usec < source->sample_mono_usec)
+        source->sample_mono_usec = retry_mono_usec; // its interval may be an hour
+}
+
+static void on_heard(void *userdata, struct sensor *sensor, const struct sensor_news *news)
+{
+    struct telemetry *telemetry = userdata;
+    struct source *source = find_source(telemetry, sensor);
+    assert(source);
+    take_news(telemetry, source, news);
+    if (news->is_edge)
+        return;
+    if (source->due)
+        check_stream(telemetry, source->stream, clock_mono_usec());
+    arm_timer(telemetry); // and not for a deadline that has been kept
+}
+
 static void start_sample(struct telemetry *telemetry, struct source *source, uint64_t now_mono_usec)
 {
+    struct sensor_news news;
     source->sample_mono_usec = sampling_next(telemetry->start_mono_usec,
                                              sensor_sample_interval(source->sensor), now_mono_usec);
-    sensor_sample(source->sensor, now_mono_usec);
+    if (sensor_sample(source->sensor, now_mono_usec, &news))
+        take_news(telemetry, source, &news);
     tell_changed(telemetry, source); // it may be stuck
 }
 
@@ -224,14 +277,12 @@ static void tick(struct telemetry *telemetry)
         source->publish_mono_usec = sampling_next(telemetry->start_mono_usec,
                                                   sensor_interval(source->sensor), now_mono_usec);
     }
-    telemetry->ticking = true;
     for (size_t i = 0; i < telemetry->n_sources; i++) {
         struct source *source = &telemetry->sources[i];
         if (source->wanted || now_mono_usec >= source->sample_mono_usec)
             start_sample(telemetry, source, now_mono_usec);
         source->wanted = false;
     }
-    telemetry->ticking = false;
     for (size_t i = 0; i < telemetry->n_streams; i++)
         check_stream(telemetry, &telemetry->streams[i], now_mono_usec);
     arm_timer(telemetry);
@@ -244,78 +295,7 @@ static int on_timer(sd_event_source *timer, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* --- the sensors' handlers ------------------------------------------------------------------- */
-
-static struct source *find_source(struct telemetry *telemetry, const struct sensor *sensor)
-{
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        if (telemetry->sources[i].sensor == sensor)
-            return &telemetry->sources[i];
-    }
-    return NULL;
-}
-
-static void on_reading(void *userdata, struct sensor *sensor, double value, bool edge,
-                       uint64_t mono_usec)
-{
-    struct telemetry *telemetry = userdata;
-    struct source *source = find_source(telemetry, sensor);
-    assert(source);
-    telemetry->handlers->reading(telemetry->userdata, (size_t)(source - telemetry->sources), value,
-                                 mono_usec);
-    if (edge)
-        publish_one(telemetry, source, value, mono_usec);
-}
-
-static void on_sampled(void *userdata, struct sensor *sensor)
-{
-    struct telemetry *telemetry = userdata;
-    struct source *source = find_source(telemetry, sensor);
-    assert(source);
-    source->tried = true;
-    tell_changed(telemetry, source);
-    uint64_t retry_mono_usec = sensor_retry_mono_usec(sensor);
-    if (retry_mono_usec > 0 && retry_mono_usec < source->sample_mono_usec)
-        source->sample_mono_usec = retry_mono_usec; // its interval may be an hour
-    if (telemetry->ticking)
-        return;
-    if (source->due)
-        check_stream(telemetry, source->stream, clock_mono_usec());
-    arm_timer(telemetry); // and not for a deadline that has been kept
-}
-
-static const struct sensor_handlers sensor_handlers = { on_reading, on_sampled };
-
 /* --- configuration --------------------------------------------------------------------------- */
-
-static void free_streams(struct stream *streams, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        topic_free(streams[i].topic);
-    free(streams);
-}
-
-static int make_streams(const struct config *config, struct stream **ret_streams, size_t *ret_n)
-{
-    size_t n = config_count(config, "stream");
-    struct stream *streams = calloc(n + 1, sizeof(*streams));
-    if (!streams)
-        return -ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        const struct config_section *section = config_nth(config, "stream", i);
-        const struct stream_config *stream = config_stream(section);
-        const char *topic = stream->topic ? stream->topic : config->topics->telemetry;
-        streams[i] = (struct stream){ .name = section->name };
-        int r = topic_parse(topic, (1u << TOPIC_FIELDS) - 1, &streams[i].topic, NULL);
-        if (r < 0) {
-            free_streams(streams, n);
-            return r;
-        }
-    }
-    *ret_streams = streams;
-    *ret_n = n;
-    return 0;
-}
 
 static struct stream *find_stream(struct stream *streams, size_t n, const char *name)
 {
@@ -344,81 +324,128 @@ static struct source *find_equal(struct telemetry *telemetry, const struct confi
     return NULL;
 }
 
-/* Sources for every sensor of config, still without those that go on as they are. */
-static int make_sources(struct telemetry *telemetry, struct config *config,
-                        struct source **ret_sources, size_t *ret_n)
+struct telemetry_plan {
+    struct config *config;
+    struct stream *streams;
+    size_t n_streams;
+    struct source *sources; // those that go on as they are have no sensor yet
+    size_t n_sources;
+};
+
+static int plan_streams(struct telemetry_plan *plan, const struct topics *topics)
 {
-    size_t n = config_count(config, "sensor");
-    struct source *sources = calloc(n + 1, sizeof(*sources));
-    if (!sources)
+    plan->n_streams = config_count(plan->config, "stream");
+    plan->streams = calloc(plan->n_streams + 1, sizeof(*plan->streams));
+    if (!plan->streams)
         return -ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        const struct config_section *section = config_nth(config, "sensor", i);
-        if (find_equal(telemetry, section))
-            continue;
-        int r = sensor_new(telemetry->event, config, section, &sensor_handlers, telemetry,
-                           &sources[i].sensor);
-        if (r < 0) {
-            free_sources(sources, n);
-            return r;
-        }
+    for (size_t i = 0; i < plan->n_streams; i++) {
+        const char *name = config_nth(plan->config, "stream", i)->name;
+        plan->streams[i] =
+            (struct stream){ .name = name, .has_topics = topics_are_of_sensors(topics, name) };
     }
-    *ret_sources = sources;
-    *ret_n = n;
     return 0;
 }
 
-int telemetry_configure(struct telemetry *telemetry, struct config *config)
+static int plan_sources(struct telemetry *telemetry, struct telemetry_plan *plan, struct why *why)
 {
-    struct stream *streams = NULL;
-    struct source *sources = NULL;
-    size_t n_streams = 0, n_sources = 0;
-    int r = make_streams(config, &streams, &n_streams);
+    size_t n = config_count(plan->config, "sensor");
+    plan->sources = calloc(n + 1, sizeof(*plan->sources));
+    if (!plan->sources)
+        return -ENOMEM;
+    plan->n_sources = n;
+    for (size_t i = 0; i < n; i++) {
+        const struct config_section *section = config_nth(plan->config, "sensor", i);
+        if (find_equal(telemetry, section))
+            continue;
+        int r = sensor_new(telemetry->event, plan->config, section, on_heard, telemetry,
+                           &plan->sources[i].sensor);
+        if (r < 0)
+            return why_set(why, -r, "sensor %s: %s", section->name, strerror(-r));
+    }
+    return 0;
+}
+
+int telemetry_prepare(struct telemetry *telemetry, struct config *config,
+                      const struct topics *topics, struct telemetry_plan **ret_plan,
+                      struct why *why)
+{
+    _cleanup_(telemetry_plan_freep) struct telemetry_plan *plan = calloc(1, sizeof(*plan));
+    if (!plan)
+        return -ENOMEM;
+    plan->config = config_ref(config);
+    int r = plan_streams(plan, topics);
+    if (r == 0)
+        r = plan_sources(telemetry, plan, why);
     if (r < 0)
         return r;
-    r = make_sources(telemetry, config, &sources, &n_sources);
-    if (r < 0) {
-        free_streams(streams, n_streams);
-        return r;
-    }
-    // From here on nothing fails.
+    *ret_plan = TAKE_PTR(plan);
+    return 0;
+}
+
+void telemetry_plan_free(struct telemetry_plan *plan)
+{
+    if (!plan)
+        return;
+    free_sources(plan->sources, plan->n_sources);
+    free(plan->streams);
+    config_unref(plan->config);
+    free(plan);
+}
+
+/* The sensors that go on move over to the plan. */
+static void take_sensors(struct telemetry *telemetry, struct telemetry_plan *plan)
+{
     uint64_t now_mono_usec = clock_mono_usec();
-    for (size_t i = 0; i < n_sources; i++) {
-        struct source *source = &sources[i];
-        const struct config_section *section = config_nth(config, "sensor", i);
+    for (size_t i = 0; i < plan->n_sources; i++) {
+        struct source *source = &plan->sources[i];
+        const struct config_section *section = config_nth(plan->config, "sensor", i);
         source->sample_mono_usec = now_mono_usec; // a new one is opened and read at once
         if (!source->sensor) {
             struct source *old = find_equal(telemetry, section);
             *source = *old;
             old->sensor = NULL;
         }
-        source->stream = find_stream(streams, n_streams, config_sensor(section)->stream);
+        source->stream =
+            find_stream(plan->streams, plan->n_streams, config_sensor(section)->stream);
         source->publish_mono_usec = sampling_next(telemetry->start_mono_usec,
                                                   sensor_interval(source->sensor), now_mono_usec);
         if (source->due)
             set_due(source, now_mono_usec);
     }
-    free_sources(telemetry->sources, telemetry->n_sources);
-    free_streams(telemetry->streams, telemetry->n_streams);
-    config_unref(telemetry->config);
-    telemetry->sources = sources;
-    telemetry->n_sources = n_sources;
-    telemetry->streams = streams;
-    telemetry->n_streams = n_streams;
-    telemetry->config = config_ref(config);
+}
+
+void telemetry_commit(struct telemetry *telemetry, struct telemetry_plan *plan)
+{
+    take_sensors(telemetry, plan);
+    const struct telemetry_plan old = {
+        .config = telemetry->config,
+        .streams = telemetry->streams,
+        .n_streams = telemetry->n_streams,
+        .sources = telemetry->sources,
+        .n_sources = telemetry->n_sources,
+    };
+    telemetry->config = plan->config;
+    telemetry->streams = plan->streams;
+    telemetry->n_streams = plan->n_streams;
+    telemetry->sources = plan->sources;
+    telemetry->n_sources = plan->n_sources;
+    *plan = old;
+    telemetry_plan_free(plan);
     arm_timer(telemetry);
-    return 0;
 }
 
 /* --- life and use ---------------------------------------------------------------------------- */
 
-int telemetry_new(sd_event *event, const struct telemetry_handlers *handlers, void *userdata,
+int telemetry_new(sd_event *event, struct uplink *uplink, struct ratelimit *story,
+                  const struct telemetry_handlers *handlers, void *userdata,
                   struct telemetry **ret_telemetry)
 {
     _cleanup_(telemetry_freep) struct telemetry *telemetry = calloc(1, sizeof(*telemetry));
     if (!telemetry)
         return -ENOMEM;
     telemetry->event = sd_event_ref(event);
+    telemetry->uplink = uplink;
+    telemetry->story = story;
     telemetry->handlers = handlers;
     telemetry->userdata = userdata;
     telemetry->start_mono_usec = clock_mono_usec();
@@ -436,7 +463,7 @@ void telemetry_free(struct telemetry *telemetry)
         return;
     sd_event_source_disable_unref(telemetry->timer);
     free_sources(telemetry->sources, telemetry->n_sources);
-    free_streams(telemetry->streams, telemetry->n_streams);
+    free(telemetry->streams);
     config_unref(telemetry->config);
     sd_event_unref(telemetry->event);
     free(telemetry);
@@ -446,18 +473,17 @@ void telemetry_publish_now(struct telemetry *telemetry, char *const *names)
 {
     for (size_t i = 0; i < telemetry->n_sources; i++) {
         struct source *source = &telemetry->sources[i];
-        source->wanted = !names || strings_match_any(names, sensor_name(source->sensor));
+        source->wanted |= !names || strings_match_any(names, sensor_name(source->sensor));
     }
-    tick(telemetry);
+    arm_timer(telemetry);
 }
 
 void telemetry_node_changed(struct telemetry *telemetry, const char *name)
 {
-    uint64_t now_mono_usec = clock_mono_usec();
     for (size_t i = 0; i < telemetry->n_sources; i++) {
         struct source *source = &telemetry->sources[i];
         if (sensor_node_changed(source->sensor, name))
-            start_sample(telemetry, source, now_mono_usec);
+            source->sample_mono_usec = 0; // with the next turn of the loop
     }
     arm_timer(telemetry);
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * Samples the sensors, each at its own pace on one timer that does not drift, and makes messages of
- * what is due together in a stream.
+ * what is due together in a stream, for the uplink.
  *
- *     telemetry_new(), telemetry_configure() with each configuration, telemetry_publish_now() when
- *     the broker is there (again).
+ *     telemetry_new(), telemetry_prepare() and telemetry_commit() with each configuration,
+ *     telemetry_publish_now() when the broker is there (again).
  */
 #pragma once
 
@@ -13,33 +13,41 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
-#include "core/ledger.h"
+#include "device/topics.h"
+#include "outbox/uplink.h"
 #include "util/cleanup.h"
+#include "util/ratelimit.h"
+#include "util/why.h"
 
 struct telemetry;
+struct telemetry_plan; // another configuration, prepared
 
+/* Both from the loop. */
 struct telemetry_handlers {
     // A reading of the sensor that is number i of the configuration's sensors.
     void (*reading)(void *userdata, size_t i, double value, uint64_t mono_usec);
-    // A message of n_samples samples for a stream; sensor is NULL where several are in it.
-    void (*publish)(void *userdata, const char *stream, const char *sensor, const char *payload,
-                    uint32_t n_samples, uint64_t mono_usec);
-    // Samples that are in no message: each is filtered or merged.
-    void (*counted)(void *userdata, const char *stream, const struct ledger *delta);
     // A sensor has failed or is back: telemetry_n_failed() has changed.
     void (*changed)(void *userdata);
 };
 
-int telemetry_new(sd_event *event, const struct telemetry_handlers *handlers, void *userdata,
+/* uplink takes what is published; story says whether a line about it is logged. Both borrowed. */
+int telemetry_new(sd_event *event, struct uplink *uplink, struct ratelimit *story,
+                  const struct telemetry_handlers *handlers, void *userdata,
                   struct telemetry **ret_telemetry);
 void telemetry_free(struct telemetry *telemetry);
 DEFINE_CLEANUP(struct telemetry *, telemetry_free)
 
 /*
- * Takes up a configuration: sensors that are not in it any more are closed, new and changed ones
- * opened, all others go on undisturbed. 0 or -ENOMEM: then nothing has changed.
+ * Makes what another configuration takes, and touches nothing. telemetry_commit() puts it into
+ * force, frees it and cannot fail: sensors that are not configured any more are closed, new and
+ * changed ones opened, all others go on undisturbed. 0, or -errno, with why if it is a sensor's.
  */
-int telemetry_configure(struct telemetry *telemetry, struct config *config);
+int telemetry_prepare(struct telemetry *telemetry, struct config *config,
+                      const struct topics *topics, struct telemetry_plan **ret_plan,
+                      struct why *why);
+void telemetry_commit(struct telemetry *telemetry, struct telemetry_plan *plan);
+void telemetry_plan_free(struct telemetry_plan *plan);
+DEFINE_CLEANUP(struct telemetry_plan *, telemetry_plan_free)
 
 /*
  * Samples and publishes now, besides the rhythm, the sensors of these names (a vector), or with

@@ -5,13 +5,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
+#include "io/spawn.h"
 #include "util/clock.h"
 
 struct exec {
@@ -52,55 +52,6 @@ void exec_cancel(struct exec *exec)
     eventfd_write(exec->cancel_fd, 1);
 }
 
-/* Standard output goes to output_fd, or to /dev/null if that is -EBADF. */
-static int set_descriptors(posix_spawn_file_actions_t *actions, int output_fd)
-{
-    int r = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (r == 0 && output_fd >= 0)
-        r = posix_spawn_file_actions_adddup2(actions, output_fd, STDOUT_FILENO);
-    else if (r == 0)
-        r = posix_spawn_file_actions_addopen(actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    if (r == 0) // not every library opens its descriptors close-on-exec
-        r = posix_spawn_file_actions_addclosefrom_np(actions, STDERR_FILENO + 1);
-    return r;
-}
-
-static int set_attributes(posix_spawnattr_t *attributes)
-{
-    sigset_t none, all;
-    sigemptyset(&none); // a worker's thread blocks all
-    sigfillset(&all);
-    int r = posix_spawnattr_setsigmask(attributes, &none);
-    if (r == 0)
-        r = posix_spawnattr_setsigdefault(attributes, &all);
-    if (r == 0)
-        r = posix_spawnattr_setpgroup(attributes, 0);
-    if (r == 0)
-        r = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                     POSIX_SPAWN_SETPGROUP);
-    return r;
-}
-
-static int spawn(char *const *argv, int output_fd, pid_t *ret_pid)
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    int r = posix_spawn_file_actions_init(&actions);
-    if (r != 0)
-        return -r;
-    r = posix_spawnattr_init(&attributes);
-    if (r == 0) {
-        r = set_descriptors(&actions, output_fd);
-        if (r == 0)
-            r = set_attributes(&attributes);
-        if (r == 0)
-            r = posix_spawnp(ret_pid, argv[0], &actions, &attributes, argv, environ);
-        posix_spawnattr_destroy(&attributes);
-    }
-    posix_spawn_file_actions_destroy(&actions);
-    return -r;
-}
-
 static int start(struct run *run, char *const *argv, struct why *why)
 {
     int ends[2] = { -EBADF, -EBADF };
@@ -111,7 +62,10 @@ static int start(struct run *run, char *const *argv, struct why *why)
     // Ours alone is non-blocking: the two ends are separate open files.
     if (run->output && fcntl(run->output_fd, F_SETFL, O_NONBLOCK) < 0)
         return why_set(why, errno, "cannot set up a pipe: %s", strerror(errno));
-    int r = spawn(argv, write_end, &run->pid);
+    const struct spawn program = {
+        .argv = argv, .output_fd = write_end, .error_fd = -EBADF, .passed_fd = -EBADF
+    };
+    int r = spawn(&program, &run->pid);
     if (r < 0)
         return why_set(why, -r, "cannot run %s: %s", argv[0], strerror(-r));
     run->pid_fd = pidfd_open(run->pid, 0);

@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -17,7 +16,10 @@
 #include <sys/wait.h>
 
 #include "core/frame.h"
+#include "io/spawn.h"
 #include "util/strings.h"
+
+_Static_assert((int)SPAWN_PASSED_FD == (int)FRAME_FD, "the connector looks for its pair there");
 
 enum {
     LAST_WORDS_SIZE = 1024,
@@ -68,7 +70,7 @@ int child_init(struct why *why)
         snprintf(program_path, sizeof(program_path), "%s/%s", NIGHTLIGHT_LIBEXECDIR, program_name);
     _cleanup_(closep) int fd = open(program_path, O_PATH | O_CLOEXEC);
     // Not where the child's end of the pair comes before the program is started.
-    int kept = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FRAME_FD + 1);
+    int kept = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, SPAWN_PASSED_FD + 1);
     if (kept < 0)
         return why_set(why, errno, "cannot start %s: %s", program_path, strerror(errno));
     program_fd = kept;
@@ -101,59 +103,28 @@ static char **make_environment(void)
     return environment;
 }
 
-static int set_attributes(posix_spawnattr_t *attributes)
+static int start(int pair_fd, int words_fd, pid_t *ret_pid)
 {
-    sigset_t all;
-    sigfillset(&all);
-    int r = posix_spawnattr_setsigmask(attributes, &all);
-    if (r == 0)
-        r = posix_spawnattr_setsigdefault(attributes, &all);
-    if (r == 0)
-        r = posix_spawnattr_setpgroup(attributes, 0);
-    if (r == 0)
-        r = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                     POSIX_SPAWN_SETPGROUP);
-    return r;
-}
-
-static int set_descriptors(posix_spawn_file_actions_t *actions, int pair_fd, int words_fd)
-{
-    int r = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (r == 0)
-        r = posix_spawn_file_actions_addopen(actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    if (r == 0)
-        r = posix_spawn_file_actions_adddup2(actions, words_fd, STDERR_FILENO);
-    if (r == 0)
-        r = posix_spawn_file_actions_adddup2(actions, pair_fd, FRAME_FD);
-    return r;
-}
-
-static int spawn(int pair_fd, int words_fd, pid_t *ret_pid)
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
     char path[32], name[] = "connector";
     char *argv[] = { name, NULL };
     _cleanup_(freep) char **environment = make_environment();
     if (!environment)
         return -ENOMEM;
+    struct spawn program = {
+        .argv = argv,
+        .path = path,
+        .environment = environment,
+        .output_fd = -EBADF,
+        .error_fd = words_fd,
+        .passed_fd = pair_fd,
+        .blocks_signals = true,
+    };
     snprintf(path, sizeof(path), "/proc/self/fd/%d", program_fd);
-    int r = posix_spawn_file_actions_init(&actions);
-    if (r != 0)
-        return -r;
-    r = posix_spawnattr_init(&attributes);
-    if (r == 0) {
-        r = set_descriptors(&actions, pair_fd, words_fd);
-        if (r == 0)
-            r = set_attributes(&attributes);
-        if (r == 0)
-            r = posix_spawn(ret_pid, path, &actions, &attributes, argv, environment);
-        if (r == ENOENT) // no /proc, as in a small chroot
-            r = posix_spawn(ret_pid, program_path, &actions, &attributes, argv, environment);
-        posix_spawnattr_destroy(&attributes);
-    }
-    posix_spawn_file_actions_destroy(&actions);
-    return -r;
+    int r = spawn(&program, ret_pid);
+    if (r != -ENOENT)
+        return r;
+    program.path = program_path; // no /proc, as in a small chroot
+    return spawn(&program, ret_pid);
 }
 
 /* --- its last words -------------------------------------------------------------------------- */
@@ -291,7 +262,7 @@ int child_new(sd_event *event, void (*exited)(void *userdata, const char *how), 
     if (!child)
         return why_set(why, ENOMEM, "out of memory");
     *child = (struct child){ .exited = exited, .userdata = userdata, .pid_fd = -EBADF };
-    r = spawn(childs_pair_fd, childs_words_fd, &child->pid);
+    r = start(childs_pair_fd, childs_words_fd, &child->pid);
     if (r < 0) {
         free(child);
         return why_set(why, -r, "cannot start the connector: %s", strerror(-r));

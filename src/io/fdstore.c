@@ -7,6 +7,7 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
+#include "io/notify.h"
 #include "util/cleanup.h"
 #include "util/strings.h"
 
@@ -47,7 +48,9 @@ static void fill(struct entry *entry, const char *name, int fd)
 /* systemd removes all descriptors of that name. */
 static void forget(const char *name)
 {
-    sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+    char state[NAME_SIZE + 32];
+    snprintf(state, sizeof(state), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+    notify_send(state, -EBADF);
 }
 
 void fdstore_init(void)
@@ -84,7 +87,7 @@ int fdstore_add(const char *name, int fd)
     fill(entry, name, fd);
     entry->claimed = true;
     snprintf(state, sizeof(state), "FDSTORE=1\nFDNAME=%s", name);
-    sd_pid_notify_with_fds(0, 0, state, &fd, 1); // without systemd it lives on in here alone
+    notify_send(state, fd); // without systemd it lives on in here alone
     return 0;
 }
 

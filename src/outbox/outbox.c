@@ -62,6 +62,120 @@ static int compare_streams(const void *a, const void *b)
     return strcmp(one->name, other->name);
 }
 
+struct outbox_plan {
+    struct outbox_options options;
+    char *name;
+    struct outbox_topics topics;
+    struct stream_policy *policies;
+    size_t n_policies;
+    struct stream **streams; // the outbox's, and behind them those that are new
+    size_t n_streams, n_old;
+};
+
+static int plan_streams(const struct outbox *outbox, struct outbox_plan *plan)
+{
+    plan->streams = calloc(outbox->n_streams + plan->n_policies + 1, sizeof(struct stream *));
+    if (!plan->streams)
+        return -ENOMEM;
+    for (size_t i = 0; i < outbox->n_streams; i++)
+        plan->streams[i] = outbox->streams[i];
+    plan->n_streams = plan->n_old = outbox->n_streams;
+    for (size_t i = 0; i < plan->n_policies; i++) {
+        if (find_stream(outbox, plan->policies[i].name))
+            continue;
+        struct stream *stream = stream_new(&plan->policies[i]);
+        if (!stream)
+            return -ENOMEM;
+        plan->streams[plan->n_streams++] = stream;
+    }
+    return 0;
+}
+
+int outbox_prepare(const struct outbox *outbox, const struct outbox_options *options,
+                   const struct stream_policy *policies, size_t n_policies,
+                   struct outbox_plan **ret_plan)
+{
+    _cleanup_(outbox_plan_freep) struct outbox_plan *plan = calloc(1, sizeof(*plan));
+    if (!plan)
+        return -ENOMEM;
+    plan->options = (struct outbox_options){
+        .durability = options->durability,
+        .commit_interval_usec = options->commit_interval_usec,
+        .max_size = options->max_size,
+        .drain_rate = options->drain_rate,
+    };
+    plan->name = strdup(options->name);
+    plan->policies = calloc(n_policies + 1, sizeof(*policies));
+    if (!plan->name || !plan->policies)
+        return -ENOMEM;
+    for (size_t i = 0; i < n_policies; i++)
+        plan->policies[i] = policies[i];
+    plan->n_policies = n_policies;
+    int r = outbox_topics_make(options, policies, n_policies, &plan->topics);
+    if (r == 0)
+        r = plan_streams(outbox, plan);
+    if (r < 0)
+        return r;
+    *ret_plan = TAKE_PTR(plan);
+    return 0;
+}
+
+void outbox_plan_free(struct outbox_plan *plan)
+{
+    if (!plan)
+        return;
+    while (plan->n_streams > plan->n_old)
+        stream_free(plan->streams[--plan->n_streams]);
+    outbox_topics_done(&plan->topics);
+    free(plan->streams);
+    free(plan->policies);
+    free(plan->name);
+    free(plan);
+}
+
+void outbox_commit(struct outbox *outbox, struct outbox_plan *plan)
+{
+    assert(plan->n_old == outbox->n_streams);
+    free(outbox->streams);
+    outbox->streams = TAKE_PTR(plan->streams);
+    outbox->n_streams = plan->n_streams;
+    plan->n_old = plan->n_streams; // none is the plan's any more
+    outbox_topics_done(&outbox->topics);
+    outbox->topics = plan->topics;
+    plan->topics = (struct outbox_topics){ 0 };
+    for (size_t i = 0; i < outbox->n_streams; i++) {
+        outbox->streams[i]->is_configured = false;
+        outbox->streams[i]->topic = outbox->topics.other;
+    }
+    for (size_t i = 0; i < plan->n_policies; i++) {
+        struct stream *stream = find_stream(outbox, plan->policies[i].name);
+        assert(stream->policy.is_volatile == plan->policies[i].is_volatile);
+        stream->policy = plan->policies[i];
+        stream->policy.name = stream->name;
+        stream->policy.topic = NULL; // the caller's
+        stream->topic = outbox->topics.streams[i];
+        stream->is_configured = true;
+    }
+    free(outbox->name);
+    outbox->name = TAKE_PTR(plan->name);
+    outbox->options = plan->options;
+    outbox->options.name = outbox->name;
+    outbox->disk.commit_interval_usec = outbox->options.commit_interval_usec;
+    outbox_plan_free(plan);
+    qsort(outbox->streams, outbox->n_streams, sizeof(struct stream *), compare_streams);
+    outbox_feed_store(outbox);
+}
+
+int outbox_configure(struct outbox *outbox, const struct outbox_options *options,
+                     const struct stream_policy *policies, size_t n_policies)
+{
+    struct outbox_plan *plan;
+    int r = outbox_prepare(outbox, options, policies, n_policies, &plan);
+    if (r == 0)
+        outbox_commit(outbox, plan);
+    return r;
+}
+
 static int add_stream(struct outbox *outbox, const struct stream_policy *policy)
 {
     struct stream **streams =
@@ -86,49 +200,6 @@ static struct stream_policy orphan_policy(const char *name)
         .max_age_usec = USEC_INFINITY,
         .max_messages = UINT64_MAX,
     };
-}
-
-int outbox_configure(struct outbox *outbox, const struct outbox_options *options,
-                     const struct stream_policy *policies, size_t n_policies)
-{
-    _cleanup_(outbox_topics_done) struct outbox_topics topics = { 0 };
-    int r = outbox_topics_make(options, policies, n_policies, &topics);
-    _cleanup_(freep) char *name = strdup(options->name);
-    if (r < 0 || !name)
-        return r < 0 ? r : -ENOMEM;
-    for (size_t i = 0; i < n_policies; i++) {
-        if (!find_stream(outbox, policies[i].name) && add_stream(outbox, &policies[i]) < 0)
-            return -ENOMEM; // streams without a message do no harm
-    }
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        outbox->streams[i]->is_configured = false;
-        outbox->streams[i]->topic = topics.other;
-    }
-    for (size_t i = 0; i < n_policies; i++) {
-        struct stream *stream = find_stream(outbox, policies[i].name);
-        assert(stream->policy.is_volatile == policies[i].is_volatile);
-        stream->policy = policies[i];
-        stream->policy.name = stream->name;
-        stream->policy.topic = NULL; // the caller's
-        stream->topic = topics.streams[i];
-        stream->is_configured = true;
-    }
-    free(outbox->name);
-    outbox->name = TAKE_PTR(name);
-    outbox_topics_done(&outbox->topics);
-    outbox->topics = topics;
-    topics = (struct outbox_topics){ 0 };
-    outbox->options = (struct outbox_options){
-        .durability = options->durability,
-        .commit_interval_usec = options->commit_interval_usec,
-        .max_size = options->max_size,
-        .drain_rate = options->drain_rate,
-        .name = outbox->name,
-    };
-    outbox->disk.commit_interval_usec = options->commit_interval_usec;
-    qsort(outbox->streams, outbox->n_streams, sizeof(struct stream *), compare_streams);
-    outbox_feed_store(outbox);
-    return 0;
 }
 
 void outbox_adopt(struct outbox *outbox, char *const *names)

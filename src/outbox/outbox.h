@@ -32,6 +32,7 @@ enum {
 };
 
 struct outbox;
+struct outbox_plan; // another configuration, prepared
 
 /*
  * How the outbox reaches the world. All are called on the main loop, also while a call of the role
@@ -94,10 +95,18 @@ void outbox_free(struct outbox *outbox);
 DEFINE_CLEANUP(struct outbox *, outbox_free)
 
 /*
- * Takes up streams and options, at the start and with each reload; copies them. What waits in a
- * stream that is gone is still drained. 0, -ENOMEM or -EINVAL (a template): then nothing has
- * changed.
+ * Makes what other streams and options take, and touches nothing; copies them. outbox_commit() puts
+ * it into force, in the same turn of the main loop, frees it and cannot fail. What waits in a
+ * stream that is gone is still drained. 0, -ENOMEM or -EINVAL (a template).
  */
+int outbox_prepare(const struct outbox *outbox, const struct outbox_options *options,
+                   const struct stream_policy *policies, size_t n_policies,
+                   struct outbox_plan **ret_plan);
+void outbox_commit(struct outbox *outbox, struct outbox_plan *plan);
+void outbox_plan_free(struct outbox_plan *plan);
+DEFINE_CLEANUP(struct outbox_plan *, outbox_plan_free)
+
+/* Both at once. */
 int outbox_configure(struct outbox *outbox, const struct outbox_options *options,
                      const struct stream_policy *policies, size_t n_policies);
 

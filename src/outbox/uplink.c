@@ -61,6 +61,12 @@ struct uplink {
     struct subscriptions subscriptions;
 };
 
+struct uplink_plan {
+    struct config *config;
+    struct connection connection; // link NULL: the one that there is stays
+    struct outbox_plan *outbox;
+};
+
 /* --- the status message ---------------------------------------------------------------------- */
 
 static void publish_status(struct uplink *uplink, const char *status)
@@ -400,8 +406,8 @@ static int make_connection(struct uplink *uplink, struct config *config,
                            ret_connection);
 }
 
-static int configure_outbox(struct uplink *uplink, const struct config *config,
-                            const struct uplink_options *options)
+static int prepare_outbox(struct uplink *uplink, const struct config *config,
+                          const struct uplink_options *options, struct outbox_plan **ret_plan)
 {
     _cleanup_(freep) char *name = NULL;
     _cleanup_(freep) struct stream_policy *policies =
@@ -425,7 +431,8 @@ static int configure_outbox(struct uplink *uplink, const struct config *config,
         .topic = config->topics->telemetry,
         .late_topic = config->topics->backlog,
     };
-    return outbox_configure(uplink->outbox, &outbox_options, policies, options->n_streams + 1);
+    return outbox_prepare(uplink->outbox, &outbox_options, policies, options->n_streams + 1,
+                          ret_plan);
 }
 
 static int make_sources(struct uplink *uplink)
@@ -462,6 +469,7 @@ int uplink_new(sd_event *event, struct spool *spool, struct config *config,
     uplink->failures = failure_limit;
     uplink->drops = drop_limit;
     struct outbox *outbox;
+    struct outbox_plan *plan = NULL;
     int r = make_sources(uplink);
     if (r == 0)
         r = outbox_new(&outbox_ports, uplink, spool_boot(spool), spool_run_id(spool), &outbox);
@@ -475,9 +483,10 @@ int uplink_new(sd_event *event, struct spool *spool, struct config *config,
         r = make_connection(uplink, config, options, &uplink->connection);
     }
     if (r == 0)
-        r = configure_outbox(uplink, config, options);
+        r = prepare_outbox(uplink, config, options, &plan);
     if (r < 0)
         return r;
+    outbox_commit(uplink->outbox, plan);
     *ret_uplink = TAKE_PTR(uplink);
     return 0;
 }
@@ -504,29 +513,50 @@ void uplink_start(struct uplink *uplink)
     link_start(uplink->connection.link);
 }
 
-int uplink_configure(struct uplink *uplink, struct config *config,
-                     const struct uplink_options *options, bool must_renew)
+int uplink_prepare(struct uplink *uplink, struct config *config,
+                   const struct uplink_options *options, bool must_renew,
+                   struct uplink_plan **ret_plan)
 {
-    bool was_renewing = uplink->next.link;
-    struct connection connection = { 0 };
+    _cleanup_(uplink_plan_freep) struct uplink_plan *plan = calloc(1, sizeof(*plan));
+    if (!plan)
+        return -ENOMEM;
+    plan->config = config_ref(config);
     // A reload upon a reload: whatever was to come next, it is this now.
-    bool renews = must_renew || was_renewing || connection_is_outdated(&uplink->connection, config);
-    int r = renews ? make_connection(uplink, config, options, &connection) : 0;
+    bool renews =
+        must_renew || uplink->next.link || connection_is_outdated(&uplink->connection, config);
+    int r = renews ? make_connection(uplink, config, options, &plan->connection) : 0;
     if (r == 0)
-        r = configure_outbox(uplink, config, options);
-    if (r < 0) {
-        connection_done(&connection);
+        r = prepare_outbox(uplink, config, options, &plan->outbox);
+    if (r < 0)
         return r;
-    }
+    *ret_plan = TAKE_PTR(plan);
+    return 0;
+}
+
+void uplink_plan_free(struct uplink_plan *plan)
+{
+    if (!plan)
+        return;
+    connection_done(&plan->connection);
+    outbox_plan_free(plan->outbox);
+    config_unref(plan->config);
+    free(plan);
+}
+
+void uplink_commit(struct uplink *uplink, struct uplink_plan *plan)
+{
+    _cleanup_(uplink_plan_freep) struct uplink_plan *owned = plan;
+    bool was_renewing = uplink->next.link;
+    outbox_commit(uplink->outbox, TAKE_PTR(plan->outbox));
     config_unref(uplink->config);
-    uplink->config = config_ref(config);
-    if (!renews)
-        return 0;
+    uplink->config = TAKE_PTR(plan->config);
+    if (!plan->connection.link)
+        return;
     connection_done(&uplink->next);
-    uplink->next = connection;
+    uplink->next = plan->connection;
+    plan->connection = (struct connection){ 0 };
     if (!was_renewing && !uplink->stopping)
         say_goodbye(uplink);
-    return 0;
 }
 
 void uplink_stop(struct uplink *uplink, uint64_t end_mono_usec)

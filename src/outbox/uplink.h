@@ -19,6 +19,7 @@
 #include "util/cleanup.h"
 
 struct uplink;
+struct uplink_plan; // another configuration, prepared
 
 /* All but add_status() are called by the loop alone, never from within a call of the role's. */
 struct uplink_handlers {
@@ -56,12 +57,17 @@ DEFINE_CLEANUP(struct uplink *, uplink_free)
 void uplink_start(struct uplink *uplink);
 
 /*
- * Takes up another configuration. The connection is renewed, with a goodbye from the old one, when
- * broker, topics, id, group or role have changed, or when the caller says so; what waits to be
- * sent stays. 0 or -ENOMEM: then nothing has changed.
+ * Makes what another configuration takes, and touches nothing. uplink_commit() puts it into force,
+ * in the same turn of the main loop, frees it and cannot fail. The connection is renewed, with a
+ * goodbye from the old one, when broker, topics, id, group or role have changed, or when the caller
+ * says so; what waits to be sent stays. 0, -ENOMEM, or what sd-event returns.
  */
-int uplink_configure(struct uplink *uplink, struct config *config,
-                     const struct uplink_options *options, bool renew);
+int uplink_prepare(struct uplink *uplink, struct config *config,
+                   const struct uplink_options *options, bool must_renew,
+                   struct uplink_plan **ret_plan);
+void uplink_commit(struct uplink *uplink, struct uplink_plan *plan);
+void uplink_plan_free(struct uplink_plan *plan);
+DEFINE_CLEANUP(struct uplink_plan *, uplink_plan_free)
 
 /*
  * Publishes the status "offline", waits for it and for what is in flight, sends DISCONNECT, brings

@@ -335,18 +335,24 @@ static const struct uplink_handlers uplink_handlers = {
 
 /* --- configuration --------------------------------------------------------------------------- */
 
-/* What a configuration needs that can fail to be made, made before anything in force is touched. */
-struct plan {
+struct server_plan {
+    struct config *config;
     struct intake *intake;
     struct engine *engine; // NULL: as it is, with all that it knows
     struct recorder *recorder;
+    struct uplink_plan *uplink; // NULL: the server's first configuration
 };
 
-static void plan_done(struct plan *plan)
+void server_plan_free(struct server_plan *plan)
 {
+    if (!plan)
+        return;
     intake_free(plan->intake);
     engine_free(plan->engine);
     recorder_free(plan->recorder);
+    uplink_plan_free(plan->uplink);
+    config_unref(plan->config);
+    free(plan);
 }
 
 static bool same_sections(const struct config *a, const struct config *b, const char *kind)
@@ -360,7 +366,8 @@ static bool same_sections(const struct config *a, const struct config *b, const 
     }
 }
 
-static int configure_uplink(struct server *server, struct config *config)
+static int prepare_uplink(struct server *server, struct config *config,
+                          struct uplink_plan **ret_plan)
 {
     // Made anew when it is wanted: a device that was offline is sent what holds then.
     static const struct stream_policy commands = {
@@ -386,10 +393,10 @@ static int configure_uplink(struct server *server, struct config *config)
     // Other subscriptions want another connection: the old filters die with the old one.
     bool renews = !same_sections(server->config, config, "server") ||
                   !same_sections(server->config, config, "stream");
-    return uplink_configure(server->uplink, config, &options, renews);
+    return uplink_prepare(server->uplink, config, &options, renews, ret_plan);
 }
 
-static int make_plan(struct server *server, struct config *config, struct plan *plan)
+static int make_plan(struct server *server, struct config *config, struct server_plan *plan)
 {
     int r = intake_new(config, &plan->intake);
     if (r < 0)
@@ -406,18 +413,32 @@ static int make_plan(struct server *server, struct config *config, struct plan *
         if (r < 0)
             return r;
     }
-    return configure_uplink(server, config);
+    return prepare_uplink(server, config, &plan->uplink);
 }
 
-/* Cannot fail. */
-static void carry_out(struct server *server, struct config *config, struct plan *plan)
+int server_prepare(struct server *server, struct config *config, struct server_plan **ret_plan)
 {
+    _cleanup_(server_plan_freep) struct server_plan *plan = calloc(1, sizeof(*plan));
+    if (!plan)
+        return -ENOMEM;
+    plan->config = config_ref(config);
+    int r = make_plan(server, config, plan);
+    if (r < 0)
+        return r;
+    *ret_plan = TAKE_PTR(plan);
+    return 0;
+}
+
+void server_commit(struct server *server, struct server_plan *plan)
+{
+    if (plan->uplink)
+        uplink_commit(server->uplink, TAKE_PTR(plan->uplink));
     intake_free(server->intake);
     server->intake = TAKE_PTR(plan->intake);
     if (plan->engine) {
         const struct ruleset_now at = now();
         if (server->engine) {
-            dispatch_review(server->dispatch, config, server->intake); // first: then it decides
+            dispatch_review(server->dispatch, plan->config, server->intake); // then it decides
             engine_inherit(plan->engine, server->engine, &at);
         }
         engine_free(server->engine);
@@ -428,18 +449,9 @@ static void carry_out(struct server *server, struct config *config, struct plan 
     }
     dispatch_configure(server->dispatch, server->uplink, server->intake);
     arm_timer(server);
-}
-
-int server_reload(struct server *server, struct config *config)
-{
-    _cleanup_(plan_done) struct plan plan = { 0 };
-    int r = make_plan(server, config, &plan);
-    if (r < 0)
-        return r;
-    carry_out(server, config, &plan);
     config_unref(server->config);
-    server->config = config_ref(config);
-    return 0;
+    server->config = TAKE_PTR(plan->config);
+    server_plan_free(plan);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -457,6 +469,7 @@ int server_new(sd_event *event, struct spool *spool, struct config *config,
                const struct server_handlers *handlers, void *userdata, struct server **ret_server)
 {
     _cleanup_(server_freep) struct server *server = calloc(1, sizeof(*server));
+    struct server_plan *plan;
     if (!server)
         return -ENOMEM;
     server->event = sd_event_ref(event);
@@ -473,15 +486,20 @@ int server_new(sd_event *event, struct spool *spool, struct config *config,
     if (r >= 0)
         r = explainer_new(event, &server->explainer);
     if (r >= 0)
-        r = server_reload(server, config);
+        r = server_prepare(server, config, &plan);
     if (r < 0)
         return r;
-    dispatch_load(server->dispatch, spool); // first: what a device had been told counts
-    dispatch_review(server->dispatch, config, server->intake);
-    restore_series(server);
-    uplink_start(server->uplink);
+    server_commit(server, plan);
     *ret_server = TAKE_PTR(server);
     return 0;
+}
+
+void server_start(struct server *server)
+{
+    dispatch_load(server->dispatch, server->spool); // first: what a device had been told counts
+    dispatch_review(server->dispatch, server->config, server->intake);
+    restore_series(server);
+    uplink_start(server->uplink);
 }
 
 void server_free(struct server *server)

@@ -12,6 +12,7 @@
 #include "util/cleanup.h"
 
 struct server;
+struct server_plan; // another configuration, prepared
 
 struct server_handlers {
     // What server_describe() says has changed; news: more than a counter.
@@ -19,16 +20,24 @@ struct server_handlers {
     void (*stopped)(void *userdata); // after server_stop()
 };
 
+/* Can be freed again, before server_start(), as if it had never been. 0 or -errno. */
 int server_new(sd_event *event, struct spool *spool, struct config *config,
                const struct server_handlers *handlers, void *userdata, struct server **ret_server);
 void server_free(struct server *server);
 DEFINE_CLEANUP(struct server *, server_free)
 
+/* Reads what an earlier run has written down, and connects. Once, before anything else. */
+void server_start(struct server *server);
+
 /*
- * Takes up another configuration. The connection is kept unless it is concerned; when a rule has
- * changed, the devices' readings come in anew. 0, or -errno and nothing has changed.
+ * Makes what another configuration takes, and touches nothing. server_commit() puts it into force,
+ * in the same turn of the main loop, frees it and cannot fail. The connection is kept unless it is
+ * concerned; when a rule has changed, the devices' readings come in anew. 0 or -errno.
  */
-int server_reload(struct server *server, struct config *config);
+int server_prepare(struct server *server, struct config *config, struct server_plan **ret_plan);
+void server_commit(struct server *server, struct server_plan *plan);
+void server_plan_free(struct server_plan *plan);
+DEFINE_CLEANUP(struct server_plan *, server_plan_free)
 
 /* As uplink_stop(), which calls handlers.stopped(). */
 void server_stop(struct server *server, uint64_t end_mono_usec);

@@ -9,6 +9,7 @@
 #include "util/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -37,7 +38,7 @@ struct entry {
 static atomic_int current_level = LOG_INFO;
 static pthread_once_t has_target = PTHREAD_ONCE_INIT;
 static int journal_fd = -EBADF; // else the lines go to standard error
-static atomic_uint n_lost;      // lines that the journal did not take, and was not told of
+static atomic_uint n_lost;      // lines that were not taken, and not told of
 
 void log_set_level(int level)
 {
@@ -90,34 +91,49 @@ static int send_entry(int level, const struct log_field *fields, const char *mes
     return n < 0 ? -errno : 0;
 }
 
-static void write_stderr(int level, const char *message)
+static int write_line(int level, const char *message)
 {
     static const char *const names[] = { "emerg",   "alert",  "crit", "error",
                                          "warning", "notice", "info", "debug" };
-    char line[LINE_SIZE + 32];
+    char line[LINE_SIZE + 32]; // below PIPE_BUF: a pipe that has room for any takes all of it
+    struct pollfd room = { .fd = STDERR_FILENO, .events = POLLOUT };
     int length = snprintf(line, sizeof(line), "%-7s %s\n", names[level & LOG_PRIMASK], message);
-    if (length > 0 && write(STDERR_FILENO, line, (size_t)length) < 0)
-        return; // nowhere left to say it
+    if (poll(&room, 1, 0) == 0)
+        return -EAGAIN;
+    return length > 0 && write(STDERR_FILENO, line, (size_t)length) < 0 ? -errno : 0;
 }
 
-static void write_journal(int level, const struct log_field *fields, const char *message)
+/* Where nobody reads the other end of a pipe, or a terminal is stopped, it is not waited for. */
+static int write_stderr(int level, const struct log_field *fields, const char *message)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; // nobody takes the room in between
+    (void)fields;
+    pthread_mutex_lock(&lock);
+    int r = write_line(level, message);
+    pthread_mutex_unlock(&lock);
+    return r == -EAGAIN ? r : 0; // else there is nowhere left to say it
+}
+
+static int write_journal(int level, const struct log_field *fields, const char *message)
+{
+    int r = send_entry(level, fields, message);
+    return r == 0 || r == -EAGAIN ? r : write_stderr(level, fields, message); // there is none now
+}
+
+/* What is not taken is counted, and told of before the next line that is. */
+static void write_or_count(int (*write_out)(int level, const struct log_field *fields,
+                                            const char *message),
+                           int level, const struct log_field *fields, const char *message)
 {
     char text[64];
-    int r = send_entry(level, fields, message);
-    if (r == -EAGAIN) {
-        atomic_fetch_add(&n_lost, 1);
-        return;
-    }
-    if (r < 0) { // there is none, for now
-        write_stderr(level, message);
-        return;
-    }
     unsigned n = atomic_exchange(&n_lost, 0);
-    if (n == 0)
+    snprintf(text, sizeof(text), "%u lines are lost, the log took no more", n);
+    if (n > 0 && write_out(LOG_WARNING, NULL, text) == -EAGAIN) {
+        atomic_fetch_add(&n_lost, n + 1);
         return;
-    snprintf(text, sizeof(text), "%u lines are lost, the journal took no more", n);
-    if (send_entry(LOG_WARNING, NULL, text) < 0)
-        atomic_fetch_add(&n_lost, n);
+    }
+    if (write_out(level, fields, message) == -EAGAIN)
+        atomic_fetch_add(&n_lost, 1);
 }
 
 void log_write(int level, const struct log_field *fields, const char *format, ...)
@@ -131,9 +147,6 @@ void log_write(int level, const struct log_field *fields, const char *format, ..
     strings_printable(raw, strlen(raw), message, sizeof(message));
 
     pthread_once(&has_target, find_target);
-    if (journal_fd >= 0)
-        write_journal(level, fields, message);
-    else
-        write_stderr(level, message);
+    write_or_count(journal_fd >= 0 ? write_journal : write_stderr, level, fields, message);
     errno = saved_errno;
 }

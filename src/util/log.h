@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * Log lines: to the journal with fields when standard error is connected to it (JOURNAL_STREAM),
- * else readable lines on standard error. A journal that hangs is not waited for: what it does not
- * take is counted, and told once it takes lines again.
+ * else readable lines on standard error. Neither is waited for: what a journal that hangs, or a
+ * pipe that nobody reads, does not take is counted, and told once it takes lines again.
  *
  *     log_info(LOG_FIELDS({ "DEVICE", id }, { "TOPIC", topic }), "telemetry %s", json);
  *     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONNECTED)), "connected to %s", where);

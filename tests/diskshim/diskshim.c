@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // A disk that hangs, for a daemon that this is loaded into: while the file that DISKSHIM_STALL
 // names exists, whatever changes a file at a place of it, or waits for the disk, does not come
-// back. What waits for the disk takes DISKSHIM_SYNC_MSEC longer. Those are the calls that SQLite
-// writes with; log lines are written otherwise.
+// back. Those are the calls that SQLite writes with; log lines are written otherwise.
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <sys/types.h>
@@ -29,23 +28,14 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
     return NEXT(pwrite64)(fd, data, size, offset);
 }
 
-static void take_long(void)
-{
-    const char *msec = getenv("DISKSHIM_SYNC_MSEC");
-    if (msec)
-        usleep((useconds_t)atoi(msec) * 1000);
-}
-
 int fsync(int fd)
 {
     stall();
-    take_long();
     return NEXT(fsync)(fd);
 }
 
 int fdatasync(int fd)
 {
     stall();
-    take_long();
     return NEXT(fdatasync)(fd);
 }

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A stop while the disk is full, slow or has hung; and a role that a reload switches off."""
+"""A stop while the disk is full, or has room again; and a role that a reload switches off."""
 
 import os
 import pathlib
 import re
 import shutil
-import signal
 
 import pytest
 
@@ -97,38 +96,6 @@ def test_a_stop_with_a_full_disk_counts_and_tells_what_is_lost(full):
     lost = int(re.search(r"lamp1: (\d+) messages \(telemetry (\d+)\) and \d+ records are lost", said[0])[1])
     assert lost >= 100
     assert Stored(disk.path).streams["telemetry"]["dropped"] == lost
-
-
-SLOW = """
-[actuator slow]
-driver = exec
-command = {program}
-timeout = 20s
-initial = false
-safe = false
-on_exit = safe
-"""
-
-
-def test_a_stop_leaves_the_disk_its_time_whoever_else_is_slow(tmp_path, line, make_daemon, value):
-    """The actuator hangs, the broker is silent, and the disk takes its time."""
-    program = tmp_path / "program"
-    program.write_text(f'#!/bin/sh\ntest ! -e {tmp_path}/hangs || exec sleep 20\n')
-    program.chmod(0o755)
-    light = value("light", 1)
-    outage = "[queue]\ndurability = outage\ncommit_interval = 1min\n" + SLOW.format(program=program)
-    config = crash.base(line.port) + configs.sensor("light", light, "50ms") + outage
-    env = {"LD_PRELOAD": preload.value("diskshim"), "DISKSHIM_SYNC_MSEC": "110"}
-    daemon = make_daemon("lamp1", config, env=env).start()
-    line.witness.wait(TELEMETRY)
-    (tmp_path / "hangs").touch()
-    line.proxy.freeze()
-    light.write(2)
-    daemon.wait_log('"light": 2}')
-    daemon.signal(signal.SIGTERM)
-    assert daemon.wait_exit() == 0
-    assert b'{"light":2}' in [each.replace(b" ", b"") for each in Stored(daemon.state_directory).messages.values()]
-    assert not daemon.grep("lost with this stop")
 
 
 LOCAL_RULE = """

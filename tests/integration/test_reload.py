@@ -2,6 +2,7 @@
 """SIGHUP: a bad file changes nothing and is reported; a good one restarts only what changed."""
 
 import os
+import resource
 
 import pytest
 
@@ -215,3 +216,25 @@ def test_many_reloads_in_a_row_end_with_the_last(house):
 
 def list_fds(daemon):
     return os.listdir(f"/proc/{daemon.pid}/fd")
+
+
+def test_a_reload_without_descriptors_changes_nothing(house, value):
+    """More sensors than descriptors, and a stream less: the daemon aborted in that stream."""
+    door, before = value("door", 1), house.connections()
+    alarms = configs.sensor("door", door, more="stream = alarms")
+    house.reload(house.config(more=alarms + "[stream alarms]\ntopic = {id}/alarms\n"))
+    house.peer.wait("lamp1/alarms", {"door": 1})
+    wait_until(lambda: house.connections() == before + 1, "the server's connection with its new filter")
+    open_now = len(os.listdir(f"/proc/{house.daemon.pid}/fd"))
+    resource.prlimit(house.daemon.pid, resource.RLIMIT_NOFILE, (open_now + 10, open_now + 10))
+    more = "".join(configs.sensor(f"s{i}", house.light) for i in range(60))
+    mark = house.daemon.reload(house.config(more=more))
+    (line,) = house.daemon.wait_log(r"^error .*the old one stays in force", mark)
+    assert "sensor s" in line and "Too many open files" in line, line
+    mark = house.peer.mark()
+    house.peer.wait("lamp1/alarms", {"door": 1}, since=mark, count=5)
+    house.peer.wait("lamp1/telemetry", {"light": 250}, since=mark, count=5)
+    assert house.connections() == before + 1
+    house.light.write(900)
+    house.led.wait("0\n")
+    assert house.daemon.grep(r"not reloaded|stays in force") == [line]

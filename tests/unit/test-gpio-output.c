@@ -10,12 +10,14 @@
 #include "gpioshim.h"
 #include "io/fdstore.h"
 #include "io/gpio-output.h"
+#include "io/notify.h"
 
 enum { LED, PUMP, INPUT };
 
 extern const struct actuator_driver actuator_driver_gpio;
 
 static int notify_fd = -EBADF;
+static sd_event *event;
 
 /* A world in a file, where a line is held by whoever has a copy of its descriptor. */
 static int setup(void **state)
@@ -29,12 +31,17 @@ static int setup(void **state)
         setenv("NOTIFY_SOCKET", address.sun_path, 1) < 0 || gpioshim_create(file_path("world")) < 0)
         return -1;
     gpioshim_add_chip("pinctrl-test", "LED PUMP INPUT");
+    if (sd_event_default(&event) < 0)
+        return -1;
+    notify_init(event);
     return 0;
 }
 
 static int teardown(void **state)
 {
     fdstore_prune();
+    notify_done();
+    event = sd_event_unref(event);
     close(notify_fd);
     return fixture_teardown(state);
 }

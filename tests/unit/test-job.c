@@ -6,62 +6,72 @@
 #include "test-config.h"
 
 static struct {
-    int open_result, perform_result; // what the driver returns
-    bool waits;                      // in perform, for cancel or the test
-    sem_t is_performing, may_return;
-    unsigned n_opened, n_performed, n_closed, n_cancelled, n_finished;
-    bool was_opened; // as finished() saw it
+    int open_result, read_result; // what the driver returns
+    bool waits;                   // in read, for cancel or the test
+    sem_t is_reading, may_return;
+    unsigned n_opened, n_read, n_closed, n_cancelled, n_finished;
 } driver;
 
-static int fake_open(struct job *job, void **ret_state)
+static int fake_open(const void *config, void **ret_state, struct why *why)
 {
+    (void)config;
     if (driver.open_result < 0)
-        return why_set(&job->why, -driver.open_result, "it does not open");
+        return why_set(why, -driver.open_result, "it does not open");
     driver.n_opened++;
     *ret_state = &driver;
     return 0;
 }
 
-static int fake_perform(struct job *job, void *state)
+static int fake_read(void *state, double *ret_value, struct why *why)
 {
     assert_ptr_equal(state, &driver);
-    driver.n_performed++;
-    sem_post(&driver.is_performing);
+    driver.n_read++;
+    sem_post(&driver.is_reading);
     if (driver.waits)
         sem_wait(&driver.may_return);
-    if (driver.perform_result < 0)
-        return why_set(&job->why, -driver.perform_result, "it fails");
-    job->reading = 7;
+    if (driver.read_result < 0)
+        return why_set(why, -driver.read_result, "it fails");
+    *ret_value = 7;
     return 0;
 }
 
-static void fake_close(struct job *job, void *state)
+static void fake_close(void *state)
 {
-    (void)job;
     assert_ptr_equal(state, &driver);
     driver.n_closed++;
 }
 
-static void fake_cancel(struct job *job, void *state)
+static void fake_cancel(void *state)
 {
-    (void)job;
     assert_ptr_equal(state, &driver);
     driver.n_cancelled++;
     sem_post(&driver.may_return);
 }
 
-static const struct job_calls fake_calls = { fake_open, fake_perform, fake_close, fake_cancel };
+static const struct sensor_driver quick_driver = {
+    .name = "quick", .open = fake_open, .read = fake_read, .close = fake_close
+};
+static const struct sensor_driver slow_driver = {
+    .name = "slow",
+    .blocking = true,
+    .open = fake_open,
+    .read = fake_read,
+    .close = fake_close,
+    .cancel = fake_cancel,
+};
+static const struct config_driver fake_table[] = { { .name = "quick", .driver = &quick_driver },
+                                                   { .name = "slow", .driver = &slow_driver } };
 
 static void on_finished(struct job *job)
 {
+    (void)job;
     driver.n_finished++;
-    driver.was_opened = job->was_opened;
 }
 
 static int reset(void **state)
 {
     memset(&driver, 0, sizeof(driver));
-    sem_init(&driver.is_performing, 0, 0);
+    sem_init(&driver.is_reading, 0, 0);
     sem_init(&driver.may_return, 0, 0);
     return setup(state);
 }
@@ -73,11 +83,17 @@ struct bench {
 
 static struct bench make_bench(bool blocking)
 {
+    const struct config_sources sources = { .file = MAIN_FILE,
+                                            .sensor_drivers = fake_table,
+                                            .n_sensor_drivers = ELEMENTS(fake_table) };
+    struct config_errors errors = { 0 };
+    struct config *config;
     struct bench bench;
-    struct config *config = load_main("[sensor light]\ndriver = sim\n");
+    put_main(blocking ? "[sensor light]\ndriver = slow\n" : "[sensor light]\ndriver = quick\n");
+    assert_int_equal(config_load(&sources, &config, &errors), 0);
     assert_true(sd_event_new(&bench.event) >= 0);
-    assert_int_equal(job_new(bench.event, config, config_nth(config, "sensor", 0), &fake_calls,
-                             blocking, on_finished, NULL, &bench.job),
+    assert_int_equal(job_new(bench.event, config, config_nth(config, "sensor", 0), on_finished,
+                             NULL, &bench.job),
                      0);
     config_unref(config); // the job has its own reference
     return bench;
@@ -101,12 +117,12 @@ static void a_driver_is_opened_once_for_many_calls(void **state)
     (void)state;
     _cleanup_(bench_done) struct bench bench = make_bench(false);
     assert_int_equal(driver.n_opened, 0);
-    job_start(bench.job);
-    assert_true(driver.was_opened);
-    job_start(bench.job);
-    assert_false(driver.was_opened);
+    assert_true(job_start(bench.job));
+    assert_true(bench.job->was_opened);
+    assert_true(job_start(bench.job));
+    assert_false(bench.job->was_opened);
     assert_int_equal(driver.n_opened, 1);
-    assert_int_equal(driver.n_finished, 2);
+    assert_int_equal(driver.n_finished, 0); // that is for what comes later
     assert_int_equal(bench.job->result, 0);
     assert_true(bench.job->reading == 7);
 }
@@ -115,11 +131,11 @@ static void after_a_failure_it_is_closed_and_opened_anew(void **state)
 {
     (void)state;
     _cleanup_(bench_done) struct bench bench = make_bench(false);
-    driver.perform_result = -EIO;
+    driver.read_result = -EIO;
     job_start(bench.job);
     assert_int_equal(bench.job->result, -EIO);
     assert_string_equal(bench.job->why.text, "it fails");
-    driver.perform_result = 0;
+    driver.read_result = 0;
     job_start(bench.job);
     assert_int_equal(bench.job->result, 0);
     assert_string_equal(bench.job->why.text, "");
@@ -134,8 +150,8 @@ static void one_that_does_not_open_is_tried_again(void **state)
     driver.open_result = -ENODEV;
     job_start(bench.job);
     assert_int_equal(bench.job->result, -ENODEV);
-    assert_int_equal(driver.n_performed, 0);
-    assert_false(driver.was_opened);
+    assert_int_equal(driver.n_read, 0);
+    assert_false(bench.job->was_opened);
     driver.open_result = 0;
     job_start(bench.job);
     assert_int_equal(bench.job->result, 0);
@@ -156,8 +172,8 @@ static void a_blocking_driver_is_finished_on_the_main_loop(void **state)
     (void)state;
     _cleanup_(bench_done) struct bench bench = make_bench(true);
     driver.waits = true;
-    job_start(bench.job);
-    sem_wait(&driver.is_performing);
+    assert_false(job_start(bench.job));
+    sem_wait(&driver.is_reading);
     assert_true(job_busy(bench.job));
     assert_int_equal(driver.n_finished, 0);
     sem_post(&driver.may_return);
@@ -172,7 +188,7 @@ static void freeing_a_busy_job_cancels_and_closes_without_waiting(void **state)
     struct bench bench = make_bench(true);
     driver.waits = true;
     job_start(bench.job);
-    sem_wait(&driver.is_performing);
+    sem_wait(&driver.is_reading);
     bench_done(&bench);
     assert_int_equal(driver.n_cancelled, 1);
     assert_int_equal(driver.n_closed, 1);
@@ -184,7 +200,7 @@ static void freeing_a_job_that_has_run_but_is_not_finished_closes_it(void **stat
     (void)state;
     struct bench bench = make_bench(true);
     job_start(bench.job);
-    sem_wait(&driver.is_performing);
+    sem_wait(&driver.is_reading);
     bench_done(&bench);
     assert_int_equal(driver.n_closed, 1);
     assert_int_equal(driver.n_finished, 0);

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -94,6 +95,29 @@ static void a_long_message_is_cut_and_ends_its_line(void **state)
     assert_string_equal(line + length - 4, "...\n");
 }
 
+/* As it is in a container whose log is not read: a pipe of its own, that waits. */
+static void a_full_pipe_is_not_waited_for(void **state)
+{
+    (void)state;
+    enum { MANY = 10000 };
+    unsigned n_lost = 0;
+    size_t n_read = 0;
+    assert_int_equal(fcntl(STDERR_FILENO, F_SETFL, 0), 0);
+    alarm(20); // here the test hung
+    for (int i = 0; i < MANY; i++)
+        log_info(NULL, "line %d", i);
+    for (const char *text; (text = lines())[0];)
+        for (; *text; text++)
+            n_read += *text == '\n';
+    assert_in_range(n_read, 1, MANY - 1);
+    log_info(NULL, "and on");
+    alarm(0);
+    const char *text = lines();
+    assert_int_equal(sscanf(text, "warning %u lines are lost", &n_lost), 1);
+    assert_int_equal(n_lost + n_read, MANY);
+    assert_non_null(strstr(text, "\ninfo    and on\n"));
+}
+
 static void errno_survives(void **state)
 {
     (void)state;
@@ -110,6 +134,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_below_the_level_is_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_message_stays_one_line, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_long_message_is_cut_and_ends_its_line, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_full_pipe_is_not_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(errno_survives, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
