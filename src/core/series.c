@@ -33,8 +33,6 @@ struct series {
     struct part *parts; // by time, the oldest first
 };
 
-static const unsigned char magic[8] = "series1";
-
 static void combine(struct sums *sums, const struct sums *other, double shift)
 {
     double n = sums->n + other->n;
@@ -235,59 +233,167 @@ size_t series_size(const struct series *series)
     return sizeof(*series) + series->n_room * sizeof(*series->parts);
 }
 
-/* --- saved: the magic, the span, and the parts as they are in memory ------------------------- */
+/* --- saved ----------------------------------------------------------------------------------- */
+/*
+ * A byte that says how, the span, and the parts. Of a part there is how much newer it is than the
+ * one before, and how many readings it has; then its sums, or of a single reading its value alone.
+ * Numbers are cut to the bytes that are not zero.
+ */
+
+enum { SAVED = 2 };
+
+static const char old_magic[8] = "series1";
+
+struct cursor {
+    const unsigned char *at, *end;
+    bool is_bad;
+};
+
+static unsigned char *put_count(unsigned char *out, uint64_t count)
+{
+    for (; count > 0x7f; count >>= 7)
+        *out++ = (unsigned char)(count | 0x80);
+    *out++ = (unsigned char)count;
+    return out;
+}
+
+static uint64_t take_count(struct cursor *in)
+{
+    uint64_t count = 0;
+    for (unsigned shift = 0; in->at < in->end && shift < 64; shift += 7) {
+        unsigned char byte = *in->at++;
+        count |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte <= 0x7f)
+            return count;
+    }
+    in->is_bad = true;
+    return 0;
+}
+
+static unsigned char *put_number(unsigned char *out, double number)
+{
+    uint64_t bits;
+    unsigned char *size = out++;
+    memcpy(&bits, &number, sizeof(bits));
+    for (*size = 0; bits != 0; bits <<= 8, ++*size)
+        *out++ = (unsigned char)(bits >> 56);
+    return out;
+}
+
+static double take_number(struct cursor *in)
+{
+    uint64_t bits = 0;
+    double number;
+    size_t size = in->at < in->end ? *in->at++ : SIZE_MAX;
+    if (size > sizeof(bits) || size > (size_t)(in->end - in->at)) {
+        in->is_bad = true;
+        return 0;
+    }
+    for (size_t i = 0; i < size; i++)
+        bits |= (uint64_t)*in->at++ << (56 - 8 * i);
+    memcpy(&number, &bits, sizeof(number));
+    return number;
+}
 
 size_t series_save(const struct series *series, unsigned char *out)
 {
-    _Static_assert(sizeof(magic) + sizeof(uint64_t) + MAX_PARTS * sizeof(struct part) <=
-                       SERIES_MAX_SAVED,
+    _Static_assert(1 + 10 + MAX_PARTS * (10 + 10 + 7 * 9) <= SERIES_MAX_SAVED,
                    "SERIES_MAX_SAVED is too small");
-    size_t n_bytes = series->n_parts * sizeof(*series->parts);
-    memcpy(out, magic, sizeof(magic));
-    memcpy(out + sizeof(magic), &series->span_usec, sizeof(uint64_t));
-    if (n_bytes > 0)
-        memcpy(out + sizeof(magic) + sizeof(uint64_t), series->parts, n_bytes);
-    return sizeof(magic) + sizeof(uint64_t) + n_bytes;
-}
-
-static bool is_sound(const struct series *series)
-{
+    unsigned char *at = out;
+    uint64_t before_wall_usec = 0;
+    *at++ = SAVED;
+    at = put_count(at, series->span_usec);
     for (size_t i = 0; i < series->n_parts; i++) {
         const struct part *part = &series->parts[i];
-        const double *sums = &part->sums.n;
-        for (size_t k = 0; k < sizeof(part->sums) / sizeof(*sums); k++) {
-            if (!isfinite(sums[k]))
-                return false;
-        }
-        if (part->sums.n < 1 || part->newest_wall_usec / series->part_usec != part->index ||
-            (i > 0 && part[-1].index >= part->index))
+        const double *sums = &part->sums.value;
+        at = put_count(at, part->newest_wall_usec - before_wall_usec);
+        before_wall_usec = part->newest_wall_usec;
+        at = put_count(at, (uint64_t)part->sums.n);
+        size_t n_sums = part->sums.n > 1 ? sizeof(part->sums) / sizeof(double) - 1 : 1;
+        for (size_t k = 0; k < n_sums; k++)
+            at = put_number(at, sums[k]);
+    }
+    return (size_t)(at - out);
+}
+
+static double time_in_part(const struct series *series, uint64_t wall_usec)
+{
+    return (double)(wall_usec % series->part_usec) / (double)USEC_PER_SEC;
+}
+
+static struct part take_part(const struct series *series, struct cursor *in,
+                             uint64_t before_wall_usec)
+{
+    struct part part = { .newest_wall_usec = before_wall_usec + take_count(in) };
+    part.index = part.newest_wall_usec / series->part_usec;
+    struct sums *sums = &part.sums;
+    sums->n = (double)take_count(in);
+    sums->value = sums->min = sums->max = take_number(in);
+    sums->time = time_in_part(series, part.newest_wall_usec);
+    for (size_t k = 1; sums->n > 1 && k < sizeof(*sums) / sizeof(double) - 1; k++)
+        (&sums->value)[k] = take_number(in);
+    return part;
+}
+
+static bool is_sound(const struct part *part, const struct part *before)
+{
+    const double *sums = &part->sums.n;
+    for (size_t k = 0; k < sizeof(part->sums) / sizeof(*sums); k++) {
+        if (!isfinite(sums[k]))
             return false;
     }
-    return true;
+    return part->sums.n >= 1 && (!before || before->index < part->index);
+}
+
+/* As early versions wrote it: "series1", the span, and the parts as they were in memory. */
+static int load_old(uint64_t span_usec, const unsigned char *bytes, size_t n_bytes,
+                    struct series **ret_series)
+{
+    enum { HEAD = 8 + sizeof(span_usec) };
+    _cleanup_(series_freep) struct series *series = NULL;
+    if (n_bytes < HEAD || memcmp(bytes + 8, &span_usec, sizeof(span_usec)) != 0 ||
+        (n_bytes - HEAD) % sizeof(struct part) != 0 ||
+        (n_bytes - HEAD) / sizeof(struct part) > MAX_PARTS)
+        return -EBADMSG;
+    int r = series_new(span_usec, &series);
+    for (size_t at = HEAD; r == 0 && at < n_bytes; at += sizeof(struct part)) {
+        struct part part;
+        memcpy(&part, bytes + at, sizeof(part));
+        if (!is_sound(&part, series->n_parts > 0 ? &series->parts[series->n_parts - 1] : NULL) ||
+            part.newest_wall_usec / series->part_usec != part.index)
+            return -EBADMSG;
+        r = make_room(series);
+        if (r == 0)
+            series->parts[series->n_parts++] = part;
+    }
+    if (r == 0)
+        *ret_series = TAKE_PTR(series);
+    return r;
 }
 
 int series_load(uint64_t span_usec, const unsigned char *bytes, size_t n_bytes,
                 struct series **ret_series)
 {
-    static const size_t head = sizeof(magic) + sizeof(uint64_t);
-    if (n_bytes < head || memcmp(bytes, magic, sizeof(magic)) != 0 ||
-        memcmp(bytes + sizeof(magic), &span_usec, sizeof(span_usec)) != 0 ||
-        (n_bytes - head) % sizeof(struct part) != 0 ||
-        (n_bytes - head) / sizeof(struct part) > MAX_PARTS)
+    if (n_bytes >= sizeof(old_magic) && memcmp(bytes, old_magic, sizeof(old_magic)) == 0)
+        return load_old(span_usec, bytes, n_bytes, ret_series);
+    struct cursor in = { bytes, bytes + n_bytes, false };
+    if (n_bytes < 1 || *in.at++ != SAVED || take_count(&in) != span_usec)
         return -EBADMSG;
     _cleanup_(series_freep) struct series *series = NULL;
     int r = series_new(span_usec, &series);
-    if (r < 0)
-        return r;
-    series->n_parts = series->n_room = (n_bytes - head) / sizeof(struct part);
-    if (series->n_room > 0) {
-        series->parts = malloc(series->n_room * sizeof(*series->parts));
-        if (!series->parts)
-            return -ENOMEM;
-        memcpy(series->parts, bytes + head, n_bytes - head);
+    while (r == 0 && !in.is_bad && in.at < in.end) {
+        const struct part *before =
+            series->n_parts > 0 ? &series->parts[series->n_parts - 1] : NULL;
+        const struct part part = take_part(series, &in, before ? before->newest_wall_usec : 0);
+        if (in.is_bad || series->n_parts == MAX_PARTS || !is_sound(&part, before))
+            return -EBADMSG;
+        r = make_room(series);
+        if (r == 0)
+            series->parts[series->n_parts++] = part;
     }
-    if (!is_sound(series))
-        return -EBADMSG;
-    *ret_series = TAKE_PTR(series);
-    return 0;
+    if (r == 0 && in.is_bad)
+        r = -EBADMSG;
+    if (r == 0)
+        *ret_series = TAKE_PTR(series);
+    return r;
 }

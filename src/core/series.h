@@ -44,8 +44,8 @@ size_t series_size(const struct series *series);
 size_t series_save(const struct series *series, unsigned char *out);
 
 /*
- * A new series from what series_save() wrote. -EBADMSG: it is not that, or of another span;
- * -ENOMEM.
+ * A new series from what series_save() wrote, in this version or an older one. -EBADMSG: it is not
+ * that, or of another span; -ENOMEM.
  */
 int series_load(uint64_t span_usec, const unsigned char *bytes, size_t n_bytes,
                 struct series **ret_series);
