@@ -6,8 +6,10 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "io/worker.h"
+#include "server/recording.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -33,8 +35,9 @@ struct recorder {
     struct job *job;
     bool is_armed, is_failing;
     char *pending;
-    size_t n_pending, n_room;
-    uint64_t n_lost;
+    size_t n_pending, n_room, n_lines; // bytes, and lines of them
+    size_t n_lost;
+    const char *path; // in job, which the thread reads at most
 };
 
 static void free_job(struct job *job)
@@ -43,11 +46,6 @@ static void free_job(struct job *job)
     free(job->old_path);
     free(job->bytes);
     free(job);
-}
-
-static void on_abandoned(struct worker_job *worker_job)
-{
-    free_job((struct job *)worker_job);
 }
 
 /* --- in the worker --------------------------------------------------------------------------- */
@@ -62,6 +60,31 @@ static int write_all(int fd, const char *bytes, size_t n_bytes)
         n_bytes -= n > 0 ? (size_t)n : 0;
     }
     return 0;
+}
+
+/*
+ * The line that a full disk, kill -9 or a power cut has left without its end goes; where no line
+ * ends within the length of one, the file is none of ours: then it is ended.
+ */
+static int cut_torn_line(int fd)
+{
+    char bytes[4096];
+    off_t end = lseek(fd, 0, SEEK_END), at = end;
+    if (end < 0)
+        return errno == ESPIPE ? 0 : -errno;
+    while (at > 0 && end - at < RECORDING_MAX_LINE) {
+        size_t n = at < (off_t)sizeof(bytes) ? (size_t)at : sizeof(bytes);
+        at -= (off_t)n;
+        ssize_t n_read = pread(fd, bytes, n, at);
+        if (n_read != (ssize_t)n)
+            return n_read < 0 ? -errno : -EIO;
+        const char *last = memrchr(bytes, '\n', n);
+        if (!last)
+            continue;
+        off_t whole = at + (last - bytes) + 1;
+        return whole == end || ftruncate(fd, whole) == 0 ? 0 : -errno;
+    }
+    return end == 0 ? 0 : write_all(fd, "\n", 1);
 }
 
 /* Each of the two files holds half of the size, and half of the time. */
@@ -92,15 +115,36 @@ static int open_file(struct job *job)
         now_wall_usec - (uint64_t)status.st_mtim.tv_sec * USEC_PER_SEC > job->max_age_usec &&
         now_wall_usec > (uint64_t)status.st_mtim.tv_sec * USEC_PER_SEC)
         unlink(job->old_path);
-    int fd = open(job->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    int fd = open(job->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     return fd < 0 ? -errno : fd;
+}
+
+/* Whole lines only: of those that the disk did not take, no part stays. */
+static int write_lines(int fd, const struct job *job)
+{
+    int r = cut_torn_line(fd);
+    if (r == 0)
+        r = write_all(fd, job->bytes, job->n_bytes);
+    if (r < 0)
+        (void)cut_torn_line(fd);
+    return r;
 }
 
 static void run(struct worker_job *worker_job)
 {
     struct job *job = (struct job *)worker_job;
     _cleanup_(closep) int fd = open_file(job);
-    job->result = fd < 0 ? fd : write_all(fd, job->bytes, job->n_bytes);
+    job->result = fd < 0 ? fd : write_lines(fd, job);
+    job->n_bytes = 0;
+}
+
+/* The recorder has been freed, maybe before the thread had its turn. */
+static void on_abandoned(struct worker_job *worker_job)
+{
+    struct job *job = (struct job *)worker_job;
+    if (job->n_bytes > 0)
+        run(worker_job);
+    free_job(job);
 }
 
 /* --- on the main loop ------------------------------------------------------------------------ */
@@ -127,28 +171,53 @@ static void on_done(struct worker_job *worker_job)
         log_notice(LOG_FIELDS({ "FILE", job->path }), "the recording %s is written again",
                    job->path);
     recorder->is_failing = fails;
-    job->n_bytes = 0;
     arm(recorder);
+}
+
+static void tell_lost(struct recorder *recorder)
+{
+    if (recorder->n_lost > 0)
+        log_warning(LOG_FIELDS({ "FILE", recorder->path }),
+                    "%zu messages are not in the recording %s: the disk is too slow",
+                    recorder->n_lost, recorder->path);
+    recorder->n_lost = 0;
+}
+
+/* Hands what waits to the worker, which is free. */
+static void write_pending(struct recorder *recorder)
+{
+    struct job *job = recorder->job;
+    tell_lost(recorder);
+    free(job->bytes);
+    job->bytes = TAKE_PTR(recorder->pending);
+    job->n_bytes = recorder->n_pending;
+    recorder->n_pending = recorder->n_room = 0;
+    size_t n_lines = recorder->n_lines;
+    recorder->n_lines = 0;
+    if (worker_run(recorder->worker, &job->worker) < 0) // no thread
+        recorder->n_lost = n_lines;
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
     struct recorder *recorder = userdata;
-    struct job *job = recorder->job;
     recorder->is_armed = false;
-    if (recorder->n_lost > 0)
-        log_warning(LOG_FIELDS({ "FILE", job->path }),
-                    "%llu messages are not in the recording %s: the disk is too slow",
-                    (unsigned long long)recorder->n_lost, job->path);
-    recorder->n_lost = 0;
-    free(job->bytes);
-    job->bytes = TAKE_PTR(recorder->pending);
-    job->n_bytes = recorder->n_pending;
-    recorder->n_pending = recorder->n_room = 0;
-    if (worker_run(recorder->worker, &job->worker) < 0)
-        log_debug(NULL, "no thread for the recording: its last second is lost");
+    if (!worker_busy(recorder->worker))
+        write_pending(recorder);
     return 0;
+}
+
+bool recorder_finish(struct recorder *recorder)
+{
+    if (!recorder)
+        return true;
+    if (worker_busy(recorder->worker))
+        return false;
+    if (recorder->n_pending == 0)
+        return true;
+    write_pending(recorder);
+    return false;
 }
 
 void recorder_add(struct recorder *recorder, char *line)
@@ -171,6 +240,7 @@ void recorder_add(struct recorder *recorder, char *line)
     }
     memcpy(recorder->pending + recorder->n_pending, line, length);
     recorder->n_pending += length;
+    recorder->n_lines++;
     arm(recorder);
 }
 
@@ -190,6 +260,7 @@ int recorder_new(sd_event *event, const char *path, uint64_t max_size, uint64_t 
         job->old_path = NULL;
         return -ENOMEM;
     }
+    recorder->path = job->path;
     int r = worker_new(event, "recorder", &recorder->worker);
     if (r >= 0)
         r = sd_event_add_time_relative(event, &recorder->timer, CLOCK_BOOTTIME, delay_usec,
@@ -206,8 +277,12 @@ void recorder_free(struct recorder *recorder)
 {
     if (!recorder)
         return;
-    bool is_lent = recorder->worker && worker_busy(recorder->worker);
     sd_event_source_disable_unref(recorder->timer);
+    if (recorder->worker && recorder->n_pending > 0 && !worker_busy(recorder->worker))
+        write_pending(recorder);
+    bool is_lent = recorder->worker && worker_busy(recorder->worker);
+    recorder->n_lost += recorder->n_lines;
+    tell_lost(recorder);
     worker_free(recorder->worker);
     if (!is_lent && recorder->job) // else the thread frees it
         free_job(recorder->job);
