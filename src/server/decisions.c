@@ -1,77 +1,69 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// A hash table of texts, as they are on disk: "RULE/DEVICE" and "then {...}" or "else {...}".
+// A table of texts, as they are on disk: "RULE/DEVICE" and "then {...}" or "else {...}".
 #include "server/decisions.h"
 
 #include <string.h>
 
-#include "server/fleet.h"
-
-enum { BUCKETS = 1 << 14 };
+#include "util/table.h"
 
 struct decision {
-    struct decision *next;
+    UT_hash_handle hh;
     char *value;
     char key[];
 };
 
 struct decisions {
-    decisions_save_fn save;
-    void *userdata;
-    size_t n, cursor;
-    struct decision *buckets[BUCKETS];
+    struct decision *table; // the oldest first
 };
 
-static struct decision **place_of(struct decisions *decisions, const char *key)
+static struct decision *find(const struct decisions *decisions, const char *key)
 {
-    const struct topic_slice slice = { key, strlen(key) };
-    struct decision **place = &decisions->buckets[fleet_hash(slice) % BUCKETS];
-    while (*place && strcmp((*place)->key, key) != 0)
-        place = &(*place)->next;
-    return place;
+    struct decision *decision = NULL;
+    HASH_FIND_STR(decisions->table, key, decision);
+    return decision;
 }
 
-static void forget(struct decisions *decisions, struct decision **place)
+static void drop(struct decisions *decisions, struct decision *decision)
 {
-    struct decision *decision = *place;
-    *place = decision->next;
-    decisions->save(decisions->userdata, decision->key, NULL);
-    decisions->n--;
+    HASH_DEL(decisions->table, decision);
     free(decision->value);
     free(decision);
 }
 
-/* Whichever: a rule that is gone, or a device, leaves its outcomes behind. */
-static void forget_one(struct decisions *decisions)
+static int add(struct decisions *decisions, const char *key, struct decision **ret_decision)
 {
-    while (!decisions->buckets[decisions->cursor % BUCKETS])
-        decisions->cursor++;
-    forget(decisions, &decisions->buckets[decisions->cursor++ % BUCKETS]);
+    if (HASH_COUNT(decisions->table) >= DECISIONS_MAX)
+        return -ENOBUFS;
+    struct decision *decision = calloc(1, sizeof(*decision) + strlen(key) + 1);
+    if (!decision)
+        return -ENOMEM;
+    memcpy(decision->key, key, strlen(key) + 1);
+    HASH_ADD_STR(decisions->table, key, decision);
+    if (!decision->hh.tbl) {
+        free(decision);
+        return -ENOMEM;
+    }
+    *ret_decision = decision;
+    return 0;
 }
 
-/* 0; 1: it was so already; -ENOMEM. */
-static int set(struct decisions *decisions, const char *key, const char *value)
+/* 1: it is news. Takes over value, which may be NULL: -ENOMEM. */
+static int set(struct decisions *decisions, const char *key, char *value,
+               struct decision **ret_decision)
 {
-    struct decision **place = place_of(decisions, key), *decision = *place;
-    if (decision && strcmp(decision->value, value) == 0)
-        return 1;
-    if (!decision && decisions->n >= DECISIONS_MAX) {
-        forget_one(decisions);
-        place = place_of(decisions, key);
-    }
-    _cleanup_(freep) char *copy = strdup(value);
-    if (!copy)
+    _cleanup_(freep) char *owned = value;
+    struct decision *decision = find(decisions, key);
+    if (!value)
         return -ENOMEM;
-    if (!decision) {
-        decision = calloc(1, sizeof(*decision) + strlen(key) + 1);
-        if (!decision)
-            return -ENOMEM;
-        memcpy(decision->key, key, strlen(key) + 1);
-        *place = decision;
-        decisions->n++;
-    }
+    if (decision && strcmp(decision->value, value) == 0)
+        return 0;
+    int r = decision ? 0 : add(decisions, key, &decision);
+    if (r < 0)
+        return r;
     free(decision->value);
-    decision->value = TAKE_PTR(copy);
-    return 0;
+    decision->value = TAKE_PTR(owned);
+    *ret_decision = decision;
+    return 1;
 }
 
 /* As on disk, a new string; NULL without memory. A rule that says something else decides anew. */
@@ -93,17 +85,20 @@ static char *format_key(const char *rule, const char *device)
     return asprintf(&text, "%s/%s", rule, device) < 0 ? NULL : text;
 }
 
-void decisions_recall(struct decisions *decisions, const char *key, const char *value)
+int decisions_recall(struct decisions *decisions, const char *key, const char *value)
 {
-    if (!strchr(key, '/') || set(decisions, key, value) < 0)
-        decisions->save(decisions->userdata, key, NULL);
+    struct decision *decision;
+    if (!strchr(key, '/'))
+        return -EBADMSG;
+    int r = set(decisions, key, strdup(value), &decision);
+    return r < 0 ? r : 0;
 }
 
 enum rule_outcome decisions_find(const struct decisions *decisions,
                                  const struct config_section *rule, const char *device)
 {
     _cleanup_(freep) char *key = format_key(rule->name, device);
-    const struct decision *decision = key ? *place_of((struct decisions *)decisions, key) : NULL;
+    const struct decision *decision = key ? find(decisions, key) : NULL;
     for (int outcome = RULE_THEN; decision && outcome <= RULE_ELSE; outcome++) {
         _cleanup_(freep) char *value = format_value(rule, (enum rule_outcome)outcome);
         if (value && strcmp(value, decision->value) == 0)
@@ -112,43 +107,51 @@ enum rule_outcome decisions_find(const struct decisions *decisions,
     return RULE_UNDECIDED;
 }
 
-void decisions_put(struct decisions *decisions, const struct config_section *rule,
-                   const char *device, enum rule_outcome outcome)
+char *decisions_make_room(struct decisions *decisions)
+{
+    if (HASH_COUNT(decisions->table) < DECISIONS_MAX)
+        return NULL;
+    char *key = strdup(decisions->table->key);
+    drop(decisions, decisions->table);
+    return key;
+}
+
+int decisions_put(struct decisions *decisions, const struct config_section *rule,
+                  const char *device, enum rule_outcome outcome, const char **ret_key,
+                  const char **ret_value)
 {
     _cleanup_(freep) char *key = format_key(rule->name, device);
-    _cleanup_(freep) char *value = format_value(rule, outcome);
-    if (key && value && set(decisions, key, value) == 0)
-        decisions->save(decisions->userdata, key, value);
+    struct decision *decision;
+    int r = key ? set(decisions, key, format_value(rule, outcome), &decision) : -ENOMEM;
+    if (r <= 0)
+        return r;
+    *ret_key = decision->key;
+    *ret_value = decision->value;
+    return 1;
 }
 
-void decisions_forget(struct decisions *decisions, const char *rule, const char *device)
+char *decisions_forget(struct decisions *decisions, const char *rule, const char *device)
 {
     _cleanup_(freep) char *key = format_key(rule, device);
-    struct decision **place = key ? place_of(decisions, key) : NULL;
-    if (place && *place)
-        forget(decisions, place);
+    struct decision *decision = key ? find(decisions, key) : NULL;
+    if (!decision)
+        return NULL;
+    drop(decisions, decision);
+    return TAKE_PTR(key);
 }
 
-int decisions_new(decisions_save_fn save, void *userdata, struct decisions **ret_decisions)
+int decisions_new(struct decisions **ret_decisions)
 {
     struct decisions *decisions = calloc(1, sizeof(*decisions));
     if (!decisions)
         return -ENOMEM;
-    decisions->save = save;
-    decisions->userdata = userdata;
     *ret_decisions = decisions;
     return 0;
 }
 
 void decisions_free(struct decisions *decisions)
 {
-    for (size_t i = 0; decisions && i < BUCKETS; i++) {
-        while (decisions->buckets[i]) {
-            struct decision *decision = decisions->buckets[i];
-            decisions->buckets[i] = decision->next;
-            free(decision->value);
-            free(decision);
-        }
-    }
+    while (decisions && decisions->table)
+        drop(decisions, decisions->table);
     free(decisions);
 }

@@ -17,6 +17,8 @@ static const char stream[] = "$commands"; // the server's, volatile
 static const char issued_space[] = "issued", decisions_space[] = "decided";
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 
+enum { MAX_WAITING = OUTBOX_MAX_MESSAGES / 2 };
+
 struct dispatch {
     struct uplink *uplink;
     const struct intake *intake;
@@ -63,10 +65,22 @@ static int make_topic(const struct dispatch *dispatch, const char *device, const
                   : intake_group_topic(dispatch->intake, group, ret_topic);
 }
 
+/* How many more may wait to be sent: far fewer than the outbox would drop. */
+static size_t publish_room(const struct dispatch *dispatch)
+{
+    struct outbox_counters counters;
+    outbox_count(uplink_outbox(dispatch->uplink), &counters);
+    uint64_t n_waiting = counters.queued + counters.in_flight;
+    return n_waiting < MAX_WAITING ? (size_t)(MAX_WAITING - n_waiting) : 0;
+}
+
+/* -ENOBUFS: later. */
 static int publish(struct dispatch *dispatch, const char *device, const char *group,
                    const char *payload, int qos, uint64_t tag)
 {
     _cleanup_(freep) char *topic = NULL;
+    if (publish_room(dispatch) == 0)
+        return -ENOBUFS;
     int r = make_topic(dispatch, device, group, &topic);
     if (r < 0)
         return r;
@@ -123,11 +137,6 @@ static const struct issuer_handlers issuer_handlers = {
     .sync = on_sync,
     .send = on_send,
 };
-
-static void on_decision(void *userdata, const char *key, const char *value)
-{
-    (void)save(userdata, decisions_space, key, value);
-}
 
 /* --- the engine's handlers ------------------------------------------------------------------- */
 
@@ -214,6 +223,14 @@ int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target
     return 0;
 }
 
+size_t dispatch_room(const struct dispatch *dispatch)
+{
+    size_t issued = issuer_room(dispatch->issuer), published = publish_room(dispatch);
+    if (!uplink_is_connected(dispatch->uplink))
+        return 0;
+    return issued < published ? issued : published;
+}
+
 enum rule_outcome dispatch_recall(struct dispatch *dispatch, const char *device,
                                   const struct server_rule *rule)
 {
@@ -223,7 +240,12 @@ enum rule_outcome dispatch_recall(struct dispatch *dispatch, const char *device,
 void dispatch_decided(struct dispatch *dispatch, const char *device, const struct server_rule *rule,
                       enum rule_outcome outcome)
 {
-    decisions_put(dispatch->decisions, rule->section, device, outcome);
+    const char *key, *value;
+    _cleanup_(freep) char *gone = decisions_make_room(dispatch->decisions);
+    if (gone)
+        (void)save(dispatch, decisions_space, gone, NULL);
+    if (decisions_put(dispatch->decisions, rule->section, device, outcome, &key, &value) > 0)
+        (void)save(dispatch, decisions_space, key, value);
 }
 
 /* --- what comes in --------------------------------------------------------------------------- */
@@ -237,9 +259,7 @@ void dispatch_connected(struct dispatch *dispatch)
 
 void dispatch_recorded(struct dispatch *dispatch, uint64_t ticket)
 {
-    const struct ruleset_now at = now();
-    issuer_recorded(dispatch->issuer, ticket, &at);
-    issuer_run(dispatch->issuer, &at);
+    issuer_recorded(dispatch->issuer, ticket);
     arm_timer(dispatch);
 }
 
@@ -310,7 +330,9 @@ static void recall_issued(void *userdata, const char *key, const char *value)
 static void recall_decision(void *userdata, const char *key, const char *value)
 {
     struct dispatch *dispatch = userdata;
-    decisions_recall(dispatch->decisions, key, value);
+    int r = decisions_recall(dispatch->decisions, key, value);
+    if (r < 0 && r != -ENOMEM)
+        (void)save(dispatch, decisions_space, key, NULL);
 }
 
 int dispatch_new(sd_event *event, struct dispatch **ret_dispatch)
@@ -325,7 +347,7 @@ int dispatch_new(sd_event *event, struct dispatch **ret_dispatch)
     if (r >= 0)
         r = issuer_new(seed.qwords[0], &issuer_handlers, dispatch, &dispatch->issuer);
     if (r >= 0)
-        r = decisions_new(on_decision, dispatch, &dispatch->decisions);
+        r = decisions_new(&dispatch->decisions);
     if (r >= 0)
         r = sd_event_add_time(event, &dispatch->timer, CLOCK_BOOTTIME, USEC_INFINITY, 1, on_timer,
                               dispatch);
@@ -375,38 +397,37 @@ void dispatch_load(struct dispatch *dispatch, struct spool *spool)
 
 /* --- other rules ----------------------------------------------------------------------------- */
 
-struct review {
-    struct dispatch *dispatch;
-    const struct config *config;
-    const struct intake *intake;
-    char example[256]; // the first that does not hold
-};
-
-static bool on_review(void *userdata, const struct issuer_item *item)
+static void forget_decision(struct dispatch *dispatch, const struct issuer_item *item)
 {
-    struct review *review = userdata;
-    if (standing_holds(review->config, intake_has_group(review->intake), item))
-        return true;
-    if (!review->example[0])
-        snprintf(review->example, sizeof(review->example), "%s of rule %s to %s%s",
-                 item->command->json, item->rule, item->device ? "" : "group ",
-                 item->device ? item->device : item->group);
-    if (item->is_ordered) // should the rule come back, it decides anew
-        decisions_forget(review->dispatch->decisions, item->rule, item->device);
-    return false;
+    _cleanup_(freep) char *gone = decisions_forget(dispatch->decisions, item->rule, item->device);
+    if (gone)
+        (void)save(dispatch, decisions_space, gone, NULL);
 }
 
 void dispatch_review(struct dispatch *dispatch, const struct config *config,
                      const struct intake *intake)
 {
-    struct review review = { .dispatch = dispatch, .config = config, .intake = intake };
+    struct issuer_cursor cursor = { 0 };
+    struct issuer_item item;
+    char example[256] = ""; // the first that does not hold
+    size_t n = 0;
     const struct ruleset_now at = now();
-    size_t n = issuer_review(dispatch->issuer, on_review, &review, &at);
+    while (issuer_next(dispatch->issuer, &cursor, &item)) {
+        if (standing_holds(config, intake_has_group(intake), &item))
+            continue;
+        if (!example[0])
+            snprintf(example, sizeof(example), "%s of rule %s to %s%s", item.command->json,
+                     item.rule, item.device ? "" : "group ",
+                     item.device ? item.device : item.group);
+        if (item.is_ordered) // should the rule come back, it decides anew
+            forget_decision(dispatch, &item);
+        n += issuer_give_up(dispatch->issuer, &cursor, &at);
+    }
     if (n > 0)
         log_notice(NULL,
                    "%zu commands that wait for their reply are given up, since no rule says so any "
                    "more: %s%s",
-                   n, review.example, n > 1 ? ", and others" : "");
+                   n, example, n > 1 ? ", and others" : "");
     arm_timer(dispatch);
 }
 

@@ -50,6 +50,9 @@ enum rule_outcome dispatch_recall(struct dispatch *dispatch, const char *device,
 void dispatch_decided(struct dispatch *dispatch, const char *device, const struct server_rule *rule,
                       enum rule_outcome outcome);
 
+/* How many commands may be sent by now that could not be for want of room. */
+size_t dispatch_room(const struct dispatch *dispatch);
+
 /* For struct uplink_handlers. */
 void dispatch_connected(struct dispatch *dispatch);
 void dispatch_recorded(struct dispatch *dispatch, uint64_t ticket);

@@ -130,7 +130,7 @@ int issuer_issue_group(struct issuer *issuer, const struct issuer_order *order,
     if (is_still_open(issuer, order, now))
         return 1;
     if (issuer->n_rolls >= ISSUER_MAX_OPEN || issuer->n_bytes >= ISSUER_MAX_BYTES)
-        return issuer_refuse(issuer, order, now);
+        return issuer_refuse(issuer, order, -ENOBUFS, now);
     int r = issuer_make_body(issuer, order, now, &body);
     if (r == 0)
         r = roll_new(issuer, body, &roll);
@@ -151,21 +151,8 @@ int issuer_issue_group(struct issuer *issuer, const struct issuer_order *order,
 
 /* --- other rules ----------------------------------------------------------------------------- */
 
-size_t roll_review(struct issuer *issuer,
-                   bool (*stands)(void *userdata, const struct issuer_item *item), void *userdata,
-                   const struct ruleset_now *now)
+void roll_begin_anew(struct roll *roll)
 {
-    size_t n = 0;
-    struct roll *next;
-    for (size_t i = 0; issuer->n_rolls > 0 && i < ISSUER_ROLL_BUCKETS; i++) {
-        for (struct roll *roll = issuer->rolls[i]; roll; roll = next) {
-            const struct issuer_item item = issuer_item(roll->body, NULL);
-            next = roll->next;
-            roll->is_inherited = true;
-            roll->is_fresh = false;
-            if (!stands(userdata, &item))
-                n += roll_dissolve(issuer, roll, ISSUER_SUPERSEDED, issuer_unwanted, now);
-        }
-    }
-    return n;
+    roll->is_inherited = true;
+    roll->is_fresh = false;
 }

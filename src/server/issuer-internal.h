@@ -49,6 +49,8 @@ struct open {
     // It may have been carried out in an earlier connection, since which the device may have
     // decided for itself: sent again, it would move nothing.
     bool is_dated;
+    bool is_urgent;            // its device has just come back: sent at once
+    bool is_repeat;            // it is in `repeats`, not in `due`
     bool is_groups;            // one of its body's roll, which is on disk as a whole
     struct open *next_in_part; // of the roll
     size_t part;
@@ -97,18 +99,22 @@ struct issuer {
     const struct issuer_handlers *handlers;
     void *userdata;
     uint64_t seed, last_number, last_seq;
-    uint64_t random;     // a linear congruential generator: jitter needs no more
+    uint64_t random;     // of jitter()
     struct peer **peers; // by hash
     size_t n_announced;
     struct open *oldest, *newest;
     struct open *unrecorded; // the first, in their order, that is not on disk yet
     struct heap due, rolls_due;
+    struct heap repeats;     // those that are due to be sent again, which is paced
+    uint64_t pace_mono_usec; // when their allowance is used up
+    uint64_t full_mono_usec; // nothing is sent before
     size_t n_open, n_bytes, n_followed;
     struct roll *rolls[ISSUER_ROLL_BUCKETS]; // by hash of the group
     size_t n_rolls, n_unrecorded;            // and those of them that are not on disk yet
     struct stray *strays;                    // until issuer_recalled()
     size_t n_offline;                        // peers
     uint64_t recorded_ticket;
+    bool has_recorded; // it has grown, which is to be taken in
     bool is_connected;
     uint64_t ended[ISSUER_ENDS], n_refused;
     struct ratelimit troubles, refusals;
@@ -128,9 +134,8 @@ struct open *issuer_new_open(struct peer *peer, struct body *body, bool is_group
 /* Puts open behind all others, of its peer and of all; and takes it out. */
 void issuer_link(struct issuer *issuer, struct open *open);
 void issuer_unlink(struct issuer *issuer, struct open *open);
-struct issuer_item issuer_item(const struct body *body, const char *device);
-/* Counts and logs an order at a bound. -ENOBUFS. */
-int issuer_refuse(struct issuer *issuer, const struct issuer_order *order,
+/* Counts and logs an order at a bound. Returns error. */
+int issuer_refuse(struct issuer *issuer, const struct issuer_order *order, int error,
                   const struct ruleset_now *now);
 /* Whether order says once more what body does. */
 bool issuer_repeats(const struct body *body, const struct issuer_order *order);
@@ -143,9 +148,6 @@ void issuer_supersede(struct issuer *issuer, struct peer *peer, const struct com
 /* What issues rest, a part of old's command, as old was. device NULL: to the group. */
 struct issuer_order issuer_order_rest(const char *device, const struct body *old,
                                       const struct command *rest, const struct ruleset_now *now);
-
-/* Why issuer_review() closes a command. */
-extern const char issuer_unwanted[];
 
 /* --- issuer-roll.c --------------------------------------------------------------------------- */
 
@@ -184,10 +186,8 @@ void roll_free_all(struct issuer *issuer);
 void roll_supersede(struct issuer *issuer, const char *group, const struct command *by,
                     uint64_t before, const struct ruleset_now *now);
 
-/* As issuer_review(), of groups. */
-size_t roll_review(struct issuer *issuer,
-                   bool (*stands)(void *userdata, const struct issuer_item *item), void *userdata,
-                   const struct ruleset_now *now);
+/* The rules are others: what it says they may say again. */
+void roll_begin_anew(struct roll *roll);
 
 /* --- issuer-recall.c ------------------------------------------------------------------------- */
 
@@ -210,6 +210,8 @@ void issuer_free_peers(struct issuer *issuer);
 uint64_t issuer_expires_mono_usec(const struct body *body, const struct ruleset_now *now);
 /* Sees to it that open is looked at when there is something to do for it. */
 void issuer_arm(struct issuer *issuer, struct open *open, const struct ruleset_now *now);
+/* open is not looked at any more. */
+void issuer_disarm(struct issuer *issuer, struct open *open);
 void issuer_arm_all(struct issuer *issuer, struct peer *peer, const struct ruleset_now *now);
 /* Lets all that waits for a reply of peer be sent again. */
 void issuer_urge(struct issuer *issuer, struct peer *peer, const struct ruleset_now *now);

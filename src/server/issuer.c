@@ -60,7 +60,7 @@ void issuer_unlink(struct issuer *issuer, struct open *open)
 
 static void free_open(struct issuer *issuer, struct open *open)
 {
-    heap_remove(&issuer->due, &open->due);
+    issuer_disarm(issuer, open);
     body_unref(open->body);
     free(open);
 }
@@ -143,13 +143,14 @@ int issuer_make_body(struct issuer *issuer, const struct issuer_order *order,
     return 0;
 }
 
-static bool is_full(const struct issuer *issuer, const struct peer *peer)
+size_t issuer_room(const struct issuer *issuer)
 {
-    return issuer->n_open >= ISSUER_MAX_OPEN || issuer->n_bytes >= ISSUER_MAX_BYTES ||
-           peer->n_open >= ISSUER_MAX_OPEN_DEVICE;
+    return issuer->n_bytes >= ISSUER_MAX_BYTES || issuer->n_open >= ISSUER_MAX_OPEN
+               ? 0
+               : ISSUER_MAX_OPEN - issuer->n_open;
 }
 
-int issuer_refuse(struct issuer *issuer, const struct issuer_order *order,
+int issuer_refuse(struct issuer *issuer, const struct issuer_order *order, int error,
                   const struct ruleset_now *now)
 {
     unsigned n_suppressed;
@@ -157,12 +158,12 @@ int issuer_refuse(struct issuer *issuer, const struct issuer_order *order,
     if (ratelimit_pass(&issuer->refusals, now->mono_usec, &n_suppressed))
         log_warning(LOG_FIELDS(LOG_ID(LOG_ID_COMMANDS_FULL), { "DEVICE", order->device },
                                { "GROUP", order->group }, { "RULE", order->rule }),
-                    "rule %s: command %s to %s%s is not issued: too many wait for their reply; it "
-                    "is tried again with the next reading%s",
+                    "rule %s: command %s to %s%s is not issued yet: too many wait for their reply; "
+                    "it is when there is room%s",
                     order->rule, order->command->json, order->device ? "" : "group ",
                     order->device ? order->device : order->group,
                     n_suppressed ? " (and others before it)" : "");
-    return -ENOBUFS;
+    return error;
 }
 
 static int open_new(struct issuer *issuer, struct peer *peer, const struct issuer_order *order,
@@ -274,8 +275,13 @@ int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
         return -ENOMEM;
     if (is_still_open(peer, order))
         return 1;
-    int r = is_full(issuer, peer) ? issuer_refuse(issuer, order, now)
-                                  : open_new(issuer, peer, order, now);
+    int r = 0;
+    if (issuer_room(issuer) == 0)
+        r = issuer_refuse(issuer, order, -ENOBUFS, now);
+    else if (peer->n_open >= ISSUER_MAX_OPEN_DEVICE)
+        r = issuer_refuse(issuer, order, -EDQUOT, now);
+    else
+        r = open_new(issuer, peer, order, now);
     if (r < 0) {
         issuer_release_peer(issuer, peer);
         return r;
@@ -287,9 +293,9 @@ int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
 
 /* --- other rules ----------------------------------------------------------------------------- */
 
-const char issuer_unwanted[] = "no rule says so any more";
+static const char unwanted[] = "no rule says so any more";
 
-struct issuer_item issuer_item(const struct body *body, const char *device)
+static struct issuer_item make_item(const struct body *body, const char *device)
 {
     return (struct issuer_item){
         .device = device,
@@ -300,21 +306,33 @@ struct issuer_item issuer_item(const struct body *body, const char *device)
     };
 }
 
-size_t issuer_review(struct issuer *issuer,
-                     bool (*stands)(void *userdata, const struct issuer_item *item), void *userdata,
-                     const struct ruleset_now *now)
+bool issuer_next(struct issuer *issuer, struct issuer_cursor *cursor, struct issuer_item *ret_item)
 {
-    size_t n = roll_review(issuer, stands, userdata, now);
-    struct open *next;
-    for (struct open *open = issuer->oldest; open; open = next) {
-        const struct issuer_item item = issuer_item(open->body, open->peer->id);
-        next = open->newer;
-        if (stands(userdata, &item))
-            continue;
-        issuer_close(issuer, open, ISSUER_SUPERSEDED, issuer_unwanted, now);
-        n++;
+    cursor->roll = cursor->next_roll;
+    while (!cursor->in_opens && !cursor->roll && cursor->n_buckets < ISSUER_ROLL_BUCKETS)
+        cursor->roll = issuer->rolls[cursor->n_buckets++];
+    if (cursor->roll) {
+        cursor->next_roll = cursor->roll->next;
+        roll_begin_anew(cursor->roll);
+        *ret_item = make_item(cursor->roll->body, NULL);
+        return true;
     }
-    return n;
+    cursor->open = cursor->in_opens ? cursor->next_open : issuer->oldest;
+    cursor->in_opens = true;
+    if (!cursor->open)
+        return false;
+    cursor->next_open = cursor->open->newer;
+    *ret_item = make_item(cursor->open->body, cursor->open->peer->id);
+    return true;
+}
+
+size_t issuer_give_up(struct issuer *issuer, const struct issuer_cursor *cursor,
+                      const struct ruleset_now *now)
+{
+    if (cursor->roll)
+        return roll_dissolve(issuer, cursor->roll, ISSUER_SUPERSEDED, unwanted, now);
+    issuer_close(issuer, cursor->open, ISSUER_SUPERSEDED, unwanted, now);
+    return 1;
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -354,11 +372,10 @@ void issuer_free(struct issuer *issuer)
     while (issuer->oldest) {
         struct open *open = issuer->oldest;
         issuer->oldest = open->newer;
-        heap_remove(&issuer->due, &open->due);
-        body_unref(open->body);
-        free(open);
+        free_open(issuer, open);
     }
     heap_done(&issuer->due);
+    heap_done(&issuer->repeats);
     roll_free_all(issuer);
     issuer_free_peers(issuer);
     free(issuer);

@@ -76,7 +76,7 @@ struct issuer_order {
     bool has_seq; // the clock is right: devices may order by it what they are sent
 };
 
-/* An open command, as issuer_review() shows it. */
+/* An open command, as issuer_next() shows it. */
 struct issuer_item {
     const char *device; // NULL: a group's as a whole, before its devices are shown
     const char *group;  // NULL: none
@@ -87,7 +87,7 @@ struct issuer_item {
 
 struct issuer_counts {
     uint64_t ended[ISSUER_ENDS]; // since the start
-    uint64_t refused;            // at a bound
+    uint64_t refused;            // at a bound, until there was room
     size_t n_open;               // a device's own
     size_t n_outstanding;        // devices that have not replied to their group's command
 };
@@ -105,7 +105,8 @@ void issuer_recalled(struct issuer *issuer, const struct ruleset_now *now);
 
 /*
  * Issues a command to a device. 0; 1: the same of that rule is still open, of this connection of
- * the device and of ours, and remains so; -ENOBUFS at a bound, -ENOMEM.
+ * the device and of ours, and remains so; -ENOBUFS at a bound; -EDQUOT at that of the device;
+ * -ENOMEM.
  */
 int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
                  const struct ruleset_now *now);
@@ -120,6 +121,9 @@ int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
 int issuer_issue_group(struct issuer *issuer, const struct issuer_order *order,
                        const char *const *devices, size_t n_devices, const struct ruleset_now *now);
 
+/* How many commands more may be issued. */
+size_t issuer_room(const struct issuer *issuer);
+
 /* Nothing is open. */
 bool issuer_is_idle(const struct issuer *issuer);
 
@@ -128,12 +132,21 @@ void issuer_overrule(struct issuer *issuer, const struct issuer_order *order,
                      const struct ruleset_now *now);
 
 /*
- * The rules are others, and decide anew: closes, as superseded, what does not stand by what they
- * say now. Returns how many.
+ * The rules are others, and decide anew: shows each command that is open, and issuer_give_up()
+ * closes the one just shown, as superseded; it returns for how many.
+ *
+ *     struct issuer_cursor cursor = { 0 };
+ *     while (issuer_next(issuer, &cursor, &item)) ...
  */
-size_t issuer_review(struct issuer *issuer,
-                     bool (*stands)(void *userdata, const struct issuer_item *item), void *userdata,
-                     const struct ruleset_now *now);
+struct issuer_cursor {
+    size_t n_buckets;              // that have been looked at
+    struct roll *roll, *next_roll; // the one shown, and what follows in its bucket
+    struct open *open, *next_open; // likewise, behind all rolls
+    bool in_opens;
+};
+bool issuer_next(struct issuer *issuer, struct issuer_cursor *cursor, struct issuer_item *ret_item);
+size_t issuer_give_up(struct issuer *issuer, const struct issuer_cursor *cursor,
+                      const struct ruleset_now *now);
 
 /* Writes down at once what would be written down soon: before the end. */
 void issuer_flush(struct issuer *issuer);
@@ -160,7 +173,8 @@ bool issuer_observe(struct issuer *issuer, struct topic_slice device, struct jso
                     const struct ruleset_now *now);
 
 void issuer_connected(struct issuer *issuer, const struct ruleset_now *now);
-void issuer_recorded(struct issuer *issuer, uint64_t ticket, const struct ruleset_now *now);
+/* What sync() gave that ticket is on disk, and all before; issuer_run() is wanted then. */
+void issuer_recorded(struct issuer *issuer, uint64_t ticket);
 
 /* Does what is due. issuer_next_mono_usec() may become earlier with every other call here. */
 void issuer_run(struct issuer *issuer, const struct ruleset_now *now);

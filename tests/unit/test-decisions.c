@@ -3,18 +3,14 @@
 #include "server/decisions.h"
 #include "test-config.h"
 
-struct disk {
-    char key[128], value[128];
-    size_t n_saved, n_removed;
-};
-
-static void on_save(void *userdata, const char *key, const char *value)
+/* Returns whether there is something to write: then it is key and value. */
+static bool decide(struct decisions *decisions, const struct config_section *rule,
+                   const char *device, enum rule_outcome outcome, const char **key,
+                   const char **value)
 {
-    struct disk *disk = userdata;
-    disk->n_saved += value != NULL;
-    disk->n_removed += value == NULL;
-    snprintf(disk->key, sizeof(disk->key), "%s", key);
-    snprintf(disk->value, sizeof(disk->value), "%s", value ? value : "");
+    int r = decisions_put(decisions, rule, device, outcome, key, value);
+    assert_true(r >= 0);
+    return r > 0;
 }
 
 static struct config *load_rule(const char *then)
@@ -28,36 +24,36 @@ static struct config *load_rule(const char *then)
 static void a_decision_is_known_in_the_next_run(void **state)
 {
     (void)state;
-    struct disk disk = { 0 };
+    const char *key = NULL, *value = NULL;
     _cleanup_(config_unrefp) struct config *config = load_rule("true");
     const struct config_section *rule = config_nth(config, "rule", 0);
     struct decisions *decisions;
-    assert_int_equal(decisions_new(on_save, &disk, &decisions), 0);
+    assert_int_equal(decisions_new(&decisions), 0);
     assert_int_equal(decisions_find(decisions, rule, "arm"), RULE_UNDECIDED);
-    decisions_put(decisions, rule, "arm", RULE_THEN);
-    decisions_put(decisions, rule, "arm", RULE_THEN); // it is on disk already
-    assert_int_equal(disk.n_saved, 1);
-    assert_string_equal(disk.key, "raise/arm");
-    decisions_put(decisions, rule, "arm", RULE_ELSE);
+    assert_true(decide(decisions, rule, "arm", RULE_THEN, &key, &value));
+    assert_false(decide(decisions, rule, "arm", RULE_THEN, &key, &value)); // it is on disk already
+    assert_string_equal(key, "raise/arm");
+    assert_true(decide(decisions, rule, "arm", RULE_ELSE, &key, &value));
     assert_int_equal(decisions_find(decisions, rule, "arm"), RULE_ELSE);
     assert_int_equal(decisions_find(decisions, rule, "leg"), RULE_UNDECIDED);
-    decisions_free(decisions);
 
-    assert_int_equal(decisions_new(on_save, &disk, &decisions), 0);
-    decisions_recall(decisions, disk.key, disk.value);
-    assert_int_equal(decisions_find(decisions, rule, "arm"), RULE_ELSE);
+    struct decisions *next;
+    assert_int_equal(decisions_new(&next), 0);
+    assert_int_equal(decisions_recall(next, key, value), 0);
+    assert_int_equal(decisions_find(next, rule, "arm"), RULE_ELSE);
+    decisions_free(next);
     decisions_free(decisions);
 }
 
 static void a_rule_that_says_something_else_decides_anew(void **state)
 {
     (void)state;
-    struct disk disk = { 0 };
+    const char *key = NULL, *value = NULL;
     _cleanup_(config_unrefp) struct config *config = load_rule("true");
     _cleanup_(config_unrefp) struct config *other = load_rule("false");
     _cleanup_(decisions_freep) struct decisions *decisions = NULL;
-    assert_int_equal(decisions_new(on_save, &disk, &decisions), 0);
-    decisions_put(decisions, config_nth(config, "rule", 0), "arm", RULE_THEN);
+    assert_int_equal(decisions_new(&decisions), 0);
+    assert_true(decide(decisions, config_nth(config, "rule", 0), "arm", RULE_THEN, &key, &value));
     assert_int_equal(decisions_find(decisions, config_nth(other, "rule", 0), "arm"),
                      RULE_UNDECIDED);
 }
@@ -65,13 +61,11 @@ static void a_rule_that_says_something_else_decides_anew(void **state)
 static void nonsense_is_removed_or_means_nothing(void **state)
 {
     (void)state;
-    struct disk disk = { 0 };
     _cleanup_(config_unrefp) struct config *config = load_rule("true");
     _cleanup_(decisions_freep) struct decisions *decisions = NULL;
-    assert_int_equal(decisions_new(on_save, &disk, &decisions), 0);
-    decisions_recall(decisions, "raise", "then {}");
-    assert_int_equal(disk.n_removed, 1);
-    decisions_recall(decisions, "raise/arm", "perhaps");
+    assert_int_equal(decisions_new(&decisions), 0);
+    assert_int_equal(decisions_recall(decisions, "raise", "then {}"), -EBADMSG);
+    assert_int_equal(decisions_recall(decisions, "raise/arm", "perhaps"), 0);
     assert_int_equal(decisions_find(decisions, config_nth(config, "rule", 0), "arm"),
                      RULE_UNDECIDED);
 }
@@ -79,16 +73,14 @@ static void nonsense_is_removed_or_means_nothing(void **state)
 static void decision_that_was_not_carried_out_is_taken_anew(void **state)
 {
     (void)state;
-    struct disk disk = { 0 };
+    const char *key = NULL, *value = NULL;
     _cleanup_(config_unrefp) struct config *config = load_rule("true");
     _cleanup_(decisions_freep) struct decisions *decisions = NULL;
-    assert_int_equal(decisions_new(on_save, &disk, &decisions), 0);
-    decisions_put(decisions, config_nth(config, "rule", 0), "arm", RULE_THEN);
-    decisions_forget(decisions, "raise", "leg");
-    assert_int_equal(disk.n_removed, 0);
-    decisions_forget(decisions, "raise", "arm");
-    assert_int_equal(disk.n_removed, 1);
-    assert_string_equal(disk.key, "raise/arm");
+    assert_int_equal(decisions_new(&decisions), 0);
+    assert_true(decide(decisions, config_nth(config, "rule", 0), "arm", RULE_THEN, &key, &value));
+    assert_null(decisions_forget(decisions, "raise", "leg"));
+    _cleanup_(freep) char *gone = decisions_forget(decisions, "raise", "arm");
+    assert_string_equal(gone, "raise/arm");
     assert_int_equal(decisions_find(decisions, config_nth(config, "rule", 0), "arm"),
                      RULE_UNDECIDED);
 }
@@ -96,15 +88,18 @@ static void decision_that_was_not_carried_out_is_taken_anew(void **state)
 static void one_makes_room_for_another(void **state)
 {
     (void)state;
-    struct disk disk = { 0 };
     char key[32];
     _cleanup_(decisions_freep) struct decisions *decisions = NULL;
-    assert_int_equal(decisions_new(on_save, &disk, &decisions), 0);
-    for (unsigned i = 0; i < DECISIONS_MAX + 1000; i++) {
+    assert_int_equal(decisions_new(&decisions), 0);
+    for (unsigned i = 0; i < DECISIONS_MAX; i++) {
+        assert_null(decisions_make_room(decisions));
         snprintf(key, sizeof(key), "r/%u", i);
-        decisions_recall(decisions, key, "then {}");
+        assert_int_equal(decisions_recall(decisions, key, "then {}"), 0);
     }
-    assert_int_equal(disk.n_removed, 1000);
+    assert_int_equal(decisions_recall(decisions, "r/one-more", "then {}"), -ENOBUFS);
+    _cleanup_(freep) char *gone = decisions_make_room(decisions);
+    assert_string_equal(gone, "r/0");
+    assert_int_equal(decisions_recall(decisions, "r/one-more", "then {}"), 0);
 }
 
 int main(void)

@@ -396,10 +396,26 @@ static void expired_one_lets_the_next_go(void **state)
 
 /* --- other rules ----------------------------------------------------------------------------- */
 
-static bool sets_no_led(void *userdata, const struct issuer_item *item)
+static bool sets_no_led(const struct issuer_item *item)
 {
-    (void)userdata;
     return !strstr(item->command->json, "led");
+}
+
+static bool is_not_d1(const struct issuer_item *item)
+{
+    return !item->device || strcmp(item->device, "d1") != 0;
+}
+
+static size_t give_up(struct world *world, bool (*stands)(const struct issuer_item *item))
+{
+    struct issuer_cursor cursor = { 0 };
+    struct issuer_item item;
+    size_t n = 0;
+    while (issuer_next(world->issuer, &cursor, &item)) {
+        if (!stands(&item))
+            n += issuer_give_up(world->issuer, &cursor, &world->now);
+    }
+    return n;
 }
 
 static void what_no_rule_says_any_more_is_not_sent(void **state)
@@ -413,20 +429,16 @@ static void what_no_rule_says_any_more_is_not_sent(void **state)
     issue_ordered(world, "arm", "{\"grip\": true}");
     issue_group(world, ON, devices, 2);
     settle(world);
-    assert_int_equal(issuer_review(world->issuer, sets_no_led, NULL, &world->now), 3);
+    assert_int_equal(give_up(world, sets_no_led), 3);
     assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 3);
     assert_int_equal(count(world).n_outstanding, 0);
     crash(world);
     assert_int_equal(count(world).n_open, 2);
     assert_int_equal(count(world).n_outstanding, 0);
+    run(world); // all that is left is sent again
+    assert_int_equal(n_sent_to(world, "d1"), 1);
     announce(world, "arm", true);
     expect_last(world, world->n_sent, "arm", "grip");
-}
-
-static bool is_not_d1(void *userdata, const struct issuer_item *item)
-{
-    (void)userdata;
-    return !item->device || strcmp(item->device, "d1") != 0;
 }
 
 static void device_that_no_rule_is_for_any_more_leaves_its_group(void **state)
@@ -435,7 +447,7 @@ static void device_that_no_rule_is_for_any_more_leaves_its_group(void **state)
     const char *const *devices = make_group(world, 2);
     issue_group(world, ON, devices, 2);
     settle(world);
-    assert_int_equal(issuer_review(world->issuer, is_not_d1, NULL, &world->now), 1);
+    assert_int_equal(give_up(world, is_not_d1), 1);
     assert_int_equal(count(world).n_outstanding, 1);
     assert_true(reply(world, "d0", last(world)->id, REPLY_DONE));
     assert_int_equal(world->n_records, 0);
@@ -448,12 +460,38 @@ static void too_many_are_refused_and_counted(void **state)
     struct world *world = *state;
     for (unsigned i = 0; i < ISSUER_MAX_OPEN_DEVICE; i++)
         assert_int_equal(issue_ordered(world, "arm", "{\"grip\": true}"), 0);
-    assert_int_equal(issue_ordered(world, "arm", "{\"grip\": true}"), -ENOBUFS);
+    assert_int_equal(issue_ordered(world, "arm", "{\"grip\": true}"), -EDQUOT);
     assert_int_equal(count(world).refused, 1);
     assert_int_equal(issue_ordered(world, "other", "{\"grip\": true}"), 0);
     settle(world);
     reply(world, "arm", world->sent[0].id, REPLY_DONE);
     assert_int_equal(issue_ordered(world, "arm", "{\"grip\": true}"), 0);
+}
+
+/* A server that has been started anew, and nobody answers. */
+static void what_was_sent_before_is_sent_again_at_a_pace(void **state)
+{
+    enum { N = 4000 };
+    struct world *world = *state;
+    char id[16];
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(id, sizeof(id), "d%u", i);
+        assert_int_equal(issue_latest(world, id, ON), 0);
+    }
+    crash(world);
+    world->n_sent = 0;
+    pass(world, 20 * USEC_PER_SEC);
+    assert_in_range(world->n_sent, 1475, 1530); // 500, and 50 a second
+    announce(world, "d3999", true);             // who comes back does not wait
+    expect_last(world, world->n_sent, "d3999", "true");
+    assert_int_equal(issue_latest(world, "other", ON), 0); // nor does what is new
+    settle(world);
+    expect_last(world, world->n_sent, "other", "true");
+    pass(world, 60 * USEC_PER_SEC);
+    for (unsigned i = 0; i < N; i += 97) {
+        snprintf(id, sizeof(id), "d%u", i);
+        assert_true(n_sent_to(world, id) > 0);
+    }
 }
 
 static void device_that_withdraws_is_as_one_that_never_said_anything(void **state)
@@ -494,6 +532,7 @@ int main(void)
         TEST(what_no_rule_says_any_more_is_not_sent),
         TEST(device_that_no_rule_is_for_any_more_leaves_its_group),
         TEST(too_many_are_refused_and_counted),
+        TEST(what_was_sent_before_is_sent_again_at_a_pace),
         TEST(device_that_withdraws_is_as_one_that_never_said_anything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
