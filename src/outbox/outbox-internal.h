@@ -168,6 +168,7 @@ struct outbox {
     uint64_t woken_ticket;    // up to which the tick was asked for, to tell
     uint64_t generation;      // as the store last said
     bool must_ask;            // whether it has changed
+    bool is_sealed;           // the store knows all numbers that were used
     bool has_stored;          // a job has worked
     bool is_ended;            // what is lost with a stop has been told
     uint64_t begin_wall_usec; // of this boot, as the store was last told

@@ -27,22 +27,6 @@ static bool is_durable(const struct stream *stream)
 
 /* --- what there is to do --------------------------------------------------------------------- */
 
-/* Whether numbers were used that the store does not know of. */
-static bool has_unknown_numbers(const struct stream *stream)
-{
-    return is_durable(stream) && stream->next_seq > 1 &&
-           (!stream->is_known || stream->next_seq != stream->disk.used_seq + 1);
-}
-
-bool outbox_is_sealed(const struct outbox *outbox)
-{
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        if (has_unknown_numbers(outbox->streams[i]))
-            return false;
-    }
-    return true;
-}
-
 /* The first stream whose messages should be read ahead. */
 static struct stream *hungry(const struct outbox *outbox)
 {
@@ -85,7 +69,8 @@ static bool latest_waits(const struct outbox *outbox)
 
 static struct disk_work find_work(const struct outbox *outbox)
 {
-    bool has_more = outbox->records || hungry(outbox) || outbox->must_ask;
+    bool has_more = outbox->records || hungry(outbox) || outbox->must_ask ||
+                    (disk_is_stopping(&outbox->disk) && !outbox->is_sealed);
     struct disk_work work = {
         .put_mono_usec = outbox->put_first ? outbox->put_first->put_mono_usec : USEC_INFINITY,
         .n_done = outbox->done.n,
@@ -96,8 +81,7 @@ static struct disk_work find_work(const struct outbox *outbox)
         const struct stream *stream = outbox->streams[i];
         if (!is_durable(stream))
             continue;
-        has_more |= !stream->is_known || stream->trim_messages > 0 || stream->trim_bytes > 0 ||
-                    (disk_is_stopping(&outbox->disk) && has_unknown_numbers(stream));
+        has_more |= !stream->is_known || stream->trim_messages > 0 || stream->trim_bytes > 0;
         work.n_waiting += stream_n_waiting(stream) - stream->n_unwritten;
         work.has_counts |= !ledger_is_zero(&stream->delta);
         work.has_unsynced |= stream->is_unsynced;

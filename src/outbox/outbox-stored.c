@@ -60,6 +60,17 @@ static void take_states(struct outbox *outbox, const struct outbox_job *job)
     }
 }
 
+/* Whether the job has told the store of each number that was used, until now. */
+static bool has_sealed(const struct outbox_job *job)
+{
+    for (size_t i = 0; i < job->store.n_streams; i++) {
+        uint64_t next_seq = job->streams[i]->next_seq;
+        if (next_seq > 1 && job->store.streams[i].used_seq + 1 != next_seq)
+            return false;
+    }
+    return job->store.seals;
+}
+
 static void take_puts(struct outbox *outbox, const struct outbox_job *job)
 {
     for (size_t i = 0; i < job->store.n_puts; i++) {
@@ -192,6 +203,7 @@ static void take_success(struct outbox *outbox, struct outbox_job *job)
     outbox->generation = job->store.generation;
     outbox->must_ask = false;
     take_states(outbox, job);
+    outbox->is_sealed |= has_sealed(job);
     take_puts(outbox, job);
     take_done(outbox, job);
     take_trims(outbox, job);
@@ -295,6 +307,11 @@ void outbox_ask_store(struct outbox *outbox)
 const char *outbox_trouble(const struct outbox *outbox)
 {
     return disk_cause(&outbox->disk);
+}
+
+bool outbox_is_sealed(const struct outbox *outbox)
+{
+    return outbox->is_sealed;
 }
 
 uint64_t outbox_recorded(const struct outbox *outbox)

@@ -217,7 +217,7 @@ void outbox_adopt(struct outbox *outbox, char *const *names)
 
 /* --- messages -------------------------------------------------------------------------------- */
 
-static uint64_t next_seq(const struct outbox *outbox, struct stream *stream)
+static uint64_t next_seq(struct outbox *outbox, struct stream *stream)
 {
     // The store has not said which numbers were used: count from where none can have been. A number
     // a millisecond since 1970 is beyond what any stream reaches.
@@ -225,6 +225,7 @@ static uint64_t next_seq(const struct outbox *outbox, struct stream *stream)
         stream->next_seq = outbox->ports->wall_usec(outbox->userdata) / USEC_PER_MSEC;
     if (stream->next_seq == 0)
         stream->next_seq = 1;
+    outbox->is_sealed &= stream->policy.is_volatile;
     return stream->next_seq++;
 }
 
@@ -424,6 +425,7 @@ int outbox_new(const struct outbox_ports *ports, void *userdata,
     outbox->userdata = userdata;
     memcpy(outbox->boot, boot, STORE_BOOT_SIZE);
     memcpy(outbox->run, run, STORE_RUN_SIZE);
+    outbox->is_sealed = true; // none was used
     outbox->armed_mono_usec = USEC_INFINITY;
     outbox->lost_mono_usec = outbox_mono(outbox);
     outbox->random = ports->wall_usec(userdata);

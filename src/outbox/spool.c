@@ -68,7 +68,7 @@ static void perform(struct task *task)
 {
     task->why = (struct why){ "" };
     task->result = store_run(task->store, task->job, &task->why);
-    if (task->result == 0 && task->job->generation != task->generation)
+    if (task->result == 0 && task->client && task->job->generation != task->generation)
         store_names(task->store, &task->names); // without them, what is left over waits
 }
 

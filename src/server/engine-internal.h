@@ -21,6 +21,7 @@ struct engine {
     struct groups *groups;
     struct fleet *fleet;
     struct reasons *reasons; // of what they have decided
+    struct pages *pages;     // what outlives a restart; NULL: nothing
 
     // Grows with each connection: a command sent before it may have been lost with the old one.
     uint32_t epoch;
@@ -32,8 +33,10 @@ struct engine {
     struct heap held;              // changes
     struct heap refreshes;         // commands to be sent again
     struct heap due;               // of devices, by when one of their readings may have gone stale
-    struct heap unkept;            // devices whose series have changed, by when to keep them
-    uint64_t keep_mono_usec;       // when the next portion of them is due
+    struct heap unsent;            // devices with commands that wait for room
+    bool any_group_unsent;         // some group has
+    size_t room;                   // for how many there is
+    uint64_t room_mono_usec;       // they are not tried before
     bool any_stale;                // some device rule has a stale_after
     bool any_time, any_group_time; // some device rule changes with time alone; some group rule
     bool is_sweeping;
@@ -67,15 +70,10 @@ void engine_watch(struct engine *engine, struct fleet_device *device, uint64_t n
 void engine_log_silence(struct engine *engine, struct fleet_device *device, const char *what,
                         uint64_t now_mono_usec);
 
-/* Sees to it that the series of device are kept. */
-void engine_mark_unkept(struct engine *engine, struct fleet_device *device);
-
-/* Keeps what is due; when the next is. */
-void engine_run_keep(struct engine *engine);
-uint64_t engine_keep_mono_usec(const struct engine *engine);
-
-/* That device's are not needed any more. */
-void engine_discard_kept(struct engine *engine, struct fleet_device *device);
+/* A new device with that id, which is none yet, whoever has to make room for it. */
+int engine_make(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
+                struct fleet_device **ret_device);
+void engine_forget_oldest(struct engine *engine, const struct ruleset_now *now);
 
 /* The device with that id, a new one if need be, that has been heard of now. */
 int engine_hear(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
@@ -84,6 +82,14 @@ int engine_hear(struct engine *engine, struct topic_slice id, const struct rules
 /* Sees to it that the command that is in force is sent again when it is time for that. */
 void engine_refresh_later(struct engine *engine, const struct ruleset_target *target, size_t i,
                           uint64_t now_mono_usec);
+
+/* A device that came online is sent what its group was sent before. */
+void engine_catch_up(struct engine *engine, struct fleet_device *device,
+                     const struct ruleset_now *now);
+
+/* What could not be sent to target, with result r, is sent when there is room. */
+void engine_wait_for_room(struct engine *engine, const struct ruleset_target *target, int r,
+                          const struct ruleset_now *now);
 
 /* Whether the command of a rule's present outcome is on its way. */
 bool engine_has_sent(const struct engine *engine, const struct fleet_rule *state);

@@ -1,82 +1,92 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The engine's series over a restart and a reload: says what is to be kept, and takes it back.
-// Paced, so that a large fleet's series cost the disk a steady little.
+// What the engine knows, over a restart and a reload.
 #include <assert.h>
 #include <string.h>
 
 #include "server/engine-internal.h"
+#include "util/strings.h"
 
-#include "util/clock.h"
-
-enum { KEEP_PORTION = 20 }; // devices at a time
-
-static const uint64_t keep_after_usec = 300 * USEC_PER_SEC; // what a crash may cost
-static const uint64_t keep_pause_usec = 100 * USEC_PER_MSEC;
-
-void engine_mark_unkept(struct engine *engine, struct fleet_device *device)
+int engine_keep(struct engine *engine, uint64_t max_bytes)
 {
-    // Without memory for it, it is kept after its next reading.
-    if (engine->handlers->keep && device->unkept.place == 0)
-        heap_put(&engine->unkept, &device->unkept, engine->now.mono_usec + keep_after_usec);
-}
-
-static const char *name_of(const struct engine *engine, size_t i)
-{
-    return ruleset_slot_at(engine->rules, ruleset_series(engine->rules, i)->slot)->name;
-}
-
-static void keep(struct engine *engine, struct fleet_device *device)
-{
-    unsigned char bytes[SERIES_MAX_SAVED];
-    for (size_t i = 0; i < ruleset_n_series(engine->rules); i++) {
-        if (!device->series[i])
-            continue;
-        size_t n_bytes = series_save(device->series[i], bytes);
-        engine->handlers->keep(engine->userdata, device->id,
-                               ruleset_series(engine->rules, i)->span_usec, name_of(engine, i),
-                               bytes, n_bytes);
-    }
-}
-
-void engine_discard_kept(struct engine *engine, struct fleet_device *device)
-{
-    heap_remove(&engine->unkept, &device->unkept);
-    for (size_t i = 0; engine->handlers->keep && i < ruleset_n_series(engine->rules); i++) {
-        if (device->series[i])
-            engine->handlers->keep(engine->userdata, device->id,
-                                   ruleset_series(engine->rules, i)->span_usec, name_of(engine, i),
-                                   NULL, 0);
-    }
-}
-
-void engine_flush(struct engine *engine, size_t max_devices)
-{
-    struct heap_entry *first;
-    for (size_t i = 0; i < max_devices && (first = heap_first(&engine->unkept)); i++) {
-        heap_remove(&engine->unkept, first);
-        keep(engine,
-             (struct fleet_device *)((char *)first - offsetof(struct fleet_device, unkept)));
-    }
+    return pages_new(engine->rules, max_bytes, &engine->pages);
 }
 
 uint64_t engine_keep_mono_usec(const struct engine *engine)
 {
-    const struct heap_entry *first = heap_first(&engine->unkept);
-    if (!first)
-        return USEC_INFINITY;
-    return first->key > engine->keep_mono_usec ? first->key : engine->keep_mono_usec;
+    return pages_next_mono_usec(engine->pages);
 }
 
-void engine_run_keep(struct engine *engine)
+int engine_next_record(struct engine *engine, const struct ruleset_now *now, bool all,
+                       char key[static PAGES_KEY_SIZE], char **ret_value, size_t *ret_n_devices)
 {
-    struct heap_entry *first;
-    if (engine->now.mono_usec < engine_keep_mono_usec(engine))
-        return;
-    engine->keep_mono_usec = engine->now.mono_usec + keep_pause_usec;
-    for (size_t i = 0; i < KEEP_PORTION && (first = heap_first(&engine->unkept)) &&
-                       first->key <= engine->now.mono_usec;
-         i++)
-        engine_flush(engine, 1);
+    return pages_next(engine->pages, now, all ? UINT64_MAX : now->mono_usec, key, ret_value,
+                      ret_n_devices);
+}
+
+size_t engine_n_unkept(const struct engine *engine)
+{
+    return pages_n_unkept(engine->pages);
+}
+
+size_t engine_n_left_out(const struct engine *engine)
+{
+    return pages_n_left_out(engine->pages);
+}
+
+/* --- over a restart -------------------------------------------------------------------------- */
+
+static int restore_device(struct engine *engine, const struct page_text *text, size_t i,
+                          char *const *patterns, const struct ruleset_now *now)
+{
+    const char *id, *group;
+    struct fleet_device *device = NULL;
+    int r = page_text_device(text, i, &id, &group);
+    if (r < 0)
+        return r;
+    if (!strings_match_any(patterns, id))
+        return -ENOENT;
+    device = fleet_find(engine->fleet, (struct topic_slice){ id, strlen(id) });
+    if (!device)
+        r = engine_make(engine, (struct topic_slice){ id, strlen(id) }, now, &device);
+    if (r < 0)
+        return r;
+    assert(device);
+    (void)groups_join(engine->groups, device,
+                      (struct topic_slice){ group, group ? strlen(group) : 0 }, now);
+    return pages_take(engine->pages, text, i, device, now);
+}
+
+int engine_restore(struct engine *engine, const char *key, const char *value, char *const *patterns,
+                   const struct ruleset_now *now)
+{
+    struct page_text text;
+    int r = pages_parse(engine->pages, key, value, &text), first = 0;
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < json_object_array_length(text.devices); i++) {
+        r = restore_device(engine, &text, i, patterns, now);
+        if (first == 0)
+            first = r;
+    }
+    if (first < 0) // without those that are gone
+        pages_renew(engine->pages, &text, now->mono_usec);
+    json_object_put(text.object);
+    return first == -ENOMEM ? first : 0;
+}
+
+void engine_restored(struct engine *engine, const struct ruleset_now *now)
+{
+    fleet_sort(engine->fleet);
+    size_t cursor = 0;
+    struct fleet_device *device;
+    // Each may have been heard since that was written down.
+    while ((device = fleet_next(engine->fleet, &cursor))) {
+        for (; device; device = device->next) {
+            uint64_t heard_mono_usec = device->heard_mono_usec + PAGES_HEARD_USEC;
+            device->heard_mono_usec =
+                heard_mono_usec < now->mono_usec ? heard_mono_usec : now->mono_usec;
+        }
+    }
 }
 
 /* The series of a name and a span; SIZE_MAX: no rule looks at it. */
@@ -91,9 +101,9 @@ static size_t find_series(const struct engine *engine, uint64_t span_usec, const
     return SIZE_MAX;
 }
 
-int engine_restore(struct engine *engine, struct topic_slice id, uint64_t span_usec,
-                   const char *name, const unsigned char *bytes, size_t n_bytes,
-                   const struct ruleset_now *now)
+int engine_restore_series(struct engine *engine, struct topic_slice id, uint64_t span_usec,
+                          const char *name, const unsigned char *bytes, size_t n_bytes,
+                          const struct ruleset_now *now)
 {
     _cleanup_(series_freep) struct series *series = NULL;
     struct fleet_device *device = NULL;
@@ -108,33 +118,46 @@ int engine_restore(struct engine *engine, struct topic_slice id, uint64_t span_u
     assert(device);
     series_free(device->series[i]);
     device->series[i] = TAKE_PTR(series);
+    pages_note(engine->pages, device, true, now->mono_usec);
     return 0;
 }
 
-struct inheritance {
-    struct engine *engine, *old;
-    const struct ruleset_now *now;
-};
+/* --- over a reload --------------------------------------------------------------------------- */
 
-static void inherit_device(struct fleet_device *device, void *userdata)
+static void inherit_device(struct engine *engine, const struct engine *old,
+                           struct fleet_device *device, const struct ruleset_now *now)
 {
-    const struct inheritance *of = userdata;
     const struct topic_slice id = { device->id, strlen(device->id) };
+    struct topic_slice group = { NULL, 0 };
     struct fleet_device *heir;
-    for (size_t i = 0; i < ruleset_n_series(of->old->rules); i++) {
-        size_t k = find_series(of->engine, ruleset_series(of->old->rules, i)->span_usec,
-                               name_of(of->old, i));
-        if (k == SIZE_MAX || !device->series[i] || engine_hear(of->engine, id, of->now, &heir) < 0)
-            continue;
-        heir->series[k] = TAKE_PTR(device->series[i]);
-        engine_mark_unkept(of->engine, heir);
+    if (engine_make(engine, id, now, &heir) < 0)
+        return;
+    if (device->group && device->is_group_named)
+        group = (struct topic_slice){ device->group->name, strlen(device->group->name) };
+    (void)groups_join(engine->groups, heir, group, now);
+    heir->heard_mono_usec = device->heard_mono_usec;
+    heir->online = device->online;
+    for (size_t i = 0; i < ruleset_n_series(old->rules); i++) {
+        const struct server_series *series = ruleset_series(old->rules, i);
+        size_t k =
+            find_series(engine, series->span_usec, ruleset_slot_at(old->rules, series->slot)->name);
+        if (k != SIZE_MAX)
+            heir->series[k] = TAKE_PTR(device->series[i]);
     }
 }
 
-void engine_inherit(struct engine *engine, struct engine *old, const struct ruleset_now *now)
+void engine_inherit(struct engine *engine, struct engine *old, char *const *patterns,
+                    const struct ruleset_now *now)
 {
     size_t cursor = 0;
-    struct inheritance inheritance = { engine, old, now };
-    while (fleet_visit(old->fleet, &cursor, SIZE_MAX, inherit_device, &inheritance))
-        ;
+    struct fleet_device *device;
+    while ((device = fleet_next(old->fleet, &cursor))) {
+        for (; device; device = device->next) {
+            if (strings_match_any(patterns, device->id))
+                inherit_device(engine, old, device, now);
+        }
+    }
+    fleet_sort(engine->fleet);
+    if (engine->pages && old->pages)
+        pages_replace(engine->pages, old->pages, now->mono_usec);
 }

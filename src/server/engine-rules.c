@@ -11,7 +11,11 @@ enum {
     MAX_HELD = 10000, // held changes that wait for their time; more wait for their next reading
     MAX_REFRESHES = 250000,
     PORTION = 1000, // devices looked at in one go
+    MAX_SENT_AT_ONCE = 100,
 };
+
+static const uint64_t room_pause_usec = 1 * USEC_PER_SEC;   // until there may be room again
+static const uint64_t quota_pause_usec = 30 * USEC_PER_SEC; // for one device
 
 static const uint64_t sweep_usec = 1 * USEC_PER_SEC;
 static const uint64_t portion_usec = 5 * USEC_PER_MSEC; // between two portions
@@ -83,9 +87,43 @@ static void tell_decision(struct engine *engine, const struct ruleset_target *ta
         engine->handlers->decided(engine->userdata, target->device->id, rule, state->state.outcome);
 }
 
+void engine_wait_for_room(struct engine *engine, const struct ruleset_target *target, int r,
+                          const struct ruleset_now *now)
+{
+    uint64_t pause_usec = r == -EDQUOT ? quota_pause_usec : 0;
+    if (r != -ENOBUFS && r != -EDQUOT)
+        return;
+    if (r == -ENOBUFS) {
+        engine->room = 0;
+        engine->room_mono_usec = now->mono_usec + room_pause_usec;
+    }
+    if (target->group)
+        engine->any_group_unsent = true;
+    else if (target->device->unsent.place == 0) // without memory, with the next reading
+        (void)heap_put(&engine->unsent, &target->device->unsent, now->mono_usec + pause_usec);
+}
+
+static void send_command(struct engine *engine, const struct ruleset_target *target, size_t i,
+                         const struct command *command, const struct ruleset_now *now)
+{
+    const struct server_rule *rule = ruleset_rule(engine->rules, i);
+    struct fleet_rule *state = ruleset_state(engine->rules, i, target);
+    int r = engine->handlers->send(engine->userdata, target, rule, command);
+    state->is_unsent = r == -ENOBUFS || r == -EDQUOT;
+    if (r < 0) {
+        engine_wait_for_room(engine, target, r, now);
+        return;
+    }
+    state->sent_epoch = r > 0 ? FLEET_ASSURED : engine->epoch;
+    state->is_mine = true;
+    tell_decision(engine, target, rule, state);
+    engine_refresh_later(engine, target, i, now->mono_usec);
+}
+
 /*
- * What is sent: a change, and with send = always every reading's outcome. What could not be sent,
- * and what was sent over a connection that has broken since, is sent with the next reading.
+ * What is sent: a change, and with send = always every reading's outcome. What was sent over a
+ * connection that has broken since is sent with the next reading, and what could not be sent for
+ * want of room also when there is some.
  */
 void engine_evaluate(struct engine *engine, const struct ruleset_target *target, size_t i,
                      const struct ruleset_now *now, bool has_reading)
@@ -103,21 +141,18 @@ void engine_evaluate(struct engine *engine, const struct ruleset_target *target,
         state->sent_epoch = 0;
         *ruleset_n_unheard(target) = 0;
         reasons_put(engine->reasons, i, target, now, true);
+        pages_note(engine->pages, target->device ? target->device : target->group->first, true,
+                   now->mono_usec);
     }
     if (!has_reading && !result.changed && !rule->uses_time)
         return;
     bool always = rule->config->send == SEND_ALWAYS && has_reading;
     if (result.changed && !result.command)
         tell_decision(engine, target, rule, state);
-    if (result.unknown || !result.command || (engine_has_sent(engine, state) && !always))
+    if (result.unknown || !result.command || (engine_has_sent(engine, state) && !always) ||
+        (state->is_unsent && engine->room == 0))
         return;
-    int r = engine->handlers->send(engine->userdata, target, rule, result.command);
-    if (r < 0)
-        return;
-    state->sent_epoch = r > 0 ? FLEET_ASSURED : engine->epoch;
-    state->is_mine = true;
-    tell_decision(engine, target, rule, state);
-    engine_refresh_later(engine, target, i, now->mono_usec);
+    send_command(engine, target, i, result.command, now);
 }
 
 void engine_evaluate_once(struct engine *engine, const struct ruleset_target *target, size_t i,
@@ -246,21 +281,33 @@ static void run_stale(struct engine *engine, const struct ruleset_now *now)
     }
 }
 
-static void sweep_device(struct fleet_device *device, void *userdata)
+static void sweep_groups(struct engine *engine, const struct ruleset_now *now)
 {
-    struct engine *engine = userdata;
-    evaluate_device(engine, device, false, &engine->now);
+    size_t cursor = 0, n_device_rules = ruleset_n_device_rules(engine->rules);
+    struct ruleset_target target = { 0 };
+    while ((target.group = groups_next(engine->groups, &cursor))) {
+        for (; target.group; target.group = target.group->next) {
+            for (size_t i = n_device_rules;
+                 target.group->is_ours && i < ruleset_n_rules(engine->rules); i++) {
+                if (ruleset_rule(engine->rules, i)->uses_time)
+                    engine_evaluate(engine, &target, i, now, false);
+            }
+        }
+    }
 }
 
-static void sweep_group(struct group *group, void *userdata)
+/* A portion of the devices; returns whether there are more. */
+static bool sweep_devices(struct engine *engine, const struct ruleset_now *now)
 {
-    struct engine *engine = userdata;
-    const struct ruleset_target target = { .group = group };
-    for (size_t i = ruleset_n_device_rules(engine->rules);
-         group->is_ours && i < ruleset_n_rules(engine->rules); i++) {
-        if (ruleset_rule(engine->rules, i)->uses_time)
-            engine_evaluate(engine, &target, i, &engine->now, false);
+    struct fleet_device *device;
+    for (size_t n = 0; n < PORTION;) {
+        device = fleet_next(engine->fleet, &engine->sweep_cursor);
+        if (!device)
+            return false;
+        for (; device; device = device->next, n++)
+            evaluate_device(engine, device, false, now);
     }
+    return true;
 }
 
 /* Rules that look at the clock: every device has its turn once a second, if they are not too many.
@@ -274,10 +321,9 @@ static void run_sweep(struct engine *engine, const struct ruleset_now *now)
         engine->sweep_cursor = 0;
         engine->swept_mono_usec = now->mono_usec;
         if (engine->any_group_time)
-            groups_each(engine->groups, sweep_group, engine);
+            sweep_groups(engine, now);
     }
-    engine->is_sweeping = engine->any_time && fleet_visit(engine->fleet, &engine->sweep_cursor,
-                                                          PORTION, sweep_device, engine);
+    engine->is_sweeping = engine->any_time && sweep_devices(engine, now);
     engine->sweep_mono_usec =
         engine->is_sweeping ? now->mono_usec + portion_usec : engine->swept_mono_usec + sweep_usec;
 }
@@ -294,8 +340,84 @@ static uint64_t forget_mono_usec(const struct engine *engine)
 static void run_forget(struct engine *engine, const struct ruleset_now *now)
 {
     for (size_t i = 0; i < PORTION && forget_mono_usec(engine) <= now->mono_usec; i++)
-        fleet_forget_oldest(engine->fleet);
+        engine_forget_oldest(engine, now);
 }
+
+/* --- what waits for room --------------------------------------------------------------------- */
+
+void engine_make_room(struct engine *engine, size_t n)
+{
+    engine->room = n;
+}
+
+bool engine_waits_for_room(const struct engine *engine)
+{
+    return engine->any_group_unsent || heap_first(&engine->unsent);
+}
+
+/* As it was decided, whatever is known of the readings by now. */
+static void send_unsent(struct engine *engine, const struct ruleset_target *target, size_t first,
+                        size_t end, const struct ruleset_now *now)
+{
+    for (size_t i = first; i < end && engine->room > 0; i++) {
+        struct fleet_rule *state = ruleset_state(engine->rules, i, target);
+        const struct command *command =
+            ruleset_command(ruleset_rule(engine->rules, i), state->state.outcome);
+        bool is_wanted = state->is_unsent && command && !engine_has_sent(engine, state);
+        if (is_wanted && !state->is_elsewhere) {
+            engine->room--;
+            send_command(engine, target, i, command, now);
+        } else {
+            state->is_unsent = false;
+        }
+    }
+}
+
+static void send_unsent_to_groups(struct engine *engine, const struct ruleset_now *now)
+{
+    size_t cursor = 0;
+    struct ruleset_target target = { 0 };
+    engine->any_group_unsent = false;
+    while (engine->room > 0 && (target.group = groups_next(engine->groups, &cursor))) {
+        for (; target.group; target.group = target.group->next)
+            send_unsent(engine, &target, ruleset_n_device_rules(engine->rules),
+                        ruleset_n_rules(engine->rules), now);
+    }
+    engine->any_group_unsent |= engine->room == 0;
+}
+
+static void run_unsent(struct engine *engine, const struct ruleset_now *now)
+{
+    struct heap_entry *first;
+    if (now->mono_usec < engine->room_mono_usec || !engine_waits_for_room(engine))
+        return;
+    if (engine->any_group_unsent)
+        send_unsent_to_groups(engine, now);
+    for (size_t n = 0; n < MAX_SENT_AT_ONCE && engine->room > 0 &&
+                       (first = heap_first(&engine->unsent)) && first->key <= now->mono_usec;
+         n++) {
+        struct ruleset_target target = {
+            .device = (struct fleet_device *)((char *)first - offsetof(struct fleet_device, unsent))
+        };
+        heap_remove(&engine->unsent, first);
+        if (target.device->missed_group)
+            engine_catch_up(engine, target.device, now);
+        send_unsent(engine, &target, 0, ruleset_n_device_rules(engine->rules), now);
+        if (engine->room == 0) // not all of its rules may have had their turn
+            (void)heap_put(&engine->unsent, &target.device->unsent, now->mono_usec);
+    }
+    if (engine->room == 0)
+        engine->room_mono_usec = now->mono_usec + room_pause_usec;
+}
+
+static uint64_t unsent_mono_usec(const struct engine *engine)
+{
+    const struct heap_entry *first = heap_first(&engine->unsent);
+    uint64_t mono_usec = engine->any_group_unsent ? 0 : first ? first->key : USEC_INFINITY;
+    return mono_usec > engine->room_mono_usec ? mono_usec : engine->room_mono_usec;
+}
+
+/* --- the clock ------------------------------------------------------------------------------- */
 
 void engine_run(struct engine *engine, const struct ruleset_now *now)
 {
@@ -306,7 +428,7 @@ void engine_run(struct engine *engine, const struct ruleset_now *now)
     run_stale(engine, now);
     run_sweep(engine, now);
     run_forget(engine, now);
-    engine_run_keep(engine);
+    run_unsent(engine, now);
 }
 
 static uint64_t earlier(uint64_t mono_usec, const struct heap *heap)
@@ -320,10 +442,10 @@ uint64_t engine_next_mono_usec(const struct engine *engine)
     uint64_t next_mono_usec = groups_next_mono_usec(engine->groups);
     if ((engine->any_time || engine->any_group_time) && engine->sweep_mono_usec < next_mono_usec)
         next_mono_usec = engine->sweep_mono_usec;
-    if (engine_keep_mono_usec(engine) < next_mono_usec)
-        next_mono_usec = engine_keep_mono_usec(engine);
     if (forget_mono_usec(engine) < next_mono_usec)
         next_mono_usec = forget_mono_usec(engine);
+    if (engine_waits_for_room(engine) && unsent_mono_usec(engine) < next_mono_usec)
+        next_mono_usec = unsent_mono_usec(engine);
     next_mono_usec = earlier(next_mono_usec, &engine->refreshes);
     return earlier(earlier(next_mono_usec, &engine->held), &engine->due);
 }

@@ -28,7 +28,7 @@ static void take_series(struct engine *engine, struct fleet_device *device, size
         series_add(*series, value, taken_wall_usec, now_wall_usec);
     }
     if (list->n > 0)
-        engine_mark_unkept(engine, device);
+        pages_note(engine->pages, device, true, engine->now.mono_usec);
 }
 
 /* Numbers that some rule reads become readings; all else, of whatever type, is not ours to judge.
@@ -103,8 +103,8 @@ static void work_on_readings(struct engine *engine, struct fleet_device *device,
     }
 }
 
-/* A device that came online has missed what its group was sent before. */
-static void catch_up(struct engine *engine, struct fleet_device *device)
+void engine_catch_up(struct engine *engine, struct fleet_device *device,
+                     const struct ruleset_now *now)
 {
     const struct ruleset_target own = { .device = device }, common = { .group = device->group };
     device->missed_group = false;
@@ -115,10 +115,14 @@ static void catch_up(struct engine *engine, struct fleet_device *device)
         const struct server_rule *rule = ruleset_rule(engine->rules, i);
         const struct fleet_rule *state = ruleset_state(engine->rules, i, &common);
         const struct command *command = ruleset_command(rule, state->state.outcome);
-        if (command && engine_has_sent(engine, state) &&
-            state->state.changed_mono_usec < device->online_mono_usec &&
-            engine->handlers->send(engine->userdata, &own, rule, command) < 0)
-            device->missed_group = true; // with the next reading
+        if (!command || !engine_has_sent(engine, state) ||
+            state->state.changed_mono_usec >= device->online_mono_usec)
+            continue;
+        int r = engine->handlers->send(engine->userdata, &own, rule, command);
+        if (r >= 0)
+            continue;
+        device->missed_group = true; // with the next reading, if not before
+        engine_wait_for_room(engine, &own, r, now);
     }
 }
 
@@ -152,6 +156,8 @@ static void join_group(struct engine *engine, struct fleet_device *device, struc
     struct group *old = device->group;
     bool was_last = old && old->n_devices == 1; // then it is gone
     int r = groups_join(engine->groups, device, group, now);
+    if (r != 0)
+        pages_note(engine->pages, device, true, now->mono_usec);
     if (r != 0 && old && !was_last)
         engine_evaluate_group(engine, old, now);
     if (r < 0 && ratelimit_pass(&engine->quotas, now->mono_usec, NULL))
@@ -170,23 +176,42 @@ void engine_watch(struct engine *engine, struct fleet_device *device, uint64_t n
         heap_put(&engine->due, &device->due, next_mono_usec);
 }
 
+/* A device is now the last one heard of; at FLEET_MAX_DEVICES another makes room for a new one. */
+static int hear(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
+                struct fleet_device **ret_device, bool *ret_new)
+{
+    engine->now = *now;
+    int r = fleet_hear(engine->fleet, id, ret_device, ret_new);
+    if (r == -ENOBUFS) {
+        engine_forget_oldest(engine, now);
+        r = fleet_hear(engine->fleet, id, ret_device, ret_new);
+    }
+    if (r < 0)
+        return r;
+    (*ret_device)->heard_mono_usec = now->mono_usec;
+    if (*ret_new) {
+        ruleset_welcome(engine->rules, *ret_device);
+        recall(engine, *ret_device);
+        recall_decisions(engine, *ret_device);
+    }
+    return 0;
+}
+
+int engine_make(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
+                struct fleet_device **ret_device)
+{
+    bool is_new;
+    return hear(engine, id, now, ret_device, &is_new);
+}
+
 int engine_hear(struct engine *engine, struct topic_slice id, const struct ruleset_now *now,
                 struct fleet_device **ret_device)
 {
-    struct fleet_device *device;
     bool is_new;
-    engine->now = *now;
-    int r = fleet_hear(engine->fleet, id, &device, &is_new);
-    if (r < 0)
-        return r;
-    device->heard_mono_usec = now->mono_usec;
-    if (is_new) {
-        ruleset_welcome(engine->rules, device);
-        recall(engine, device);
-        recall_decisions(engine, device);
-    }
-    *ret_device = device;
-    return 0;
+    int r = hear(engine, id, now, ret_device, &is_new);
+    if (r == 0)
+        pages_note(engine->pages, *ret_device, is_new, now->mono_usec);
+    return r;
 }
 
 int engine_take(struct engine *engine, struct topic_slice id, struct topic_slice group,
@@ -204,7 +229,7 @@ int engine_take(struct engine *engine, struct topic_slice id, struct topic_slice
         note_delay(engine, device, &taken, now);
         device->silence_logged = false;
         if (device->missed_group)
-            catch_up(engine, device);
+            engine_catch_up(engine, device, now);
         work_on_readings(engine, device, now);
         engine_watch(engine, device, now->mono_usec);
     }
@@ -258,6 +283,7 @@ bool engine_presence(struct engine *engine, struct topic_slice id, bool online, 
     }
     bool changed = device->online != online;
     device->online = online;
+    pages_note(engine->pages, device, changed, now->mono_usec);
     if (online && changed) {
         device->n_unheard = 0;
         forget_sent(engine, device);
@@ -288,6 +314,7 @@ static void observe_outcome(struct engine *engine, struct fleet_device *device, 
         state->state = (struct rule_state){ outcome, now->mono_usec };
         state->is_elsewhere = true;
         reasons_put(engine->reasons, i, &target, now, false);
+        pages_note(engine->pages, device, true, now->mono_usec);
     }
     state->is_mine &= !is_other && !is_foreign;
     if (state->is_mine)
@@ -341,16 +368,18 @@ void engine_unheard(struct engine *engine, uint64_t tag)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-static void on_forget(void *userdata, struct fleet_device *device)
+void engine_forget_oldest(struct engine *engine, const struct ruleset_now *now)
 {
-    struct engine *engine = userdata;
+    struct fleet_device *device = fleet_oldest(engine->fleet);
     struct group *group = device->group;
     bool was_last = group && group->n_devices == 1; // then it is gone
     heap_remove(&engine->due, &device->due);
-    engine_discard_kept(engine, device);
+    heap_remove(&engine->unsent, &device->unsent);
+    pages_drop(engine->pages, device, now->mono_usec);
     groups_leave(engine->groups, device);
+    fleet_forget_oldest(engine->fleet);
     if (group && !was_last)
-        engine_evaluate_group(engine, group, &engine->now);
+        engine_evaluate_group(engine, group, now);
 }
 
 int engine_new(struct config *config, const struct engine_handlers *handlers, void *userdata,
@@ -362,6 +391,7 @@ int engine_new(struct config *config, const struct engine_handlers *handlers, vo
     engine->handlers = handlers;
     engine->userdata = userdata;
     engine->epoch = 1;
+    engine->room = SIZE_MAX;
     engine->forget_after_usec = config->server->forget_after_usec;
     engine->silences = engine->delays = engine->quotas = notice_limit;
     int r = ruleset_new(config, &engine->rules);
@@ -374,7 +404,7 @@ int engine_new(struct config *config, const struct engine_handlers *handlers, vo
     if (r < 0)
         return r;
     const struct fleet_shape shape = ruleset_shape(engine->rules);
-    r = fleet_new(&shape, on_forget, engine, &engine->fleet);
+    r = fleet_new(&shape, &engine->fleet);
     if (r < 0)
         return r;
     engine->visited = calloc(ruleset_n_rules(engine->rules) + 1, sizeof(*engine->visited));
@@ -397,7 +427,8 @@ void engine_free(struct engine *engine)
         return;
     engine_free_held(engine);
     heap_done(&engine->due);
-    heap_done(&engine->unkept);
+    heap_done(&engine->unsent);
+    pages_free(engine->pages);
     fleet_free(engine->fleet);
     groups_free(engine->groups);
     reasons_free(engine->reasons);

@@ -11,6 +11,7 @@
 #include "config/config.h"
 #include "server/fleet.h"
 #include "server/groups.h"
+#include "server/pages.h"
 #include "server/ruleset.h"
 #include "util/cleanup.h"
 #include "util/why.h"
@@ -18,8 +19,9 @@
 struct engine;
 
 struct engine_handlers {
-    // Sends a rule's command to target. 0; 1: it will reach it, also when the connection breaks; or
-    // -errno: it is handed out again with the next reading. May call engine_explain().
+    // Sends a rule's command to target. 0; 1: it will reach it, also when the connection breaks;
+    // -ENOBUFS: there is no room, or -EDQUOT: not for that device: it is handed out again when
+    // there is (engine_make_room()); else -errno: with the next reading. May call engine_explain().
     int (*send)(void *userdata, const struct ruleset_target *target, const struct server_rule *rule,
                 const struct command *command);
     // What a rule with delivery = ordered had decided for a device in an earlier run, so that it is
@@ -29,10 +31,6 @@ struct engine_handlers {
     // NULL.
     void (*decided)(void *userdata, const char *device, const struct server_rule *rule,
                     enum rule_outcome outcome);
-    // Keeps what a device's series of a name and a span is made of, over a restart, for
-    // engine_restore(); bytes NULL: forgets it. Some minutes after a change. NULL: nothing is kept.
-    void (*keep)(void *userdata, const char *id, uint64_t span_usec, const char *name,
-                 const unsigned char *bytes, size_t n_bytes);
 };
 
 /* A reading that came so long after its time is none to act on but by a rule's stale_after. */
@@ -78,6 +76,11 @@ void engine_reconnected(struct engine *engine);
 uint64_t engine_tag(const struct ruleset_target *target);
 void engine_unheard(struct engine *engine, uint64_t tag);
 
+/* From now on n of those commands that wait for room may be handed out, in engine_run(). */
+void engine_make_room(struct engine *engine, size_t n);
+/* Whether some do. */
+bool engine_waits_for_room(const struct engine *engine);
+
 /*
  * Does what is due with time alone, in small portions. engine_next_mono_usec() is when to call it
  * next; USEC_INFINITY: never. It may become earlier with every other call here.
@@ -85,19 +88,46 @@ void engine_unheard(struct engine *engine, uint64_t tag);
 void engine_run(struct engine *engine, const struct ruleset_now *now);
 uint64_t engine_next_mono_usec(const struct engine *engine);
 
+/* --- what outlives the engine ---------------------------------------------------------------- */
+
 /*
- * Takes back what handlers.keep() was given. -ENOENT: no rule looks at such a series any more;
+ * What is known of the fleet is to be kept over a restart, in records of together at most max_bytes
+ * (server/pages.h). 0 or -ENOMEM.
+ */
+int engine_keep(struct engine *engine, uint64_t max_bytes);
+
+/* As pages_next_mono_usec() and pages_next(); all: also what is not due yet. */
+uint64_t engine_keep_mono_usec(const struct engine *engine);
+int engine_next_record(struct engine *engine, const struct ruleset_now *now, bool all,
+                       char key[static PAGES_KEY_SIZE], char **ret_value, size_t *ret_n_devices);
+/* As pages_n_unkept() and pages_n_left_out(). */
+size_t engine_n_unkept(const struct engine *engine);
+size_t engine_n_left_out(const struct engine *engine);
+
+/*
+ * Takes such a record back, of the devices that fit patterns; after the last one
+ * engine_restored(). -EBADMSG: it is none; -ENOMEM.
+ */
+int engine_restore(struct engine *engine, const char *key, const char *value, char *const *patterns,
+                   const struct ruleset_now *now);
+void engine_restored(struct engine *engine, const struct ruleset_now *now);
+
+/*
+ * Takes a series as early versions have kept it. -ENOENT: no rule looks at such a series any more;
  * -EBADMSG: it is damaged; -ENOMEM.
  */
-int engine_restore(struct engine *engine, struct topic_slice id, uint64_t span_usec,
-                   const char *name, const unsigned char *bytes, size_t n_bytes,
-                   const struct ruleset_now *now);
+int engine_restore_series(struct engine *engine, struct topic_slice id, uint64_t span_usec,
+                          const char *name, const unsigned char *bytes, size_t n_bytes,
+                          const struct ruleset_now *now);
 
-/* Hands out to handlers.keep() what has changed since it was last kept, of up to max_devices. */
-void engine_flush(struct engine *engine, size_t max_devices);
+/*
+ * Takes over the devices of an engine that is about to be replaced, those that fit patterns, and
+ * their series. What rules have decided is not known any more: they are others.
+ */
+void engine_inherit(struct engine *engine, struct engine *old, char *const *patterns,
+                    const struct ruleset_now *now);
 
-/* The series of an engine that is about to be replaced; what no rule looks at any more stays. */
-void engine_inherit(struct engine *engine, struct engine *old, const struct ruleset_now *now);
+/* --- why ------------------------------------------------------------------------------------- */
 
 /* What a rule looks at, for target, at the work at hand. Returns out. */
 const char *engine_explain(const struct engine *engine, const struct ruleset_target *target,

@@ -6,27 +6,20 @@
 #include <assert.h>
 #include <string.h>
 
+#include "util/hash.h"
+
 enum { MIN_BUCKETS = 64 };
 
 struct fleet {
     struct fleet_shape shape;
-    void (*on_forget)(void *userdata, struct fleet_device *device);
-    void *userdata;
     size_t n_devices, n_buckets; // n_buckets is a power of two
     struct fleet_device **buckets;
     struct fleet_device *newest, *oldest;
 };
 
-/*
- * FNV-1a, 64 bits, with a final mix so that the low bits depend on all. The ids come from clients
- * that the broker has let in, and the table is bounded: no keyed hash is needed to bound the harm.
- */
 uint64_t fleet_hash(struct topic_slice id)
 {
-    uint64_t hash = 0xcbf29ce484222325;
-    for (size_t i = 0; i < id.length; i++)
-        hash = (hash ^ (unsigned char)id.bytes[i]) * 0x100000001b3;
-    return hash ^ hash >> 32;
+    return hash_bytes(id.bytes, id.length);
 }
 
 static bool has_id(const struct fleet_device *device, uint64_t hash, struct topic_slice id)
@@ -64,8 +57,6 @@ static void free_device(const struct fleet *fleet, struct fleet_device *device)
 void fleet_forget_oldest(struct fleet *fleet)
 {
     struct fleet_device *device = fleet->oldest;
-    if (fleet->on_forget)
-        fleet->on_forget(fleet->userdata, device);
     struct fleet_device **at = bucket(fleet, device->hash);
     while (*at != device)
         at = &(*at)->next;
@@ -116,16 +107,12 @@ static struct fleet_device *new_device(const struct fleet *fleet, struct topic_s
     return device;
 }
 
-int fleet_new(const struct fleet_shape *shape,
-              void (*on_forget)(void *userdata, struct fleet_device *device), void *userdata,
-              struct fleet **ret_fleet)
+int fleet_new(const struct fleet_shape *shape, struct fleet **ret_fleet)
 {
     _cleanup_(fleet_freep) struct fleet *fleet = calloc(1, sizeof(*fleet));
     if (!fleet)
         return -ENOMEM;
     fleet->shape = *shape;
-    fleet->on_forget = on_forget;
-    fleet->userdata = userdata;
     fleet->n_buckets = MIN_BUCKETS;
     fleet->buckets = calloc(MIN_BUCKETS, sizeof(struct fleet_device *));
     if (!fleet->buckets)
@@ -182,11 +169,11 @@ int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device *
     if (device) {
         unlink_age(fleet, device);
     } else {
+        if (fleet->n_devices >= FLEET_MAX_DEVICES)
+            return -ENOBUFS;
         device = new_device(fleet, id);
         if (!device)
             return -ENOMEM;
-        if (fleet->n_devices >= FLEET_MAX_DEVICES)
-            fleet_forget_oldest(fleet);
         if (fleet->n_devices >= fleet->n_buckets)
             grow(fleet);
         device->hash = hash;
@@ -199,19 +186,37 @@ int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device *
     return 0;
 }
 
-bool fleet_visit(struct fleet *fleet, size_t *cursor, size_t at_least,
-                 void (*visit)(struct fleet_device *device, void *userdata), void *userdata)
+struct fleet_device *fleet_next(const struct fleet *fleet, size_t *cursor)
 {
-    size_t n_visited = 0;
-    for (; *cursor < fleet->n_buckets && n_visited < at_least; ++*cursor) {
-        struct fleet_device *device = fleet->buckets[*cursor];
-        for (; device; device = device->next, n_visited++)
-            visit(device, userdata);
-    }
-    return *cursor < fleet->n_buckets;
+    struct fleet_device *first = NULL;
+    while (!first && *cursor < fleet->n_buckets)
+        first = fleet->buckets[(*cursor)++];
+    return first;
 }
 
 struct fleet_device *fleet_oldest(const struct fleet *fleet)
 {
     return fleet->oldest;
+}
+
+static int by_age(const void *a, const void *b)
+{
+    uint64_t one = (*(struct fleet_device *const *)a)->heard_mono_usec;
+    uint64_t other = (*(struct fleet_device *const *)b)->heard_mono_usec;
+    return (one > other) - (one < other);
+}
+
+void fleet_sort(struct fleet *fleet)
+{
+    size_t n = 0;
+    _cleanup_(freep) struct fleet_device **devices =
+        calloc(fleet->n_devices + 1, sizeof(struct fleet_device *));
+    if (!devices)
+        return;
+    for (struct fleet_device *device = fleet->oldest; device; device = device->newer)
+        devices[n++] = device;
+    qsort(devices, n, sizeof(struct fleet_device *), by_age);
+    fleet->newest = fleet->oldest = NULL;
+    for (size_t i = 0; i < n; i++)
+        link_newest(fleet, devices[i]);
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * The devices that have been heard of: for each its last readings and its rules' states, in one
- * block of memory (series apart). Bounded: at FLEET_MAX_DEVICES the one unheard of for longest
- * makes room.
+ * block of memory (series apart). Bounded by FLEET_MAX_DEVICES.
  */
 #pragma once
 
@@ -38,6 +37,7 @@ struct fleet_rule {
     bool applies : 1; // the device is one of the rule's
     bool unknown_logged : 1;
     bool is_held : 1;       // a change waits for its time
+    bool is_unsent : 1;     // its command could not be sent, and waits for room
     bool is_refreshing : 1; // its command is to be sent again
     // Where several servers share a fleet:
     bool is_mine : 1;      // this one has sent its command last
@@ -65,7 +65,8 @@ struct fleet_device {
     struct group *group;           // NULL: none
     struct fleet_device *next_member, *previous_member; // of the group
     struct heap_entry due;    // when one of its readings may have gone stale for a rule
-    struct heap_entry unkept; // its series have changed since they were kept
+    struct heap_entry unsent; // its rules have commands that could not be sent, until room is made
+    struct page *page;        // that it is kept on (server/pages.h); NULL: none yet
     uint64_t heard_mono_usec;
     uint64_t online_mono_usec; // when it came online; 0: not since it is known
     uint8_t n_unheard;         // commands in a row that nobody was there for
@@ -73,13 +74,25 @@ struct fleet_device {
     bool silence_logged;       // since its last reading
     bool is_behind;            // its readings come late, as has been logged
     bool missed_group;         // it may have missed its group's commands
+    bool is_group_named;       // its topic names the group, not the configuration
     char id[];
 };
 
-/* on_forget is called before a device is freed, but not by fleet_free(). 0 or -ENOMEM. */
-int fleet_new(const struct fleet_shape *shape,
-              void (*on_forget)(void *userdata, struct fleet_device *device), void *userdata,
-              struct fleet **ret_fleet);
+/* What its devices say together (server/groups.h). */
+struct group {
+    struct group *next; // in its bucket
+    uint64_t hash;
+    struct fleet_rule *rules;   // those with scope = group
+    struct tally *tallies;      // by aggregate
+    struct fleet_device *first; // of its devices
+    size_t n_devices;
+    bool is_ours;      // this server decides for it
+    uint8_t n_unheard; // commands in a row that nobody was there for
+    char name[];
+};
+
+/* 0 or -ENOMEM. */
+int fleet_new(const struct fleet_shape *shape, struct fleet **ret_fleet);
 void fleet_free(struct fleet *fleet);
 DEFINE_CLEANUP(struct fleet *, fleet_free)
 
@@ -95,20 +108,21 @@ struct fleet_device *fleet_find_hash(struct fleet *fleet, uint64_t hash);
 
 /*
  * The device with that id, now the one last heard of; a new one, all zeros, if need be: *ret_new.
- * Another device may have been freed for it, so pointers to devices do not outlive this call.
- * -ENOMEM.
+ * -ENOBUFS: it is a new one, and there are FLEET_MAX_DEVICES; -ENOMEM.
  */
 int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device **ret_device,
                bool *ret_new);
 
 /*
- * Calls visit for some of the devices, at least at_least unless there are no more, and moves
- * *cursor, at first 0, on. Returns whether there are more. From 0 until it returns false, each
- * device that was there all the time is visited once or, if the table grew meanwhile, twice.
+ * Some devices, one after the other by their `next`, and moves *cursor, at first 0, on; NULL: there
+ * are no more. From 0 until then each device that was there all the time comes once or, if the
+ * table grew meanwhile, twice.
  */
-bool fleet_visit(struct fleet *fleet, size_t *cursor, size_t at_least,
-                 void (*visit)(struct fleet_device *device, void *userdata), void *userdata);
+struct fleet_device *fleet_next(const struct fleet *fleet, size_t *cursor);
 
 /* The device heard of longest ago, or NULL; and frees it. */
 struct fleet_device *fleet_oldest(const struct fleet *fleet);
 void fleet_forget_oldest(struct fleet *fleet);
+
+/* Brings the devices into the order of their heard_mono_usec; without memory they stay. */
+void fleet_sort(struct fleet *fleet);

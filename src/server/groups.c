@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "util/clock.h"
+#include "util/hash.h"
 #include "util/strings.h"
 
 enum { N_BUCKETS = 4096, MAX_NAME = 64 };
@@ -21,13 +22,10 @@ struct groups {
 
 const char groups_default[] = "default";
 
-/* FNV-1a; never 0, since it serves as the tag of a command. */
+/* Never 0, since it serves as the tag of a command. */
 static uint64_t hash_of(const char *name)
 {
-    uint64_t hash = 0xcbf29ce484222325;
-    for (; *name; name++)
-        hash = (hash ^ (unsigned char)*name) * 0x100000001b3;
-    return (hash ^ hash >> 32) | 1;
+    return hash_text(name) | 1;
 }
 
 int groups_new(struct config *config, const struct ruleset *rules, struct groups **ret_groups)
@@ -142,6 +140,7 @@ int groups_join(struct groups *groups, struct fleet_device *device, struct topic
     char text[MAX_NAME + 1];
     const struct group *present = device->group;
     bool is_named = name.bytes && topic_valid_value(name.bytes, name.length);
+    device->is_group_named |= is_named;
     if (present && (!is_named || (strncmp(present->name, name.bytes, name.length) == 0 &&
                                   present->name[name.length] == '\0')))
         return 0;
@@ -267,11 +266,10 @@ bool groups_expire(struct groups *groups, const struct ruleset_now *now,
     return false;
 }
 
-void groups_each(struct groups *groups, void (*visit)(struct group *group, void *userdata),
-                 void *userdata)
+struct group *groups_next(const struct groups *groups, size_t *cursor)
 {
-    for (size_t i = 0; i < N_BUCKETS; i++) {
-        for (struct group *group = groups->buckets[i]; group; group = group->next)
-            visit(group, userdata);
-    }
+    struct group *first = NULL;
+    while (!first && *cursor < N_BUCKETS)
+        first = groups->buckets[(*cursor)++];
+    return first;
 }

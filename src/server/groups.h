@@ -16,18 +16,6 @@ enum { GROUPS_MAX = 10000 };
 /* The group of a device that is of no other. */
 extern const char groups_default[];
 
-struct group {
-    struct group *next; // in its bucket
-    uint64_t hash;
-    struct fleet_rule *rules;   // those with scope = group
-    struct tally *tallies;      // by aggregate
-    struct fleet_device *first; // of its devices
-    size_t n_devices;
-    bool is_ours;      // this server decides for it
-    uint8_t n_unheard; // commands in a row that nobody was there for
-    char name[];
-};
-
 struct groups;
 
 /* rules is borrowed, config referenced. */
@@ -69,5 +57,5 @@ uint64_t groups_next_mono_usec(const struct groups *groups);
 bool groups_expire(struct groups *groups, const struct ruleset_now *now,
                    struct fleet_device **ret_device, size_t *ret_aggregate);
 
-void groups_each(struct groups *groups, void (*visit)(struct group *group, void *userdata),
-                 void *userdata);
+/* As fleet_next(): some groups, one after the other by their `next`. */
+struct group *groups_next(const struct groups *groups, size_t *cursor);

@@ -90,35 +90,54 @@ void intake_free(struct intake *intake)
     free(intake);
 }
 
-/* share: the name of a shared subscription (MQTT 5.0, section 4.8.2), or NULL. */
-static void subscribe_one(const struct topic_template *template, const char *id, const char *share,
-                          void (*subscribe)(void *userdata, const char *filter), void *userdata)
+/* Adds to filters. share: the name of a shared subscription (MQTT 5.0, section 4.8.2), or NULL. */
+static int add_filter(const struct topic_template *template, const char *id, const char *share,
+                      char ***filters)
 {
     _cleanup_(freep) char *filter = NULL, *shared = NULL;
     const struct topic_values values = { .field = { [TOPIC_ID] = id } };
-    if (topic_filter(template, &values, &filter) < 0)
-        return;
-    if (share && asprintf(&shared, "$share/%s/%s", share, filter) < 0)
+    size_t n = strings_count(*filters);
+    int r = topic_filter(template, &values, &filter);
+    if (r < 0)
+        return r == -ENOMEM ? r : 0; // no device can be called so
+    if (share && asprintf(&shared, "$share/%s/%s", share, filter) < 0) {
         shared = NULL;
-    if (!share || shared)
-        subscribe(userdata, share ? shared : filter);
+        return -ENOMEM;
+    }
+    char **all = reallocarray(*filters, n + 2, sizeof(char *));
+    if (!all)
+        return -ENOMEM;
+    all[n] = share ? TAKE_PTR(shared) : TAKE_PTR(filter);
+    all[n + 1] = NULL;
+    *filters = all;
+    return 0;
 }
 
-void intake_filters(const struct intake *intake,
-                    void (*subscribe)(void *userdata, const char *filter), void *userdata)
+static int add_filters(const struct intake *intake, const char *id, char ***filters)
 {
     const char *share = intake->config->server->share;
+    int r = add_filter(intake->status, id, NULL, filters);
+    if (r == 0)
+        r = add_filter(intake->replies, id, NULL, filters);
+    if (r == 0 && share)
+        r = add_filter(intake->commands, id, NULL, filters);
+    for (size_t k = 0; r == 0 && k < intake->n_telemetry; k++)
+        r = add_filter(intake->telemetry[k], id, share, filters);
+    return r;
+}
+
+int intake_filters(const struct intake *intake, char ***ret_filters)
+{
     char *const everyone[] = { NULL, NULL };
     // One filter for all as soon as one pattern needs it: the others would only come twice.
     char *const *ids = intake->any_pattern ? everyone : intake->config->server->devices;
-    for (size_t i = 0; i == 0 || ids[i]; i++) {
-        subscribe_one(intake->status, ids[i], NULL, subscribe, userdata);
-        subscribe_one(intake->replies, ids[i], NULL, subscribe, userdata);
-        if (share)
-            subscribe_one(intake->commands, ids[i], NULL, subscribe, userdata);
-        for (size_t k = 0; k < intake->n_telemetry; k++)
-            subscribe_one(intake->telemetry[k], ids[i], share, subscribe, userdata);
-    }
+    _cleanup_(strings_freep) char **filters = calloc(1, sizeof(char *));
+    int r = filters ? 0 : -ENOMEM;
+    for (size_t i = 0; r == 0 && (i == 0 || ids[i]); i++)
+        r = add_filters(intake, ids[i], &filters);
+    if (r == 0)
+        *ret_filters = TAKE_PTR(filters);
+    return r;
 }
 
 static bool is_ours(const struct intake *intake, struct topic_slice slice)

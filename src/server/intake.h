@@ -25,12 +25,11 @@ void intake_free(struct intake *intake);
 DEFINE_CLEANUP(struct intake *, intake_free)
 
 /*
- * Calls subscribe for every filter. Devices named without a wildcard have filters of their own.
- * Where the telemetry is shared, commands are subscribed to as well: what another server has
- * decided.
+ * Every filter, a new vector (util/strings.h). Devices named without a wildcard have filters of
+ * their own. Where the telemetry is shared, commands are subscribed to as well: what another server
+ * has decided. 0 or -ENOMEM.
  */
-void intake_filters(const struct intake *intake,
-                    void (*subscribe)(void *userdata, const char *filter), void *userdata);
+int intake_filters(const struct intake *intake, char ***ret_filters);
 
 /*
  * What came in on topic; *ret_id and *ret_group (bytes NULL where the topic has none) point into

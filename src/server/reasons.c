@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-#include "server/groups.h"
-
 enum { BUCKETS = 1 << 14 }; // a pointer each; what is not touched costs no memory
 
 struct reasons {

@@ -25,7 +25,6 @@ enum {
     // A burst of messages for us at QoS 1: with the default of 20 in flight, mosquitto's queue of
     // 1,000 behind them drops more than half of 20,000.
     RECEIVE_MAXIMUM = 65535,
-    MAX_FLUSHED = 2000, // devices whose series are kept at a stop: some megabytes
 };
 
 struct server {
@@ -40,9 +39,12 @@ struct server {
     struct explainer *explainer;
     struct recorder *recorder; // NULL: none
     struct dispatch *dispatch;
+    struct keeper *keeper;
     sd_event_source *time_timer; // for what the engine does with time alone
     uint64_t timer_mono_usec;    // when it fires
-    bool stopping;
+    sd_event_source *stop_timer;
+    uint64_t stop_mono_usec; // until when a stop writes what is to be kept; 0: there is none
+    uint64_t goodbye_usec;   // what the uplink then has
 
     uint64_t n_received;
     struct ratelimit story;    // info lines
@@ -87,16 +89,8 @@ static void on_decided(void *userdata, const char *device, const struct server_r
     dispatch_decided(server->dispatch, device, rule, outcome);
 }
 
-static void on_keep(void *userdata, const char *id, uint64_t span_usec, const char *name,
-                    const unsigned char *bytes, size_t n_bytes)
-{
-    struct server *server = userdata;
-    keeper_keep(uplink_outbox(server->uplink), id, span_usec, name, bytes, n_bytes);
-}
-
 static const struct engine_handlers engine_handlers = {
     .send = on_send,
-    .keep = on_keep,
     .recall = on_recall,
     .decided = on_decided,
 };
@@ -107,6 +101,7 @@ static const struct engine_handlers engine_handlers = {
 static void arm_timer(struct server *server)
 {
     uint64_t next_mono_usec = engine_next_mono_usec(server->engine);
+    keeper_arm(server->keeper);
     if (next_mono_usec >= server->timer_mono_usec || !uplink_is_connected(server->uplink))
         return;
     server->timer_mono_usec = next_mono_usec;
@@ -122,6 +117,8 @@ static int on_time_timer(sd_event_source *source, uint64_t usec, void *userdata)
     server->timer_mono_usec = USEC_INFINITY;
     if (!uplink_is_connected(server->uplink))
         return 0; // on_connected() sets it again
+    if (engine_waits_for_room(server->engine))
+        engine_make_room(server->engine, dispatch_room(server->dispatch));
     engine_run(server->engine, &at);
     arm_timer(server);
     return 0;
@@ -252,6 +249,8 @@ static void on_message(void *userdata, const struct mqtt_message *message)
 {
     struct server *server = userdata;
     struct topic_slice id, group;
+    if (server->stop_mono_usec > 0)
+        return; // what is known by now is being written
     server->n_received++;
     switch (intake_classify(server->intake, message->topic, &id, &group)) {
     case INTAKE_TELEMETRY:
@@ -275,17 +274,22 @@ static void on_message(void *userdata, const struct mqtt_message *message)
 
 /* --- the uplink ------------------------------------------------------------------------------ */
 
-static void subscribe(void *userdata, const char *filter)
+static void subscribe(struct server *server)
 {
-    struct server *server = userdata;
-    uplink_subscribe(server->uplink, filter);
+    _cleanup_(strings_freep) char **filters = NULL;
+    if (intake_filters(server->intake, &filters) < 0) {
+        log_err(NULL, "no memory to subscribe to anything: nothing comes in");
+        return;
+    }
+    for (char **filter = filters; *filter; filter++)
+        uplink_subscribe(server->uplink, *filter);
 }
 
 static void on_connected(void *userdata)
 {
     struct server *server = userdata;
     engine_reconnected(server->engine);
-    intake_filters(server->intake, subscribe, server);
+    subscribe(server);
     dispatch_connected(server->dispatch);
     arm_timer(server);
 }
@@ -309,6 +313,7 @@ static void on_recorded(void *userdata, uint64_t ticket)
 {
     struct server *server = userdata;
     dispatch_recorded(server->dispatch, ticket);
+    keeper_recorded(server->keeper, ticket);
 }
 
 static void on_changed(void *userdata, bool news)
@@ -338,8 +343,9 @@ static const struct uplink_handlers uplink_handlers = {
 struct server_plan {
     struct config *config;
     struct intake *intake;
-    struct engine *engine; // NULL: as it is, with all that it knows
-    struct recorder *recorder;
+    struct engine *engine;      // NULL: as it is, with all that it knows
+    bool renews_recorder;       // else it stays as it is
+    struct recorder *recorder;  // NULL: none
     struct uplink_plan *uplink; // NULL: the server's first configuration
 };
 
@@ -396,6 +402,22 @@ static int prepare_uplink(struct server *server, struct config *config,
     return uplink_prepare(server->uplink, config, &options, renews, ret_plan);
 }
 
+static bool records_alike(const struct server_config *a, const struct server_config *b)
+{
+    return strings_equal(a->record, b->record) && a->record_max_size == b->record_max_size &&
+           a->record_max_age_usec == b->record_max_age_usec;
+}
+
+static int plan_recorder(struct server *server, const struct server_config *section,
+                         struct server_plan *plan)
+{
+    plan->renews_recorder = !server->config || !records_alike(server->config->server, section);
+    if (!plan->renews_recorder || !section->record)
+        return 0;
+    return recorder_new(server->event, section->record, section->record_max_size,
+                        section->record_max_age_usec, &plan->recorder);
+}
+
 static int make_plan(struct server *server, struct config *config, struct server_plan *plan)
 {
     int r = intake_new(config, &plan->intake);
@@ -405,15 +427,14 @@ static int make_plan(struct server *server, struct config *config, struct server
     if (!server->config || !same_sections(server->config, config, "rule") ||
         !same_sections(server->config, config, "group") ||
         !same_sections(server->config, config, "server")) {
-        const struct server_config *section = config->server;
         r = engine_new(config, &engine_handlers, server, &plan->engine);
-        if (r >= 0 && section->record)
-            r = recorder_new(server->event, section->record, section->record_max_size,
-                             section->record_max_age_usec, &plan->recorder);
-        if (r < 0)
-            return r;
+        if (r >=
+            0) // half of the store, lest what is known of the fleet leaves no room for messages
+            r = engine_keep(plan->engine, config->queue->max_size / 2);
     }
-    return prepare_uplink(server, config, &plan->uplink);
+    if (r >= 0)
+        r = plan_recorder(server, config->server, plan);
+    return r < 0 ? r : prepare_uplink(server, config, &plan->uplink);
 }
 
 int server_prepare(struct server *server, struct config *config, struct server_plan **ret_plan)
@@ -439,15 +460,18 @@ void server_commit(struct server *server, struct server_plan *plan)
         const struct ruleset_now at = now();
         if (server->engine) {
             dispatch_review(server->dispatch, plan->config, server->intake); // then it decides
-            engine_inherit(plan->engine, server->engine, &at);
+            engine_inherit(plan->engine, server->engine, plan->config->server->devices, &at);
         }
         engine_free(server->engine);
         server->engine = TAKE_PTR(plan->engine);
         explainer_configure(server->explainer, server->engine);
+    }
+    if (plan->renews_recorder) {
         recorder_free(server->recorder);
         server->recorder = TAKE_PTR(plan->recorder);
     }
     dispatch_configure(server->dispatch, server->uplink, server->intake);
+    keeper_configure(server->keeper, uplink_outbox(server->uplink), server->engine);
     arm_timer(server);
     config_unref(server->config);
     server->config = TAKE_PTR(plan->config);
@@ -456,13 +480,40 @@ void server_commit(struct server *server, struct server_plan *plan)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-static void restore_series(struct server *server)
+static void restore(struct server *server)
 {
     const struct ruleset_now at = now();
     struct why why = { "" };
-    if (keeper_restore(server->spool, uplink_outbox(server->uplink), server->engine,
-                       server->config->server->devices, &at, &why) < 0)
-        log_warning(NULL, "what rules look at over time begins anew: %s", why.text);
+    if (keeper_restore(server->keeper, server->spool, server->config->server->devices, &at, &why) <
+        0)
+        log_warning(NULL, "what an earlier run knew of the devices is not known: %s", why.text);
+}
+
+/* A turn of a stop: what is to be kept is written, then the uplink says goodbye. */
+static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)usec;
+    struct server *server = userdata;
+    bool is_last = clock_mono_usec() >= server->stop_mono_usec;
+    bool is_kept = keeper_finish(server->keeper, is_last);
+    bool is_recorded = recorder_finish(server->recorder);
+    if ((is_kept && is_recorded) || is_last) {
+        uplink_stop(server->uplink, clock_mono_usec() + server->goodbye_usec);
+        return 0;
+    }
+    sd_event_source_set_time_relative(source, is_kept ? 5 * USEC_PER_MSEC : USEC_PER_MSEC);
+    return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static int add_timers(struct server *server)
+{
+    server->timer_mono_usec = USEC_INFINITY;
+    int r = sd_event_add_time(server->event, &server->time_timer, CLOCK_BOOTTIME, USEC_INFINITY,
+                              10 * USEC_PER_MSEC, on_time_timer, server);
+    if (r >= 0)
+        r = sd_event_add_time(server->event, &server->stop_timer, CLOCK_BOOTTIME, USEC_INFINITY, 1,
+                              on_stop_timer, server);
+    return r < 0 ? r : sd_event_source_set_enabled(server->stop_timer, SD_EVENT_OFF);
 }
 
 int server_new(sd_event *event, struct spool *spool, struct config *config,
@@ -478,9 +529,9 @@ int server_new(sd_event *event, struct spool *spool, struct config *config,
     server->userdata = userdata;
     server->story = story_limit;
     server->refusals = refusal_limit;
-    server->timer_mono_usec = USEC_INFINITY;
-    int r = sd_event_add_time(event, &server->time_timer, CLOCK_BOOTTIME, USEC_INFINITY,
-                              10 * USEC_PER_MSEC, on_time_timer, server);
+    int r = add_timers(server);
+    if (r >= 0)
+        r = keeper_new(event, &server->keeper);
     if (r >= 0)
         r = dispatch_new(event, &server->dispatch);
     if (r >= 0)
@@ -498,7 +549,7 @@ void server_start(struct server *server)
 {
     dispatch_load(server->dispatch, server->spool); // first: what a device had been told counts
     dispatch_review(server->dispatch, server->config, server->intake);
-    restore_series(server);
+    restore(server);
     uplink_start(server->uplink);
 }
 
@@ -507,6 +558,8 @@ void server_free(struct server *server)
     if (!server)
         return;
     sd_event_source_disable_unref(server->time_timer);
+    sd_event_source_disable_unref(server->stop_timer);
+    keeper_free(server->keeper);
     uplink_free(server->uplink);
     intake_free(server->intake);
     explainer_free(server->explainer);
@@ -518,12 +571,13 @@ void server_free(struct server *server)
     free(server);
 }
 
-void server_stop(struct server *server, uint64_t end_mono_usec)
+void server_stop(struct server *server, uint64_t goodbye_usec)
 {
-    server->stopping = true;
-    engine_flush(server->engine, MAX_FLUSHED);
+    server->goodbye_usec = goodbye_usec;
+    server->stop_mono_usec = clock_mono_usec() + SERVER_KEEP_USEC;
     dispatch_flush(server->dispatch);
-    uplink_stop(server->uplink, end_mono_usec);
+    sd_event_source_set_time_relative(server->stop_timer, 0);
+    sd_event_source_set_enabled(server->stop_timer, SD_EVENT_ONESHOT);
 }
 
 const char *server_describe(const struct server *server, char *out, size_t size)

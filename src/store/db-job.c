@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "store/db-mirror.h"
-#include "store/store-driver.h"
+#include "store/store-message.h"
 #include "util/killpoint.h"
 
 /* What a job has come to; its own out members are set once it has succeeded. */

@@ -12,7 +12,7 @@
 #include "store/db-job.h"
 #include "store/db-mirror.h"
 #include "store/db-run.h"
-#include "store/store-driver.h"
+#include "store/store-message.h"
 #include "util/killpoint.h"
 
 enum {

@@ -15,7 +15,6 @@
 #include "store/db-salvage.h"
 #include "store/place.h"
 #include "store/reserve.h"
-#include "store/store-driver.h"
 #include "util/strings.h"
 
 /*

@@ -7,8 +7,7 @@
  *     store_run() may sleep for as long as the disk likes: it runs in a worker (outbox/spool.h).
  *
  * A message is known by its stream's name and its number in that stream (seq), which is never
- * used twice. There is a store on disk (store_sqlite_new()) and one in memory, for tests
- * (store_memory_new()).
+ * used twice.
  */
 #pragma once
 
@@ -148,6 +147,23 @@ struct store_job {
  * seals.
  */
 struct store;
+
+/* How a store works: for who writes one. */
+struct store_vtable {
+    int (*run)(struct store *store, struct store_job *job, struct why *why);
+    int (*names)(struct store *store, char ***ret_names);
+    int (*records)(struct store *store, const char *space,
+                   void (*visit)(void *userdata, const char *key, const char *value),
+                   void *userdata, struct why *why);
+    void (*get_run)(const struct store *store, uint8_t ret_run[static STORE_RUN_SIZE]);
+    void (*end)(struct store *store);
+    void (*free)(struct store *store);
+};
+
+/* The first member of each. */
+struct store {
+    const struct store_vtable *vtable;
+};
 
 struct store_sqlite_options {
     const char *directory;         // exists; the file in it is queue.db

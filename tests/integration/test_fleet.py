@@ -183,3 +183,25 @@ groups = %s
             peer.wait(f"groups/{group}/commands", {"led_on": on})
     for group in groups:
         assert peer.objects(f"groups/{group}/commands") == [{"led_on": True}, {"led_on": False}]
+
+
+WINDOW = "[rule r]\nwhen = max(light, 1h) > 500\nthen = {\"led_on\": true}\nelse = {\"led_on\": false}\n"
+
+
+def test_what_is_known_of_a_fleet_outlives_a_stop(start_broker, start_daemon, connect):
+    n = 3000
+    broker = start_broker("log_type all\nmax_queued_messages 0")  # a peer that is slow misses nothing
+    peer = connect(broker, "+/commands")
+
+    def topics(since):
+        return {each.topic for each in peer.messages[since:]}
+
+    for run, light in ((1, 900), (2, 1)):
+        mark = peer.mark()
+        server = start_daemon("server1", configs.server(broker.port, rule=WINDOW))
+        broker.wait_log(r"server1 1 .*telemetry", count=run)
+        for i in range(n):
+            peer.publish(f"d{i}/telemetry", {"light": light}, wait=i % 200 == 199)
+        wait_until(lambda: len(topics(mark)) == n, lambda: f"{len(topics(mark))} devices have a command", 40)
+        server.stop()
+    assert {each.payload for each in peer.messages[mark:]} == {b'{"led_on": true}'}

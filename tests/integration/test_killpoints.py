@@ -81,6 +81,8 @@ SCENARIOS = {
     "quiesce": stop,
     "close": stop,
     "closed": stop,
+    "mark": stop,
+    "marked": stop,
     "shrink": drain_and_stop,
 }
 

@@ -269,8 +269,9 @@ def test_a_queue_that_is_lost_at_work_is_noticed_and_written_anew(change, manage
     line.proxy.mend()
     daemon.start()
     wait_light(line, 20)
-    arrived = {message["light"] for message in line.witness.objects(TELEMETRY)}
-    assert set(numbers) <= arrived
+    wait_until(
+        lambda: set(numbers) <= {message["light"] for message in line.witness.objects(TELEMETRY)}, "what waited"
+    )
     daemon.stop()
     Stored(daemon.state_directory)
 

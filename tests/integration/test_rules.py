@@ -125,6 +125,26 @@ def test_the_server_records_what_can_be_replayed(broker, start_daemon, connect, 
         {"led_on": False}, {"led_on": True}, {"led_on": False}]
 
 
+def test_a_stop_writes_the_recording_to_its_end(broker, start_daemon, connect, tmp_path):
+    recording = tmp_path / "telemetry.ndjson"
+    recording.write_text('{"tst": "2026-11-24T12:34:56.789Z", "topic": "lamp1/tele')  # torn by kill -9
+    rule = "[rule last]\nwhen = n > 50\nsend = always\nthen = {\"led_on\": true}\n"
+    peer = connect(broker, "#")
+    for run in (1, 2):
+        since = peer.mark()
+        server = start_daemon("server1", configs.server(broker.port, rule=rule) + f"[server]\nrecord = {recording}\n")
+        broker.wait_log(r"server1 1 .*telemetry", count=run)
+        for n in range(1, 52):
+            peer.publish("lamp1/telemetry", {"n": n})
+        peer.wait("lamp1/commands", {"led_on": True}, since=since)  # all has come in
+        server.stop()
+    lines = recording.read_text().splitlines()
+    assert lines.pop(0).startswith('{"tst": "2026-11-24T12:34:56.789Z", "topic": "lamp1/tele')  # ended, not glued
+    records = [json.loads(line) for line in lines]
+    seen = [each["payload"]["n"] for each in records if each["topic"] == "lamp1/telemetry"]
+    assert seen == [*range(1, 52)] * 2
+
+
 @pytest.mark.slow
 def test_a_recording_keeps_its_limit(broker, start_daemon, connect, tmp_path):
     recording = tmp_path / "telemetry.ndjson"

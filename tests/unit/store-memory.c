@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "store/store-driver.h"
+#include "store/store-message.h"
 #include "util/strings.h"
 
 struct memory_stream {

@@ -21,6 +21,8 @@ struct world {
     size_t n_sent;
     bool is_offline; // nothing can be sent
     bool assures;    // what is sent will reach its device
+    bool is_full;    // there is no room for more
+    size_t n_refused;
     enum rule_outcome recalled;
     size_t n_decided;
     enum rule_outcome decided;
@@ -34,6 +36,10 @@ static int on_send(void *userdata, const struct ruleset_target *target,
     (void)rule;
     if (world->is_offline)
         return -ENOTCONN;
+    if (world->is_full) {
+        world->n_refused++;
+        return -ENOBUFS;
+    }
     assert_true(world->n_sent < MAX_SENT);
     struct sent *sent = &world->sent[world->n_sent++];
     snprintf(sent->to, sizeof(sent->to), "%s%s", ruleset_target_name(target),
@@ -388,105 +394,308 @@ static void a_window_of_a_silent_device_does_not_count(void **state)
     world_done(&world);
 }
 
-struct kept {
-    size_t n_kept, n_forgotten;
-    char id[80], name[80];
-    uint64_t span_usec;
-    unsigned char bytes[SERIES_MAX_SAVED];
-    size_t n_bytes;
-};
-static struct kept kept;
-
-static void on_keep(void *userdata, const char *id, uint64_t span_usec, const char *name,
-                    const unsigned char *bytes, size_t n_bytes)
-{
-    (void)userdata;
-    *(bytes ? &kept.n_kept : &kept.n_forgotten) += 1;
-    snprintf(kept.id, sizeof(kept.id), "%s", id);
-    snprintf(kept.name, sizeof(kept.name), "%s", name);
-    kept.span_usec = span_usec;
-    kept.n_bytes = n_bytes;
-    if (bytes)
-        memcpy(kept.bytes, bytes, n_bytes);
-}
-
-static const struct engine_handlers keeping = { .send = on_send, .keep = on_keep };
+/* --- what outlives the engine ---------------------------------------------------------------- */
 
 #define WINDOW_RULE "[rule r]\nwhen = max(light, 1h) > 500\n" THEN ELSE
+#define LATCH_RULE  "[rule l]\nwhen = light < 300\nuntil = light > 320\n" THEN ELSE
 
-static void keep_world(struct world *world, const char *text)
+static char *const everyone[] = { (char *)"*", NULL };
+
+/* The store: by number of the page. */
+struct disk {
+    char *pages[64];
+    size_t n_written, n_removed;
+};
+
+static void disk_done(struct disk *disk)
+{
+    for (size_t i = 0; i < ELEMENTS(disk->pages); i++)
+        free(disk->pages[i]);
+}
+
+static void keep_world(struct world *world, const char *text, uint64_t max_bytes)
 {
     world_init(world, text);
-    struct config *config = load_main(text);
-    engine_free(world->engine);
-    assert_int_equal(engine_new(config, &keeping, world, &world->engine), 0);
-    config_unref(config);
-    kept = (struct kept){ 0 };
+    assert_int_equal(engine_keep(world->engine, max_bytes), 0);
+}
+
+/* Returns for how many devices. */
+static size_t write_down(struct world *world, struct disk *disk, bool all)
+{
+    char key[PAGES_KEY_SIZE], *value;
+    size_t n, n_all = 0;
+    while (engine_next_record(world->engine, &world->now, all, key, &value, &n) == 1) {
+        size_t number = strtoul(key, NULL, 10);
+        assert_true(number < ELEMENTS(disk->pages));
+        free(disk->pages[number]);
+        disk->pages[number] = value;
+        *(value ? &disk->n_written : &disk->n_removed) += 1;
+        n_all += n;
+    }
+    return n_all;
+}
+
+static void read_back(struct world *world, const struct disk *disk, char *const *patterns)
+{
+    for (size_t i = 0; i < ELEMENTS(disk->pages); i++) {
+        char key[PAGES_KEY_SIZE];
+        snprintf(key, sizeof(key), "%zu", i);
+        if (disk->pages[i])
+            assert_int_equal(
+                engine_restore(world->engine, key, disk->pages[i], patterns, &world->now), 0);
+    }
+    engine_restored(world->engine, &world->now);
 }
 
 static void a_series_outlives_a_restart(void **state)
 {
     (void)state;
     static struct world world;
-    keep_world(&world, WINDOW_RULE);
+    struct disk disk = { 0 };
+    keep_world(&world, WINDOW_RULE, SIZE_MAX);
     say(&world, "a", NULL, "{\"light\": 900}");
     say(&world, "a", NULL, "{\"light\": 100}");
-    assert_int_equal(kept.n_kept, 0);
-    pass(&world, 301 * USEC_PER_SEC); // not with each reading
-    assert_int_equal(kept.n_kept, 1);
-    engine_flush(world.engine, 10);
-    assert_int_equal(kept.n_kept, 1); // nothing has changed
-    const struct kept before = kept;
+    assert_int_equal(write_down(&world, &disk, false), 0);
+    pass(&world, 151 * USEC_PER_SEC); // not with each reading
+    assert_true(engine_keep_mono_usec(world.engine) <= world.now.mono_usec);
+    assert_int_equal(write_down(&world, &disk, false), 1);
+    assert_int_equal(write_down(&world, &disk, true), 0); // nothing has changed
     world_done(&world);
 
-    keep_world(&world, WINDOW_RULE);
-    assert_int_equal(engine_restore(world.engine, slice(before.id), before.span_usec, before.name,
-                                    before.bytes, before.n_bytes, &world.now),
-                     0);
-    assert_int_equal(engine_restore(world.engine, slice(before.id), before.span_usec + 1,
-                                    before.name, before.bytes, before.n_bytes, &world.now),
-                     -ENOENT);
-    assert_int_equal(engine_restore(world.engine, slice(before.id), before.span_usec, "dark",
-                                    before.bytes, before.n_bytes, &world.now),
-                     -ENOENT);
-    assert_int_equal(engine_restore(world.engine, slice(before.id), before.span_usec, before.name,
-                                    before.bytes, before.n_bytes - 1, &world.now),
-                     -EBADMSG);
+    keep_world(&world, WINDOW_RULE, SIZE_MAX);
+    read_back(&world, &disk, everyone);
+    assert_int_equal(engine_n_devices(world.engine), 1);
+    assert_int_equal(engine_n_unkept(world.engine), 0);
     say(&world, "a", NULL, "{\"light\": 100}");
     expect_sent(&world, 1, "a", true);
     world_done(&world);
+
+    keep_world(&world, "[rule r]\nwhen = max(light, 2h) > 500\n" THEN ELSE, SIZE_MAX);
+    read_back(&world, &disk, everyone); // of another span
+    say(&world, "a", NULL, "{\"light\": 100}");
+    expect_sent(&world, 1, "a", false);
+    world_done(&world);
+    disk_done(&disk);
+}
+
+/* Between the two conditions of a latch only what was decided before says what holds. */
+static void a_decision_outlives_a_restart(void **state)
+{
+    (void)state;
+    static struct world world;
+    struct disk disk = { 0 };
+    keep_world(&world, LATCH_RULE, SIZE_MAX);
+    say(&world, "a", NULL, "{\"light\": 100}");
+    say(&world, "b", NULL, "{\"light\": 400}");
+    assert_int_equal(write_down(&world, &disk, true), 2);
+    world_done(&world);
+
+    keep_world(&world, LATCH_RULE, SIZE_MAX);
+    read_back(&world, &disk, everyone);
+    say(&world, "a", NULL, "{\"light\": 310}");
+    expect_sent(&world, 1, "a", true); // once more: it may have been lost
+    say(&world, "b", NULL, "{\"light\": 310}");
+    expect_sent(&world, 2, "b", false);
+    say(&world, "a", NULL, "{\"light\": 330}");
+    expect_sent(&world, 3, "a", false);
+    world_done(&world);
+
+    keep_world(&world, "[rule l]\nwhen = light < 300\nuntil = light > 320\nthen = {\"up\": 1}\n",
+               SIZE_MAX); // it says something else, and decides anew
+    read_back(&world, &disk, everyone);
+    say(&world, "a", NULL, "{\"light\": 310}");
+    assert_int_equal(world.n_sent, 0);
+    world_done(&world);
+    disk_done(&disk);
+}
+
+static void a_groups_decision_outlives_a_restart(void **state)
+{
+    (void)state;
+    static struct world world;
+    struct disk disk = { 0 };
+    static const char text[] =
+        GROUP_RULE "when = mean(light) < 300\nuntil = mean(light) > 320\n" THEN ELSE;
+    keep_world(&world, text, SIZE_MAX);
+    say(&world, "a", "north", "{\"light\": 100}");
+    expect_sent(&world, 1, "north/", true);
+    write_down(&world, &disk, true);
+    world_done(&world);
+    keep_world(&world, text, SIZE_MAX);
+    read_back(&world, &disk, everyone);
+    say(&world, "a", "north", "{\"light\": 310}");
+    expect_sent(&world, 1, "north/", true);
+    world_done(&world);
+    disk_done(&disk);
+}
+
+static void what_is_not_ours_any_more_is_not_taken_back(void **state)
+{
+    (void)state;
+    static struct world world;
+    static char *const lamps[] = { (char *)"lamp*", NULL };
+    struct disk disk = { 0 };
+    keep_world(&world, LATCH_RULE, SIZE_MAX);
+    say(&world, "lamp1", NULL, "{\"light\": 100}");
+    say(&world, "pump1", NULL, "{\"light\": 100}");
+    assert_int_equal(write_down(&world, &disk, true), 2);
+    world_done(&world);
+    keep_world(&world, LATCH_RULE, SIZE_MAX);
+    read_back(&world, &disk, lamps);
+    assert_int_equal(engine_n_devices(world.engine), 1);
+    assert_int_equal(write_down(&world, &disk, true), 1); // without it
+    assert_null(strstr(disk.pages[0], "pump1"));
+    assert_int_equal(engine_restore(world.engine, "1", "{}", everyone, &world.now), -EBADMSG);
+    assert_int_equal(engine_restore(world.engine, "-1", disk.pages[0], everyone, &world.now),
+                     -EBADMSG);
+    world_done(&world);
+    disk_done(&disk);
 }
 
 static void a_series_outlives_a_change_of_the_rules(void **state)
 {
     (void)state;
     static struct world world;
-    keep_world(&world, WINDOW_RULE);
-    say(&world, "a", NULL, "{\"light\": 900}");
+    struct disk disk = { 0 };
+    keep_world(&world, WINDOW_RULE, SIZE_MAX);
+    for (int i = 0; i < 40; i++) {
+        char id[8];
+        snprintf(id, sizeof(id), "%c%d", i == 0 ? 'a' : 'b', i);
+        say(&world, id, NULL, "{\"light\": 900}");
+    }
+    assert_int_equal(write_down(&world, &disk, true), 40);
     struct engine *old = world.engine;
     struct config *config =
         load_main("[rule s]\nwhen = heat > max(light, 1h)\n" THEN ELSE "[rule t]\nwhen = "
                   "mean(light, 1min) < 3\n" THEN);
-    assert_int_equal(engine_new(config, &keeping, &world, &world.engine), 0);
+    assert_int_equal(engine_new(config, &handlers, &world, &world.engine), 0);
+    assert_int_equal(engine_keep(world.engine, SIZE_MAX), 0);
     config_unref(config);
-    engine_inherit(world.engine, old, &world.now);
+    static char *const some[] = { (char *)"a*", NULL };
+    engine_inherit(world.engine, old, some, &world.now);
     engine_free(old);
     world.n_sent = 0;
-    say(&world, "a", NULL, "{\"heat\": 901}");
-    expect_sent(&world, 1, "a", true);
+    say(&world, "a0", NULL, "{\"heat\": 901}");
+    expect_sent(&world, 1, "a0", true);
+    assert_int_equal(write_down(&world, &disk, true), 1); // in the place of all
+    assert_int_equal(disk.n_removed, 2);
     world_done(&world);
+    disk_done(&disk);
 }
 
 static void what_is_forgotten_is_not_kept(void **state)
 {
     (void)state;
     static struct world world;
-    keep_world(&world, "[server]\nforget_after = 1h\n" WINDOW_RULE);
+    struct disk disk = { 0 };
+    keep_world(&world, "[server]\nforget_after = 1h\n" WINDOW_RULE, SIZE_MAX);
     say(&world, "a", NULL, "{\"light\": 900}");
+    assert_int_equal(write_down(&world, &disk, true), 1);
     pass(&world, 3600 * USEC_PER_SEC);
-    assert_int_equal(kept.n_forgotten, 1);
-    assert_string_equal(kept.id, "a");
-    assert_string_equal(kept.name, "light");
+    assert_int_equal(write_down(&world, &disk, true), 0);
+    assert_int_equal(disk.n_removed, 1);
+    world_done(&world);
+    disk_done(&disk);
+}
+
+/* It is not heard for the time that the server stands still, and that counts. */
+static void who_is_silent_for_long_is_forgotten_after_a_restart(void **state)
+{
+    (void)state;
+    static struct world world;
+    struct disk disk = { 0 };
+    static const char text[] = "[server]\nforget_after = 1d\n" WINDOW_RULE;
+    keep_world(&world, text, SIZE_MAX);
+    say(&world, "a", NULL, "{\"light\": 900}");
+    write_down(&world, &disk, true);
+    world_done(&world);
+    keep_world(&world, text, SIZE_MAX);
+    world.now.mono_usec += 20 * 3600 * USEC_PER_SEC;
+    world.now.wall_usec += 20 * 3600 * USEC_PER_SEC;
+    read_back(&world, &disk, everyone);
+    pass(&world, 4 * 3600 * USEC_PER_SEC);
+    assert_int_equal(engine_n_devices(world.engine), 1);
+    pass(&world, 3600 * USEC_PER_SEC); // it may have been heard for an hour since that was written
+    assert_int_equal(engine_n_devices(world.engine), 0);
+    world_done(&world);
+    disk_done(&disk);
+}
+
+static void what_there_is_no_room_for_is_counted(void **state)
+{
+    (void)state;
+    static struct world world;
+    struct disk disk = { 0 };
+    keep_world(&world, WINDOW_RULE, 3000);
+    for (int i = 0; i < 40; i++) {
+        char id[8];
+        snprintf(id, sizeof(id), "b%d", i);
+        say(&world, id, NULL, "{\"light\": 900}");
+    }
+    write_down(&world, &disk, true);
+    size_t n_bytes = 0, n_on_disk = 0;
+    for (size_t i = 0; i < ELEMENTS(disk.pages); i++)
+        n_bytes += disk.pages[i] ? strlen(disk.pages[i]) : 0;
+    assert_true(n_bytes <= 3000 && n_bytes > 0);
+    for (size_t i = 0; i < ELEMENTS(disk.pages); i++) {
+        for (const char *at = disk.pages[i]; at && (at = strstr(at, "\"id\"")); at++)
+            n_on_disk++;
+    }
+    assert_int_equal(engine_n_left_out(world.engine), 40 - n_on_disk);
+    world_done(&world);
+    disk_done(&disk);
+}
+
+static void what_there_is_no_room_for_is_sent_when_there_is(void **state)
+{
+    (void)state;
+    static struct world world;
+    char id[8];
+    world_init(&world, LATCH_RULE GROUP_RULE "when = mean(dark) > 1\n" THEN ELSE);
+    world.is_full = true;
+    for (int i = 0; i < 5; i++) {
+        snprintf(id, sizeof(id), "d%d", i);
+        say(&world, id, "north", "{\"light\": 100}");
+    }
+    say(&world, "d0", "north", "{\"light\": 110}");
+    say(&world, "d0", "north", "{\"light\": 400}"); // otherwise by now
+    say(&world, "d1", "north", "{\"dark\": 2}");
+    size_t n_refused = world.n_refused;
+    pass(&world, 60 * USEC_PER_SEC);
+    assert_int_equal(world.n_refused, n_refused); // it is not asked in vain
+    assert_int_equal(world.n_sent, 0);
+
+    world.is_full = false;
+    engine_make_room(world.engine, 2);
+    pass(&world, 2 * USEC_PER_SEC);
+    assert_int_equal(world.n_sent, 2);
+    assert_true(engine_waits_for_room(world.engine));
+    engine_make_room(world.engine, 100);
+    pass(&world, 2 * USEC_PER_SEC);
+    assert_int_equal(world.n_sent, 6); // each device once, and the group
+    assert_false(engine_waits_for_room(world.engine));
+    size_t n_off = 0;
+    for (size_t i = 0; i < world.n_sent; i++) {
+        n_off += !world.sent[i].on;
+        assert_true(world.sent[i].on || strcmp(world.sent[i].to, "d0") == 0);
+    }
+    assert_int_equal(n_off, 1);
+    world_done(&world);
+}
+
+static void the_newcomer_to_a_full_fleet_takes_the_oldests_place(void **state)
+{
+    (void)state;
+    static struct world world;
+    char id[16];
+    keep_world(&world, "", SIZE_MAX);
+    for (int i = 0; i <= FLEET_MAX_DEVICES; i++) {
+        snprintf(id, sizeof(id), "b%d", i);
+        say(&world, id, NULL, "{}");
+    }
+    assert_int_equal(engine_n_devices(world.engine), FLEET_MAX_DEVICES);
+    assert_false(engine_presence(world.engine, slice("b0"), true, false, &world.now));
+    assert_true(engine_presence(world.engine, slice("b1"), true, false, &world.now));
     world_done(&world);
 }
 
@@ -763,6 +972,13 @@ int main(void)
         in_directory(a_group_can_look_at_windows),
         in_directory(a_window_of_a_silent_device_does_not_count),
         in_directory(a_series_outlives_a_restart),
+        in_directory(a_decision_outlives_a_restart),
+        in_directory(a_groups_decision_outlives_a_restart),
+        in_directory(what_is_not_ours_any_more_is_not_taken_back),
+        in_directory(who_is_silent_for_long_is_forgotten_after_a_restart),
+        in_directory(what_there_is_no_room_for_is_counted),
+        in_directory(what_there_is_no_room_for_is_sent_when_there_is),
+        in_directory(the_newcomer_to_a_full_fleet_takes_the_oldests_place),
         in_directory(a_series_outlives_a_change_of_the_rules),
         in_directory(what_is_forgotten_is_not_kept),
         in_directory(who_is_silent_for_long_is_forgotten),

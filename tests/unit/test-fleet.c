@@ -30,7 +30,7 @@ static void a_new_device_is_all_zeros(void **state)
 {
     (void)state;
     _cleanup_(fleet_freep) struct fleet *fleet = NULL;
-    assert_int_equal(fleet_new(&(struct fleet_shape){ 3, 2, 0, 0 }, NULL, NULL, &fleet), 0);
+    assert_int_equal(fleet_new(&(struct fleet_shape){ 3, 2, 0, 0 }, &fleet), 0);
     const struct fleet_device *device = hear(fleet, "a", true);
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(device->readings[i].mono_usec, 0);
@@ -43,7 +43,7 @@ static void a_device_keeps_its_readings_and_states(void **state)
 {
     (void)state;
     _cleanup_(fleet_freep) struct fleet *fleet = NULL;
-    assert_int_equal(fleet_new(&(struct fleet_shape){ 2, 3, 0, 0 }, NULL, NULL, &fleet), 0);
+    assert_int_equal(fleet_new(&(struct fleet_shape){ 2, 3, 0, 0 }, &fleet), 0);
     struct fleet_device *device = hear(fleet, "lamp-1", true);
     device->readings[1] = (struct expr_reading){ .value = 250, .mono_usec = 7 };
     device->rules[2].sent_epoch = 9; // the last of the block: ASan sees a byte too far
@@ -62,7 +62,7 @@ static void thousands_of_devices_are_all_found(void **state)
     enum { N = 20000 };
     _cleanup_(fleet_freep) struct fleet *fleet = NULL;
     char id[32];
-    assert_int_equal(fleet_new(&(struct fleet_shape){ 1, 1, 0, 0 }, NULL, NULL, &fleet), 0);
+    assert_int_equal(fleet_new(&(struct fleet_shape){ 1, 1, 0, 0 }, &fleet), 0);
     for (int i = 0; i < N; i++) {
         snprintf(id, sizeof(id), "device-%d", i);
         hear(fleet, id, true)->readings[0].value = i;
@@ -74,17 +74,22 @@ static void thousands_of_devices_are_all_found(void **state)
     }
 }
 
-static void a_full_fleet_forgets_the_device_unheard_of_for_longest(void **state)
+static void a_full_fleet_takes_another_when_the_oldest_has_gone(void **state)
 {
     (void)state;
     _cleanup_(fleet_freep) struct fleet *fleet = NULL;
+    struct fleet_device *device;
+    bool is_new;
     char id[32];
-    assert_int_equal(fleet_new(&(struct fleet_shape){ 0, 0, 0, 0 }, NULL, NULL, &fleet), 0);
+    assert_int_equal(fleet_new(&(struct fleet_shape){ 0, 0, 0, 0 }, &fleet), 0);
     for (int i = 0; i < FLEET_MAX_DEVICES; i++) {
         snprintf(id, sizeof(id), "%d", i);
         hear(fleet, id, true);
     }
     hear(fleet, "0", false); // now 1 is the oldest
+    assert_int_equal(fleet_hear(fleet, slice("one-more"), &device, &is_new), -ENOBUFS);
+    assert_string_equal(fleet_oldest(fleet)->id, "1");
+    fleet_forget_oldest(fleet);
     hear(fleet, "one-more", true);
     assert_int_equal(fleet_count(fleet), FLEET_MAX_DEVICES);
     assert_non_null(fleet_find(fleet, slice("0")));
@@ -93,10 +98,21 @@ static void a_full_fleet_forgets_the_device_unheard_of_for_longest(void **state)
     assert_non_null(fleet_find(fleet, slice("one-more")));
 }
 
-static void count_device(struct fleet_device *device, void *userdata)
+static void devices_are_sorted_by_when_they_were_heard(void **state)
 {
-    (void)userdata;
-    device->n_unheard++;
+    (void)state;
+    static const char *const ids[] = { "b", "d", "a", "c" };
+    static const uint64_t heard_mono_usec[] = { 2, 4, 1, 3 };
+    _cleanup_(fleet_freep) struct fleet *fleet = NULL;
+    assert_int_equal(fleet_new(&(struct fleet_shape){ 0, 0, 0, 0 }, &fleet), 0);
+    for (size_t i = 0; i < 4; i++)
+        hear(fleet, ids[i], true)->heard_mono_usec = heard_mono_usec[i];
+    fleet_sort(fleet);
+    for (char id = 'a'; id <= 'd'; id++) {
+        assert_int_equal(fleet_oldest(fleet)->id[0], id);
+        fleet_forget_oldest(fleet);
+    }
+    assert_int_equal(fleet_count(fleet), 0);
 }
 
 /* Devices may come while a visit is under way, and the table grow. */
@@ -107,13 +123,16 @@ static void a_visit_in_portions_leaves_nobody_out(void **state)
     _cleanup_(fleet_freep) struct fleet *fleet = NULL;
     char id[32];
     size_t cursor = 0, n_portions = 0, n_new = 0;
-    assert_int_equal(fleet_new(&(struct fleet_shape){ 1, 0, 0, 0 }, NULL, NULL, &fleet), 0);
+    assert_int_equal(fleet_new(&(struct fleet_shape){ 1, 0, 0, 0 }, &fleet), 0);
     for (int i = 0; i < N; i++) {
         snprintf(id, sizeof(id), "%d", i);
         hear(fleet, id, true);
     }
-    while (fleet_visit(fleet, &cursor, 7, count_device, NULL)) {
+    struct fleet_device *visited;
+    while ((visited = fleet_next(fleet, &cursor))) {
         n_portions++;
+        for (; visited; visited = visited->next)
+            visited->n_unheard++;
         for (int i = 0; i < 10 && n_new < N; i++, n_new++) {
             snprintf(id, sizeof(id), "new-%zu", n_new);
             hear(fleet, id, true);
@@ -127,35 +146,15 @@ static void a_visit_in_portions_leaves_nobody_out(void **state)
     }
 }
 
-static void note_id(void *userdata, struct fleet_device *device)
-{
-    strcpy(userdata, device->id); // NOLINT(clang-analyzer-security.insecureAPI.strcpy): it is short
-}
-
-static void who_is_forgotten_is_said_before(void **state)
-{
-    (void)state;
-    _cleanup_(fleet_freep) struct fleet *fleet = NULL;
-    char id[32], forgotten[32] = "";
-    assert_int_equal(fleet_new(&(struct fleet_shape){ 0 }, note_id, forgotten, &fleet), 0);
-    for (int i = 0; i < FLEET_MAX_DEVICES; i++) {
-        snprintf(id, sizeof(id), "%d", i);
-        hear(fleet, id, true);
-    }
-    assert_string_equal(forgotten, "");
-    hear(fleet, "one-more", true);
-    assert_string_equal(forgotten, "0");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_device_is_all_zeros),
         cmocka_unit_test(a_device_keeps_its_readings_and_states),
         cmocka_unit_test(thousands_of_devices_are_all_found),
-        cmocka_unit_test(a_full_fleet_forgets_the_device_unheard_of_for_longest),
+        cmocka_unit_test(a_full_fleet_takes_another_when_the_oldest_has_gone),
+        cmocka_unit_test(devices_are_sorted_by_when_they_were_heard),
         cmocka_unit_test(a_visit_in_portions_leaves_nobody_out),
-        cmocka_unit_test(who_is_forgotten_is_said_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -165,7 +165,7 @@ static void letters_recorded(struct world *of, uint64_t ticket)
 {
     (void)of;
     const struct ruleset_now at = now();
-    issuer_recorded(issuer, ticket, &at);
+    issuer_recorded(issuer, ticket);
     issuer_run(issuer, &at);
 }
 

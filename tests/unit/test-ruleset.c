@@ -27,7 +27,7 @@ static struct house make_house(const char *text)
     bool is_new;
     struct house house = { .rules = make_rules(text) };
     const struct fleet_shape shape = ruleset_shape(house.rules);
-    assert_int_equal(fleet_new(&shape, NULL, NULL, &house.fleet), 0);
+    assert_int_equal(fleet_new(&shape, &house.fleet), 0);
     assert_int_equal(
         fleet_hear(house.fleet, (struct topic_slice){ "lamp1", 5 }, &house.device, &is_new), 0);
     ruleset_welcome(house.rules, house.device);

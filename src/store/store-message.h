@@ -1,28 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * What a store consists of behind store.h: the one on disk, and the one in memory that tests use.
+ * What every store does with a message: copies it, and counts what it costs. Internal to stores.
  */
 #pragma once
 
 #include <string.h>
 
 #include "store/store.h"
-
-struct store_vtable {
-    int (*run)(struct store *store, struct store_job *job, struct why *why);
-    int (*names)(struct store *store, char ***ret_names);
-    int (*records)(struct store *store, const char *space,
-                   void (*visit)(void *userdata, const char *key, const char *value),
-                   void *userdata, struct why *why);
-    void (*get_run)(const struct store *store, uint8_t ret_run[static STORE_RUN_SIZE]);
-    void (*end)(struct store *store);
-    void (*free)(struct store *store);
-};
-
-/* The first member of each. */
-struct store {
-    const struct store_vtable *vtable;
-};
 
 /*
  * Copies a message with all that it points to, in one block of memory at its payload:
