@@ -44,9 +44,10 @@ static int on_send(void *userdata, const struct ruleset_target *target,
         return 0;
     replay->n_commands++;
     char why[EXPLANATION_SIZE];
-    engine_explain(replay->engine, target, rule, why, sizeof(why));
-    char *line = engine_format_decision(replay->now.wall_usec, target->group,
-                                        ruleset_target_name(target), rule, command, why);
+    const struct account_scope scope = engine_scope(replay->engine);
+    account_finding(&scope, target, rule, &replay->now, why, sizeof(why));
+    char *line = account_decision(replay->now.wall_usec, target->group, ruleset_target_name(target),
+                                  rule, command, why);
     if (line && !replay->rule)
         puts(line);
     free(replay->last);
@@ -54,7 +55,7 @@ static int on_send(void *userdata, const struct ruleset_target *target,
     return 0;
 }
 
-static const struct engine_handlers engine_handlers = { .send = on_send };
+static const struct decider_handlers engine_handlers = { .send = on_send };
 
 /* Lets the time pass until wall_usec; the engine works when it wants to. */
 static void pass(struct replay *replay, uint64_t wall_usec)

@@ -42,7 +42,7 @@ void dispatch_review(struct dispatch *dispatch, const struct config *config,
 /* The end is near: what waits to be written down is. */
 void dispatch_flush(struct dispatch *dispatch);
 
-/* For struct engine_handlers. */
+/* For struct decider_handlers. */
 int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target,
                   const struct server_rule *rule, const struct command *command);
 enum rule_outcome dispatch_recall(struct dispatch *dispatch, const char *device,

@@ -9,35 +9,18 @@
 #include <json-c/json.h>
 
 #include "config/config.h"
-#include "server/fleet.h"
-#include "server/groups.h"
+#include "server/account.h"
+#include "server/decider.h"
 #include "server/pages.h"
-#include "server/ruleset.h"
 #include "util/cleanup.h"
-#include "util/why.h"
 
 struct engine;
-
-struct engine_handlers {
-    // Sends a rule's command to target. 0; 1: it will reach it, also when the connection breaks;
-    // -ENOBUFS: there is no room, or -EDQUOT: not for that device: it is handed out again when
-    // there is (engine_make_room()); else -errno: with the next reading. May call engine_explain().
-    int (*send)(void *userdata, const struct ruleset_target *target, const struct server_rule *rule,
-                const struct command *command);
-    // What a rule with delivery = ordered had decided for a device in an earlier run, so that it is
-    // not carried out anew; RULE_UNDECIDED: nothing. May be NULL.
-    enum rule_outcome (*recall)(void *userdata, const char *device, const struct server_rule *rule);
-    // Such a rule has decided, and its command, if there is one, has been sent. May be
-    // NULL.
-    void (*decided)(void *userdata, const char *device, const struct server_rule *rule,
-                    enum rule_outcome outcome);
-};
 
 /* A reading that came so long after its time is none to act on but by a rule's stale_after. */
 #define ENGINE_LATE_USEC (30 * 1000000ULL)
 
 /* config is referenced. 0 or -ENOMEM. */
-int engine_new(struct config *config, const struct engine_handlers *handlers, void *userdata,
+int engine_new(struct config *config, const struct decider_handlers *handlers, void *userdata,
                struct engine **ret_engine);
 void engine_free(struct engine *engine);
 DEFINE_CLEANUP(struct engine *, engine_free)
@@ -96,13 +79,8 @@ uint64_t engine_next_mono_usec(const struct engine *engine);
  */
 int engine_keep(struct engine *engine, uint64_t max_bytes);
 
-/* As pages_next_mono_usec() and pages_next(); all: also what is not due yet. */
-uint64_t engine_keep_mono_usec(const struct engine *engine);
-int engine_next_record(struct engine *engine, const struct ruleset_now *now, bool all,
-                       char key[static PAGES_KEY_SIZE], char **ret_value, size_t *ret_n_devices);
-/* As pages_n_unkept() and pages_n_left_out(). */
-size_t engine_n_unkept(const struct engine *engine);
-size_t engine_n_left_out(const struct engine *engine);
+/* What has changed and is to be written; NULL: nothing is kept. */
+struct pages *engine_pages(const struct engine *engine);
 
 /*
  * Takes such a record back, of the devices that fit patterns; after the last one
@@ -127,24 +105,5 @@ int engine_restore_series(struct engine *engine, struct topic_slice id, uint64_t
 void engine_inherit(struct engine *engine, struct engine *old, char *const *patterns,
                     const struct ruleset_now *now);
 
-/* --- why ------------------------------------------------------------------------------------- */
-
-/* What a rule looks at, for target, at the work at hand. Returns out. */
-const char *engine_explain(const struct engine *engine, const struct ruleset_target *target,
-                           const struct server_rule *rule, char *out, size_t size);
-
-/*
- * A decision as a line for a person, without a line feed; command NULL: it sends nothing. A new
- * string, NULL without memory.
- */
-char *engine_format_decision(uint64_t wall_usec, bool is_group, const char *name,
-                             const struct server_rule *rule, const struct command *command,
-                             const char *why);
-
-/*
- * What the rule of that name decided last, for the device or group of that name (NULL: for
- * anybody), and by which readings: one or two lines, a new string. -ENOENT: there is no such rule,
- * or nothing of that name that it is for; -ENODATA: it has decided nothing; -ENOMEM.
- */
-int engine_tell(const struct engine *engine, const char *rule, const char *name,
-                const struct ruleset_now *now, char **ret_text, struct why *why);
+/* What account_tell() and its kind tell of. */
+struct account_scope engine_scope(const struct engine *engine);

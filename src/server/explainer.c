@@ -37,8 +37,9 @@ char *explainer_answer(const struct engine *engine, const char *question, size_t
     const char *rule = json_text_of(object, "explain");
     if (r == 0 && !rule)
         return format("error", "this is no question that the server knows");
+    const struct account_scope scope = engine_scope(engine);
     if (r == 0)
-        r = engine_tell(engine, rule, json_text_of(object, "for"), now, &text, &why);
+        r = account_tell(&scope, rule, json_text_of(object, "for"), now, &text, &why);
     return r == 0 ? format("text", text) : format("error", why.text[0] ? why.text : strerror(-r));
 }
 

@@ -28,7 +28,7 @@ char *explainer_answer(const struct engine *engine, const char *question, size_t
 
 /*
  * Asks the server that runs on this machine; name may be NULL. Blocks. *ret_text is a new string:
- * 0: what engine_tell() said; 1: why it had nothing to say. Else errors as inquiry_ask(), -EBADMSG
+ * 0: what account_tell() said; 1: why it had nothing to say. Else errors as inquiry_ask(), -EBADMSG
  * for an answer that is none; with why.
  */
 int explainer_ask(const char *rule, const char *name, uint64_t wait_usec, char **ret_text,

@@ -52,7 +52,8 @@ static size_t put_next(struct keeper *keeper, bool all, size_t *n_devices)
     _cleanup_(freep) char *value = NULL;
     size_t n = 0;
     const struct ruleset_now at = now();
-    if (engine_next_record(keeper->engine, &at, all, key, &value, &n) <= 0)
+    if (pages_next(engine_pages(keeper->engine), &at, all ? UINT64_MAX : at.mono_usec, key, &value,
+                   &n) <= 0)
         return 0;
     if (outbox_put_record(keeper->outbox, fleet_space, key, value) < 0)
         log_debug(NULL, "no memory for a record of the fleet");
@@ -62,7 +63,7 @@ static size_t put_next(struct keeper *keeper, bool all, size_t *n_devices)
 
 static void tell_left_out(struct keeper *keeper)
 {
-    size_t n = engine_n_left_out(keeper->engine);
+    size_t n = pages_n_left_out(engine_pages(keeper->engine));
     if (n > 0 && ratelimit_pass(&keeper->left_out, clock_mono_usec(), NULL))
         log_warning(NULL,
                     "what is known of %zu devices is not kept over a restart: all together it has "
@@ -72,7 +73,7 @@ static void tell_left_out(struct keeper *keeper)
 
 void keeper_arm(struct keeper *keeper)
 {
-    uint64_t next_mono_usec = engine_keep_mono_usec(keeper->engine);
+    uint64_t next_mono_usec = pages_next_mono_usec(engine_pages(keeper->engine));
     if (keeper->is_armed || next_mono_usec == USEC_INFINITY)
         return;
     if (next_mono_usec < keeper->paused_mono_usec)
@@ -111,7 +112,7 @@ void keeper_recorded(struct keeper *keeper, uint64_t ticket)
 /* The store takes no more. */
 static void give_up(struct keeper *keeper)
 {
-    size_t n = engine_n_unkept(keeper->engine) + keeper->n_devices;
+    size_t n = pages_n_unkept(engine_pages(keeper->engine)) + keeper->n_devices;
     const char *trouble = outbox_trouble(keeper->outbox);
     if (n > 0 && !keeper->is_told)
         log_warning(

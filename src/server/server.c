@@ -89,7 +89,7 @@ static void on_decided(void *userdata, const char *device, const struct server_r
     dispatch_decided(server->dispatch, device, rule, outcome);
 }
 
-static const struct engine_handlers engine_handlers = {
+static const struct decider_handlers engine_handlers = {
     .send = on_send,
     .recall = on_recall,
     .decided = on_decided,

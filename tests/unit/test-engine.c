@@ -64,7 +64,7 @@ static void on_decided(void *userdata, const char *device, const struct server_r
     world->decided = outcome;
 }
 
-static const struct engine_handlers handlers = {
+static const struct decider_handlers handlers = {
     .send = on_send,
     .recall = on_recall,
     .decided = on_decided,
@@ -424,7 +424,8 @@ static size_t write_down(struct world *world, struct disk *disk, bool all)
 {
     char key[PAGES_KEY_SIZE], *value;
     size_t n, n_all = 0;
-    while (engine_next_record(world->engine, &world->now, all, key, &value, &n) == 1) {
+    while (pages_next(engine_pages(world->engine), &world->now,
+                      all ? UINT64_MAX : world->now.mono_usec, key, &value, &n) == 1) {
         size_t number = strtoul(key, NULL, 10);
         assert_true(number < ELEMENTS(disk->pages));
         free(disk->pages[number]);
@@ -457,7 +458,7 @@ static void a_series_outlives_a_restart(void **state)
     say(&world, "a", NULL, "{\"light\": 100}");
     assert_int_equal(write_down(&world, &disk, false), 0);
     pass(&world, 151 * USEC_PER_SEC); // not with each reading
-    assert_true(engine_keep_mono_usec(world.engine) <= world.now.mono_usec);
+    assert_true(pages_next_mono_usec(engine_pages(world.engine)) <= world.now.mono_usec);
     assert_int_equal(write_down(&world, &disk, false), 1);
     assert_int_equal(write_down(&world, &disk, true), 0); // nothing has changed
     world_done(&world);
@@ -465,7 +466,7 @@ static void a_series_outlives_a_restart(void **state)
     keep_world(&world, WINDOW_RULE, SIZE_MAX);
     read_back(&world, &disk, everyone);
     assert_int_equal(engine_n_devices(world.engine), 1);
-    assert_int_equal(engine_n_unkept(world.engine), 0);
+    assert_int_equal(pages_n_unkept(engine_pages(world.engine)), 0);
     say(&world, "a", NULL, "{\"light\": 100}");
     expect_sent(&world, 1, "a", true);
     world_done(&world);
@@ -641,7 +642,7 @@ static void what_there_is_no_room_for_is_counted(void **state)
         for (const char *at = disk.pages[i]; at && (at = strstr(at, "\"id\"")); at++)
             n_on_disk++;
     }
-    assert_int_equal(engine_n_left_out(world.engine), 40 - n_on_disk);
+    assert_int_equal(pages_n_left_out(engine_pages(world.engine)), 40 - n_on_disk);
     world_done(&world);
     disk_done(&disk);
 }

@@ -26,7 +26,7 @@ static enum rule_outcome on_recall(void *userdata, const char *device,
     return strcmp(device, "arm") == 0 ? RULE_THEN : RULE_UNDECIDED;
 }
 
-static const struct engine_handlers handlers = { .send = on_send, .recall = on_recall };
+static const struct decider_handlers handlers = { .send = on_send, .recall = on_recall };
 
 static struct engine *make_engine(const char *text)
 {

@@ -53,7 +53,7 @@ static int on_send(void *userdata, const struct ruleset_target *target,
     return 0;
 }
 
-static const struct engine_handlers handlers = { .send = on_send };
+static const struct decider_handlers handlers = { .send = on_send };
 
 static void set_clock(struct world *world, uint64_t mono_usec)
 {

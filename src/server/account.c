@@ -1,34 +1,35 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The engine's decisions in words, for a person who asks. Changes nothing.
+// The rules' decisions in words; see account.h. Changes nothing.
+#include "server/account.h"
+
 #include <string.h>
 
-#include "server/engine-internal.h"
 #include "util/clock.h"
 #include "util/strings.h"
 
 enum { TEXT_SIZE = 2048 };
 
 /* What the i-th rule finds for target, by the condition that its present outcome comes from. */
-static const char *explain(const struct engine *engine, size_t i,
+static const char *explain(const struct account_scope *of, size_t i,
                            const struct ruleset_target *target, const struct ruleset_now *now,
                            char *out, size_t size)
 {
     struct expr_finding findings[EXPR_MAX_FINDINGS];
-    enum rule_outcome outcome = ruleset_state(engine->rules, i, target)->state.outcome;
-    ruleset_find(engine->rules, i, target, outcome, now, findings);
-    return expr_explain(ruleset_condition(engine->rules, i, outcome), findings, out, size);
+    enum rule_outcome outcome = ruleset_state(of->rules, i, target)->state.outcome;
+    ruleset_find(of->rules, i, target, outcome, now, findings);
+    return expr_explain(ruleset_condition(of->rules, i, outcome), findings, out, size);
 }
 
-const char *engine_explain(const struct engine *engine, const struct ruleset_target *target,
-                           const struct server_rule *rule, char *out, size_t size)
+const char *account_finding(const struct account_scope *of, const struct ruleset_target *target,
+                            const struct server_rule *rule, const struct ruleset_now *now,
+                            char *out, size_t size)
 {
-    size_t i = (size_t)(rule - ruleset_rule(engine->rules, 0));
-    return explain(engine, i, target, &engine->now, out, size);
+    return explain(of, (size_t)(rule - ruleset_rule(of->rules, 0)), target, now, out, size);
 }
 
-char *engine_format_decision(uint64_t wall_usec, bool is_group, const char *name,
-                             const struct server_rule *rule, const struct command *command,
-                             const char *why)
+char *account_decision(uint64_t wall_usec, bool is_group, const char *name,
+                       const struct server_rule *rule, const struct command *command,
+                       const char *why)
 {
     char time[CLOCK_RFC3339_SIZE], *line;
     if (asprintf(&line, "%s  %s%s  rule %s: %s  because %s", clock_format_rfc3339(wall_usec, time),
@@ -40,14 +41,15 @@ char *engine_format_decision(uint64_t wall_usec, bool is_group, const char *name
 }
 
 /* The i-th rule that is meant. */
-static int find_rule(const struct engine *engine, const char *name, size_t *ret_i, struct why *why)
+static int find_rule(const struct account_scope *of, const char *name, size_t *ret_i,
+                     struct why *why)
 {
-    size_t n = ruleset_n_rules(engine->rules);
+    size_t n = ruleset_n_rules(of->rules);
     _cleanup_(freep) const char **names = calloc(n + 1, sizeof(char *));
     if (!names)
         return -ENOMEM;
     for (size_t i = 0; i < n; i++) {
-        names[i] = ruleset_rule(engine->rules, i)->section->name;
+        names[i] = ruleset_rule(of->rules, i)->section->name;
         if (strcmp(names[i], name) == 0) {
             *ret_i = i;
             return 0;
@@ -58,47 +60,47 @@ static int find_rule(const struct engine *engine, const char *name, size_t *ret_
                    nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
 }
 
-static int find_target(const struct engine *engine, size_t i, const char *name,
+static int find_target(const struct account_scope *of, size_t i, const char *name,
                        struct ruleset_target *ret_target, struct why *why)
 {
-    bool is_group = i >= ruleset_n_device_rules(engine->rules);
+    bool is_group = i >= ruleset_n_device_rules(of->rules);
     const struct topic_slice slice = { name, strlen(name) };
     const struct ruleset_target target = {
-        .device = is_group ? NULL : fleet_find(engine->fleet, slice),
-        .group = is_group ? groups_find(engine->groups, name) : NULL,
+        .device = is_group ? NULL : fleet_find(of->fleet, slice),
+        .group = is_group ? groups_find(of->groups, name) : NULL,
     };
     if (!target.device && !target.group)
         return why_set(why, ENOENT, "nothing has been heard of a %s '%.80s'",
                        is_group ? "group" : "device", name);
     if (target.group && !target.group->is_ours)
         return why_set(why, ENOENT, "this server does not decide for group %s", name);
-    if (!ruleset_state(engine->rules, i, &target)->applies)
+    if (!ruleset_state(of->rules, i, &target)->applies)
         return why_set(why, ENOENT, "rule %s is not for %s",
-                       ruleset_rule(engine->rules, i)->section->name, name);
+                       ruleset_rule(of->rules, i)->section->name, name);
     *ret_target = target;
     return 0;
 }
 
-static char *format_reason(const struct engine *engine, const struct reason *reason)
+static char *format_reason(const struct account_scope *of, const struct reason *reason)
 {
-    bool is_group = reason->rule >= ruleset_n_device_rules(engine->rules);
+    bool is_group = reason->rule >= ruleset_n_device_rules(of->rules);
     char why[TEXT_SIZE] = "another sender has said so on the device's topic";
     if (reason->is_own)
-        expr_explain(ruleset_condition(engine->rules, reason->rule, reason->outcome),
-                     reason->findings, why, sizeof(why));
-    const struct server_rule *rule = ruleset_rule(engine->rules, reason->rule);
-    return engine_format_decision(reason->wall_usec, is_group, reason->name, rule,
-                                  ruleset_command(rule, reason->outcome), why);
+        expr_explain(ruleset_condition(of->rules, reason->rule, reason->outcome), reason->findings,
+                     why, sizeof(why));
+    const struct server_rule *rule = ruleset_rule(of->rules, reason->rule);
+    return account_decision(reason->wall_usec, is_group, reason->name, rule,
+                            ruleset_command(rule, reason->outcome), why);
 }
 
 /* Of a decision that is in force, and of which no more is known. */
-static char *format_state(const struct engine *engine, size_t i,
+static char *format_state(const struct account_scope *of, size_t i,
                           const struct ruleset_target *target)
 {
     char *text;
-    const struct server_rule *rule = ruleset_rule(engine->rules, i);
+    const struct server_rule *rule = ruleset_rule(of->rules, i);
     const struct command *command =
-        ruleset_command(rule, ruleset_state(engine->rules, i, target)->state.outcome);
+        ruleset_command(rule, ruleset_state(of->rules, i, target)->state.outcome);
     if (asprintf(&text, "%s%s  rule %s: %s  decided so long ago that its readings are not kept",
                  target->group ? "group " : "", ruleset_target_name(target), rule->section->name,
                  command ? command->json : "nothing to be sent") < 0)
@@ -107,11 +109,12 @@ static char *format_state(const struct engine *engine, size_t i,
 }
 
 /* Takes over text, and adds a line that says what the rule finds now. */
-static int add_present(const struct engine *engine, size_t i, const struct ruleset_target *target,
-                       const struct ruleset_now *now, char *text, char **ret_text)
+static int add_present(const struct account_scope *of, size_t i,
+                       const struct ruleset_target *target, const struct ruleset_now *now,
+                       char *text, char **ret_text)
 {
     char present[TEXT_SIZE], *both;
-    explain(engine, i, target, now, present, sizeof(present));
+    explain(of, i, target, now, present, sizeof(present));
     if (!*present) { // it looks at the time alone
         *ret_text = text;
         return 0;
@@ -124,40 +127,40 @@ static int add_present(const struct engine *engine, size_t i, const struct rules
     return 0;
 }
 
-static int refuse_undecided(const struct engine *engine, size_t i,
+static int refuse_undecided(const struct account_scope *of, size_t i,
                             const struct ruleset_target *target, const struct ruleset_now *now,
                             struct why *why)
 {
     char present[sizeof(why->text)];
     return why_set(why, ENODATA, "rule %s has decided nothing for %s so far; at present %s",
-                   ruleset_rule(engine->rules, i)->section->name, ruleset_target_name(target),
-                   explain(engine, i, target, now, present, sizeof(present)));
+                   ruleset_rule(of->rules, i)->section->name, ruleset_target_name(target),
+                   explain(of, i, target, now, present, sizeof(present)));
 }
 
-int engine_tell(const struct engine *engine, const char *rule, const char *name,
-                const struct ruleset_now *now, char **ret_text, struct why *why)
+int account_tell(const struct account_scope *of, const char *rule, const char *name,
+                 const struct ruleset_now *now, char **ret_text, struct why *why)
 {
     struct ruleset_target target = { 0 };
     size_t i = 0;
-    int r = find_rule(engine, rule, &i, why);
+    int r = find_rule(of, rule, &i, why);
     if (r == 0 && name)
-        r = find_target(engine, i, name, &target, why);
+        r = find_target(of, i, name, &target, why);
     if (r < 0)
         return r;
-    const struct reason *reason = reasons_find(engine->reasons, i, name);
+    const struct reason *reason = reasons_find(of->reasons, i, name);
     if (!reason && !name)
         return why_set(why, ENODATA,
                        "rule %s has decided nothing since the server was started, or its rules "
                        "were changed",
                        rule);
-    if (!reason && ruleset_state(engine->rules, i, &target)->state.outcome == RULE_UNDECIDED)
-        return refuse_undecided(engine, i, &target, now, why);
-    char *text = reason ? format_reason(engine, reason) : format_state(engine, i, &target);
+    if (!reason && ruleset_state(of->rules, i, &target)->state.outcome == RULE_UNDECIDED)
+        return refuse_undecided(of, i, &target, now, why);
+    char *text = reason ? format_reason(of, reason) : format_state(of, i, &target);
     if (!text)
         return -ENOMEM;
-    if (!name && find_target(engine, i, reason->name, &target, NULL) < 0) { // forgotten by now
+    if (!name && find_target(of, i, reason->name, &target, NULL) < 0) { // forgotten by now
         *ret_text = text;
         return 0;
     }
-    return add_present(engine, i, &target, now, text, ret_text);
+    return add_present(of, i, &target, now, text, ret_text);
 }
