@@ -191,9 +191,10 @@ static void overrule(struct dispatch *dispatch, const struct issuer_order *order
     arm_timer(dispatch);
 }
 
-int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target,
-                  const struct server_rule *rule, const struct command *command)
+static int on_command(void *userdata, const struct ruleset_target *target,
+                      const struct server_rule *rule, const struct command *command)
 {
+    struct dispatch *dispatch = userdata;
     assert(target->device || target->group);
     const struct rule_config *config = rule->config;
     const struct group *group = target->device ? target->device->group : target->group;
@@ -231,15 +232,17 @@ size_t dispatch_room(const struct dispatch *dispatch)
     return issued < published ? issued : published;
 }
 
-enum rule_outcome dispatch_recall(struct dispatch *dispatch, const char *device,
-                                  const struct server_rule *rule)
+static enum rule_outcome on_recall(void *userdata, const char *device,
+                                   const struct server_rule *rule)
 {
+    struct dispatch *dispatch = userdata;
     return decisions_find(dispatch->decisions, rule->section, device);
 }
 
-void dispatch_decided(struct dispatch *dispatch, const char *device, const struct server_rule *rule,
-                      enum rule_outcome outcome)
+static void on_decided(void *userdata, const char *device, const struct server_rule *rule,
+                       enum rule_outcome outcome)
 {
+    struct dispatch *dispatch = userdata;
     const char *key, *value;
     _cleanup_(freep) char *gone = decisions_make_room(dispatch->decisions);
     if (gone)
@@ -247,6 +250,12 @@ void dispatch_decided(struct dispatch *dispatch, const char *device, const struc
     if (decisions_put(dispatch->decisions, rule->section, device, outcome, &key, &value) > 0)
         (void)save(dispatch, decisions_space, key, value);
 }
+
+const struct decider_handlers dispatch_handlers = {
+    .send = on_command,
+    .recall = on_recall,
+    .decided = on_decided,
+};
 
 /* --- what comes in --------------------------------------------------------------------------- */
 

@@ -42,13 +42,8 @@ void dispatch_review(struct dispatch *dispatch, const struct config *config,
 /* The end is near: what waits to be written down is. */
 void dispatch_flush(struct dispatch *dispatch);
 
-/* For struct decider_handlers. */
-int dispatch_send(struct dispatch *dispatch, const struct ruleset_target *target,
-                  const struct server_rule *rule, const struct command *command);
-enum rule_outcome dispatch_recall(struct dispatch *dispatch, const char *device,
-                                  const struct server_rule *rule);
-void dispatch_decided(struct dispatch *dispatch, const char *device, const struct server_rule *rule,
-                      enum rule_outcome outcome);
+/* What the engine decides is sent; their userdata is the dispatch. */
+extern const struct decider_handlers dispatch_handlers;
 
 /* How many commands may be sent by now that could not be for want of room. */
 size_t dispatch_room(const struct dispatch *dispatch);

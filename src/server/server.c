@@ -66,35 +66,6 @@ static bool tells_story(struct server *server)
     return log_enabled(LOG_INFO) && ratelimit_pass(&server->story, clock_mono_usec(), NULL);
 }
 
-/* --- commands -------------------------------------------------------------------------------- */
-
-static int on_send(void *userdata, const struct ruleset_target *target,
-                   const struct server_rule *rule, const struct command *command)
-{
-    struct server *server = userdata;
-    return dispatch_send(server->dispatch, target, rule, command);
-}
-
-static enum rule_outcome on_recall(void *userdata, const char *device,
-                                   const struct server_rule *rule)
-{
-    struct server *server = userdata;
-    return dispatch_recall(server->dispatch, device, rule);
-}
-
-static void on_decided(void *userdata, const char *device, const struct server_rule *rule,
-                       enum rule_outcome outcome)
-{
-    struct server *server = userdata;
-    dispatch_decided(server->dispatch, device, rule, outcome);
-}
-
-static const struct decider_handlers engine_handlers = {
-    .send = on_send,
-    .recall = on_recall,
-    .decided = on_decided,
-};
-
 /* --- what changes with time alone ------------------------------------------------------------ */
 
 /* Sets the timer when something is due earlier than it fires; while it is not, leaves it alone. */
@@ -427,7 +398,7 @@ static int make_plan(struct server *server, struct config *config, struct server
     if (!server->config || !same_sections(server->config, config, "rule") ||
         !same_sections(server->config, config, "group") ||
         !same_sections(server->config, config, "server")) {
-        r = engine_new(config, &engine_handlers, server, &plan->engine);
+        r = engine_new(config, &dispatch_handlers, server->dispatch, &plan->engine);
         if (r >=
             0) // half of the store, lest what is known of the fleet leaves no room for messages
             r = engine_keep(plan->engine, config->queue->max_size / 2);
