@@ -246,12 +246,27 @@ uint64_t entry_wall(const struct outbox *outbox, const struct entry *entry)
     return begin_wall_usec > 0 ? begin_wall_usec + entry->moment.mono_usec : 0;
 }
 
+static void ask_for_tick(struct outbox *outbox)
+{
+    uint64_t mono_usec = outbox->armed_mono_usec < outbox->disk_mono_usec ? outbox->armed_mono_usec
+                                                                          : outbox->disk_mono_usec;
+    if (mono_usec == outbox->asked_mono_usec)
+        return;
+    outbox->asked_mono_usec = mono_usec;
+    outbox->ports->arm(outbox->userdata, mono_usec);
+}
+
 void outbox_arm(struct outbox *outbox, uint64_t mono_usec)
 {
-    if (mono_usec >= outbox->armed_mono_usec)
-        return;
-    outbox->armed_mono_usec = mono_usec;
-    outbox->ports->arm(outbox->userdata, mono_usec);
+    if (mono_usec < outbox->armed_mono_usec)
+        outbox->armed_mono_usec = mono_usec;
+    ask_for_tick(outbox);
+}
+
+void outbox_arm_disk(struct outbox *outbox, uint64_t mono_usec)
+{
+    outbox->disk_mono_usec = mono_usec;
+    ask_for_tick(outbox);
 }
 
 uint64_t stream_n_waiting(const struct stream *stream)

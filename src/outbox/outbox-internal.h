@@ -173,7 +173,9 @@ struct outbox {
     bool is_ended;            // what is lost with a stop has been told
     uint64_t begin_wall_usec; // of this boot, as the store was last told
 
-    uint64_t armed_mono_usec;
+    uint64_t armed_mono_usec;                          // when the tick is wanted, but for the disk
+    uint64_t disk_mono_usec;                           // when it is wanted for that, as things are
+    uint64_t asked_mono_usec;                          // what ports->arm() was last called with
     uint64_t n_sent, n_dropped, n_expired, n_rejected; // messages
     struct ratelimit refusals, drops;
 };
@@ -206,6 +208,8 @@ uint64_t outbox_mono(const struct outbox *outbox);
 uint64_t outbox_begin_wall(const struct outbox *outbox);
 uint64_t entry_wall(const struct outbox *outbox, const struct entry *entry); // 0: not known
 void outbox_arm(struct outbox *outbox, uint64_t mono_usec);
+/* For the disk: takes the place of the time that was wanted before. */
+void outbox_arm_disk(struct outbox *outbox, uint64_t mono_usec);
 uint64_t stream_n_waiting(const struct stream *stream);  // in flight too
 uint64_t stream_n_unloaded(const struct stream *stream); // on disk alone
 void stream_rewind(struct stream *stream, uint64_t seq); // the cursor goes before seq

@@ -352,8 +352,7 @@ void outbox_feed_store(struct outbox *outbox)
         return;
     struct disk_step step = next_step(outbox, now_mono_usec);
     wake_waiting(outbox);
-    if (step.wake_mono_usec != USEC_INFINITY)
-        outbox_arm(outbox, step.wake_mono_usec);
+    outbox_arm_disk(outbox, step.wake_mono_usec);
     if (!step.runs)
         return;
     struct outbox_job *job;

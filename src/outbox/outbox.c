@@ -404,7 +404,7 @@ void outbox_tell_drained(struct outbox *outbox)
 
 void outbox_tick(struct outbox *outbox)
 {
-    outbox->armed_mono_usec = USEC_INFINITY;
+    outbox->armed_mono_usec = outbox->disk_mono_usec = outbox->asked_mono_usec = USEC_INFINITY;
     for (size_t i = 0; i < outbox->n_streams; i++)
         expire(outbox, outbox->streams[i]);
     outbox_tell_drained(outbox);
@@ -426,7 +426,7 @@ int outbox_new(const struct outbox_ports *ports, void *userdata,
     memcpy(outbox->boot, boot, STORE_BOOT_SIZE);
     memcpy(outbox->run, run, STORE_RUN_SIZE);
     outbox->is_sealed = true; // none was used
-    outbox->armed_mono_usec = USEC_INFINITY;
+    outbox->armed_mono_usec = outbox->disk_mono_usec = outbox->asked_mono_usec = USEC_INFINITY;
     outbox->lost_mono_usec = outbox_mono(outbox);
     outbox->random = ports->wall_usec(userdata);
     outbox->refusals = warning_limit;

@@ -48,7 +48,8 @@ struct outbox_ports {
     int (*publish)(void *userdata, const struct mqtt_message *message, int *ret_mid);
     // Begins a job and later calls outbox_stored(); one at a time. -EAGAIN: call again later.
     int (*run)(void *userdata, struct store_job *job);
-    // outbox_tick() is wanted at that time, not later.
+    // outbox_tick() is wanted at that time, in place of the one wanted before.
+    // USEC_INFINITY: not at all.
     void (*arm)(void *userdata, uint64_t mono_usec);
 };
 

@@ -356,7 +356,8 @@ static void port_arm(void *userdata, uint64_t mono_usec)
 {
     struct uplink *uplink = userdata;
     sd_event_source_set_time(uplink->outbox_timer, mono_usec);
-    sd_event_source_set_enabled(uplink->outbox_timer, SD_EVENT_ONESHOT);
+    sd_event_source_set_enabled(uplink->outbox_timer,
+                                mono_usec == USEC_INFINITY ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
 }
 
 static const struct outbox_ports outbox_ports = {

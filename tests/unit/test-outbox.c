@@ -431,6 +431,20 @@ static void what_waits_keeps_its_run_and_no_number_is_skipped_after_a_crash(void
     }
 }
 
+static void what_was_delivered_wants_no_sync_and_wakes_nobody(void **state)
+{
+    (void)state;
+    world_configure(&world);
+    world_connect(&world, 10);
+    world_send(&world, "telemetry", "{\"n\": 1}");
+    world_settle(&world); // written, and not acknowledged yet
+    assert_int_equal(world.armed_mono_usec, world.mono_usec + USEC_PER_SEC);
+    world_ack(&world, 0);
+    world_settle(&world);
+    // Not the sync after a second, but the removal.
+    assert_int_equal(world.armed_mono_usec, world.mono_usec + 10 * USEC_PER_SEC);
+}
+
 static void numbers_are_sealed_by_a_clean_end_alone(void **state)
 {
     (void)state;
@@ -1182,6 +1196,7 @@ int main(void)
         TEST(outage_writes_nothing_while_all_is_acknowledged_in_time),
         TEST(clean_end_leaves_no_gap_in_the_numbers_and_a_crash_uses_none_twice_in_a_run),
         TEST(what_waits_keeps_its_run_and_no_number_is_skipped_after_a_crash),
+        TEST(what_was_delivered_wants_no_sync_and_wakes_nobody),
         TEST(numbers_are_sealed_by_a_clean_end_alone),
         TEST(counters_of_what_was_never_written_are_kept_by_a_clean_end),
         TEST(latest_is_all_that_is_kept),
