@@ -89,12 +89,13 @@ def test_a_stop_writes_what_was_in_memory_when_there_is_room_again(line, full):
 @needs_mounts
 def test_a_stop_with_a_full_disk_counts_and_tells_what_is_lost(full):
     daemon, disk = full
+    mark = daemon.mark()
     daemon.stop()
     said = daemon.grep("^err.*are lost with this stop")
     assert len(said) == 1
-    assert not daemon.grep("works again")
+    assert not daemon.grep("works again", mark)
     lost = int(re.search(r"lamp1: (\d+) messages \(telemetry (\d+)\) and \d+ records are lost", said[0])[1])
-    assert lost >= 100
+    assert lost > 0  # before the stop the store may have found some room yet
     assert Stored(disk.path).streams["telemetry"]["dropped"] == lost
 
 

@@ -85,7 +85,9 @@ class Daemon(Process):
     def check_log(self):
         assert not self.grep(CRASH), self.log()
         for report in self.directory.glob("sanitizer.*"):
-            assert False, report.read_text(errors="replace")
+            text = report.read_text(errors="replace")
+            # A thread that ended while LeakSanitizer stopped it: it takes all of its stack for used.
+            assert re.fullmatch(r"(==\d+==Unable to get registers from thread \d+\.\n)+", text), text
 
 
 def run(*args, config=None, directory=None, env=None, timeout=DEADLINE):

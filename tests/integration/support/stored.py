@@ -28,6 +28,7 @@ class Stored:
         while True:
             self.streams = {}  # name: its row, with what the row itself does not count
             self.messages = {}  # (stream's name, seq): payload
+            self.runs = {}  # likewise: under which run it has its number, as in a message's property boot
             self.records = {}  # (space, key): value
             try:
                 self._read_copy(directory, checks)
@@ -59,9 +60,11 @@ class Stored:
                 names[row["id"]] = row["name"]
                 self.streams[row["name"]] = dict(row)
             counts = {name: [0, 0] for name in self.streams}
-            for row in database.execute("SELECT id, n_samples, subject, payload FROM message"):
+            runs = {row["id"]: row["uuid"].hex() for row in database.execute("SELECT id, uuid FROM boot")}
+            for row in database.execute("SELECT id, boot, n_samples, subject, payload FROM message"):
                 name, seq = names[row["id"] >> SEQ_BITS], row["id"] & ((1 << SEQ_BITS) - 1)
                 self.messages[name, seq] = row["payload"]
+                self.runs[name, seq] = runs[row["boot"]]
                 counts[name][0] += 1
                 counts[name][1] += row["n_samples"]
                 stream = self.streams[name]
@@ -98,10 +101,12 @@ def fill(directory, stream, count, payload):
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot_id:
             boot = uuid.UUID(boot_id.read().strip()).bytes
         begin = int(time.time() * 1e6) - mono
-        database.execute("INSERT OR IGNORE INTO boot (uuid, begin_wall_usec) VALUES (?, ?)", [boot, begin])
-        boot = database.execute("SELECT id FROM boot WHERE uuid = ?", [boot]).fetchone()[0]
+        run = database.execute("SELECT max(id) FROM boot WHERE kernel = ?", [boot]).fetchone()[0]
+        if run is None:
+            insert = "INSERT INTO boot (uuid, kernel, begin_wall_usec) VALUES (?, ?, ?)"
+            run = database.execute(insert, [boot, boot, begin]).lastrowid
         rows = (
-            (number << SEQ_BITS | first + n, boot, mono - count + n, 1, None, (payload % n).encode())
+            (number << SEQ_BITS | first + n, run, mono - count + n, 1, None, (payload % n).encode())
             for n in range(count)
         )
         database.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -153,36 +158,56 @@ class Account:
     """
     What one device's streams owe and have paid, over all its lives. Each stream's topic is
     ID/STREAM. every: the streams that lose nothing; ordered: those of them that keep their order;
-    latest: those that only go forward.
+    latest: those that only go forward. A number is used once in a run.
     """
 
     def __init__(self, witness, device, every=(), ordered=(), latest=()):
         self.witness, self.device = witness, device
         self.every, self.ordered, self.latest = every, ordered, latest
-        self.committed = {}
+        self.committed = {}  # (stream, run, seq): payload
+        self.runs = []  # as they came
+        self.loses_runs = False  # what is found in a damaged file has its number, but no run any more
         self.kills = 0
 
     def look(self, directory):
         """After each death of the daemon; all that is found committed is owed."""
         stored = Stored(directory)
-        for key, payload in stored.messages.items():
+        for (name, seq), payload in stored.messages.items():
+            key = name, stored.runs[name, seq], seq
             known = self.committed.setdefault(key, payload)
             assert known == payload, f"{key} was {known}, and is {payload}"
+        self._note_runs(stored.runs.values())
         return stored
+
+    def _note_runs(self, more=()):
+        """Of those that are new now, all are of the life that has just ended."""
+        for run in [*(each.boot for each in list(self.witness.arrivals) if each.boot), *more]:
+            if run not in self.runs:
+                self.runs.append(run)
+
+    def _place(self, each):
+        """Later messages have higher ones."""
+        return self.runs.index(each.boot), each.seq
 
     def arrivals(self, stream):
         return [each for each in self.witness.of(f"{self.device}/{stream}") if not each.retain]
 
     def missing(self):
-        arrived = {stream: {each.seq for each in self.arrivals(stream)} for stream in self.every}
+        arrived = {
+            stream: {(not self.loses_runs and each.boot, each.seq) for each in self.arrivals(stream)}
+            for stream in self.every
+        }
         return sorted(
-            (name, seq) for name, seq in self.committed if name in arrived and seq not in arrived[name]
+            (name, run, seq)
+            for name, run, seq in self.committed
+            if name in arrived and (not self.loses_runs and run, seq) not in arrived[name]
         )
 
     def wait_paid(self, timeout=2 * DEADLINE):
         wait_until(lambda: not self.missing(), lambda: f"what was committed: {self.missing()[:20]}", timeout)
 
     def check(self):
+        self._note_runs()
         for stream in self.every + self.latest:
             self._check_numbers(stream)
         for stream in self.ordered:
@@ -190,28 +215,31 @@ class Account:
         for stream in self.latest:
             arrivals = self.arrivals(stream)
             for n, (one, other) in enumerate(zip(arrivals, arrivals[1:])):
-                assert one.seq <= other.seq, f"{stream} went back: {arrivals[max(0, n - 5) : n + 5]}"
+                back = f"{stream} went back: {arrivals[max(0, n - 5) : n + 5]}"
+                assert self._place(one) <= self._place(other), back
 
     def _check_numbers(self, stream):
-        """A number is one payload, and there is no gap but where a crash took what was not committed."""
+        """
+        A number of a run is one payload, and there is no gap but where a crash took what was not committed.
+        """
         payloads = {}
         for each in self.arrivals(stream):
-            value = payloads.setdefault(each.seq, without_time(each.payload))
+            value = payloads.setdefault((each.boot, each.seq), without_time(each.payload))
             assert value == without_time(each.payload), f"{stream} {each.seq}: {value} and {each}"
-            stored = self.committed.get((stream, each.seq))
+            stored = self.committed.get((stream, each.boot, each.seq))
             assert stored is None or json.loads(stored) == value, f"{stream} {each.seq}: {stored}, {each}"
         if stream in self.every:
-            seqs = sorted(payloads)
+            seqs = sorted({seq for _, seq in payloads})
             gaps = [pair for pair in zip(seqs, seqs[1:]) if pair[0] + 1 != pair[1]]
             assert len(gaps) <= self.kills, f"{stream}: {gaps} with {self.kills} kills"
 
     def _check_order(self, stream):
-        seen, last = set(), 0
+        seen, last = set(), (-1, 0)
         for each in self.arrivals(stream):
-            is_new = each.seq not in seen
-            assert not is_new or each.seq > last, f"{stream}: {each.seq} for the first time after {last}"
-            seen.add(each.seq)
-            last = max(last, each.seq)
+            place = self._place(each)
+            assert place in seen or place > last, f"{stream}: {place} for the first time after {last}"
+            seen.add(place)
+            last = max(last, place)
 
     def check_ledger(self, directory):
         """After a clean stop: what the status said last balances, and the disk agrees."""
