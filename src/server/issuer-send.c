@@ -12,7 +12,7 @@ static const uint64_t status_pause_usec = 1 * USEC_PER_SEC;
 static const uint64_t full_pause_usec = 100 * USEC_PER_MSEC;
 // What was sent before is sent again at this pace, after a burst of 500: nobody may be there.
 static const uint64_t repeat_pace_usec = 20 * USEC_PER_MSEC;
-static const uint64_t repeat_burst_usec = 10 * USEC_PER_SEC; // of 500
+static const uint64_t repeat_burst_usec = 10 * USEC_PER_SEC;  // of 500
 static const uint64_t repeat_step_usec = 500 * USEC_PER_MSEC; // together, which costs less
 
 static bool is_its_turn(const struct open *open)

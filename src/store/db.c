@@ -238,8 +238,7 @@ static int connect_to(struct db *db, const char *vfs, struct first_page *first_p
 /* *ret_version: of the tables; 0: there are none yet. -EPROTO if it is not for us. */
 static int identify(const struct db *db, int64_t *ret_version, struct why *why)
 {
-    int64_t application;
-    int64_t n_tables;
+    int64_t application = 0, n_tables = 0;
     int r = db_ask(db, "SELECT count(*) FROM sqlite_schema", &n_tables, why);
     if (r == 0)
         r = db_ask(db, "PRAGMA application_id", &application, why);
@@ -323,7 +322,7 @@ static int on_commit(void *userdata, sqlite3 *handle, const char *name, int n_pa
 
 static int open_tables(struct db *db, struct why *why)
 {
-    int64_t version;
+    int64_t version = 0;
     int r = identify(db, &version, why);
     if (r < 0)
         return r;

@@ -15,8 +15,8 @@ char *base64_encode(const unsigned char *bytes, size_t n_bytes, char *out)
         group |= i + 2 < n_bytes ? bytes[i + 2] : 0;
         *at++ = digits[group >> 18];
         *at++ = digits[group >> 12 & 63];
-        *at++ = i + 1 < n_bytes ? digits[group >> 6 & 63] : '=';
-        *at++ = i + 2 < n_bytes ? digits[group & 63] : '=';
+        *at++ = (char)(i + 1 < n_bytes ? digits[group >> 6 & 63] : '=');
+        *at++ = (char)(i + 2 < n_bytes ? digits[group & 63] : '=');
     }
     *at = '\0';
     return out;

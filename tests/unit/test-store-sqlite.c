@@ -607,7 +607,8 @@ static void other_user_s_file_is_refused_with_what_mends_it(void **state)
     assert_int_equal(seteuid(0), 0);
     // That user's, and root typed the command.
     assert_int_equal(chown(in_directory("queue.db"), 1, 1), 0);
-    assert_refused(-EPERM, "queue.db belongs to daemon, and nightlightd runs as root: run it as daemon");
+    assert_refused(-EPERM,
+                   "queue.db belongs to daemon, and nightlightd runs as root: run it as daemon");
     assert_int_equal(unlink(in_directory("queue.db")), 0);
     assert_refused(-EPERM, "belongs to daemon, and nightlightd runs as root: run it as daemon");
     assert_int_equal(size_of("queue.db"), -1);
