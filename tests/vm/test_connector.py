@@ -161,7 +161,8 @@ def test_a_connector_has_few_rights(running):
         core = re.search(r"Max core file size +(\S+) +(\S+)", running.proc(pid, "limits"))
         assert core.groups() == ("0", "0")
         data = re.search(r"Max data size +(\S+) +(\S+)", running.proc(pid, "limits"))
-        assert data.groups() == (str(38 << 20), str(38 << 20))
+        limit = (7 << 20) + 6 * (256 << 10)  # and six times max_message
+        assert data.groups() == (str(limit), str(limit))
         assert running.proc(pid, "oom_score_adj") == "1000"
         assert running.vm.run(f"ps -o pgid= -p {pid}").strip() == str(pid), "a process group of its own"
         assert running.proc(pid, "cgroup") == running.proc(daemon, "cgroup")
