@@ -318,7 +318,7 @@ def test_an_attempt_that_is_given_up_never_arrives(service):
 
 # --- the storm -----------------------------------------------------------------------------------------
 
-N_BACKLOG = 12_000
+N_BACKLOG = 6000
 IDLE_SECONDS = 15
 SETTLE_SECONDS = 300
 # Beyond what the same machine takes when nothing happens, and without the time in which it stands still.
