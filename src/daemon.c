@@ -225,8 +225,9 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
     log_info(NULL, "stopping");
     sd_event_source_set_enabled(daemon->ready_timer, SD_EVENT_OFF);
     sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_OFF);
+    bool keeps_fleet = daemon->server || daemon->old_server;
     sd_event_source_set_time_relative(daemon->stop_timer,
-                                      stop_limit_usec + (daemon->server ? SERVER_KEEP_USEC : 0));
+                                      stop_limit_usec + (keeps_fleet ? SERVER_KEEP_USEC : 0));
     sd_event_source_set_enabled(daemon->stop_timer, SD_EVENT_ONESHOT);
     daemon->n_stopping += (daemon->device != NULL) + (daemon->server != NULL);
     uint64_t end_mono_usec = clock_mono_usec() + goodbye_limit_usec;
