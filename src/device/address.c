@@ -6,6 +6,7 @@
 
 #include "core/topic.h"
 #include "util/cleanup.h"
+#include "util/strings.h"
 
 void address_done(struct address *address)
 {
@@ -39,9 +40,7 @@ struct address address_of(const struct mqtt_message *message)
 /* The topic, and behind a line feed the correlation data in hexadecimal. */
 char *address_subject(const struct address *address, const char *own_topic)
 {
-    static const char digits[] = "0123456789abcdef";
     const char *topic = address->topic ? address->topic : own_topic;
-    const unsigned char *correlation = address->correlation;
     size_t length = strlen(topic);
     char *subject = malloc(length + 2 + 2 * address->correlation_size);
     if (!subject)
@@ -50,10 +49,6 @@ char *address_subject(const struct address *address, const char *own_topic)
     if (address->correlation_size == 0)
         return subject;
     subject[length++] = '\n';
-    for (size_t i = 0; i < address->correlation_size; i++) {
-        subject[length++] = digits[correlation[i] >> 4];
-        subject[length++] = digits[correlation[i] & 0xf];
-    }
-    subject[length] = '\0';
+    strings_to_hex(address->correlation, address->correlation_size, subject + length);
     return subject;
 }

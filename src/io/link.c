@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 
 #include "io/channel.h"
 #include "io/child.h"

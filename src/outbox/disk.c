@@ -171,8 +171,7 @@ static uint64_t pause_after_failure(struct disk *disk)
 {
     if (disk->stop == DISK_STOPS)
         return stop_pause(disk);
-    uint64_t pause_usec = disk->retry_usec ? disk->retry_usec * 2 : retry_min_usec;
-    disk->retry_usec = pause_usec < retry_max_usec ? pause_usec : retry_max_usec;
+    disk->retry_usec = clock_back_off(disk->retry_usec, retry_min_usec, retry_max_usec);
     return disk->retry_usec;
 }
 

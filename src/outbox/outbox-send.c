@@ -431,13 +431,11 @@ static void pace(struct outbox *outbox, uint64_t now_mono_usec)
     if (outbox->options.drain_rate == 0)
         return;
     uint64_t gap_usec = USEC_PER_SEC / outbox->options.drain_rate;
-    uint64_t jitter_usec = random_next(&outbox->random) % (gap_usec / 2 + 1);
-    uint64_t step_usec = gap_usec - gap_usec / 4 + jitter_usec;
     // What a late timer has missed is made up for, but for a tenth of a second at most.
     uint64_t from_usec = outbox->drain_mono_usec;
     if (from_usec + USEC_PER_SEC / 10 < now_mono_usec)
         from_usec = now_mono_usec - USEC_PER_SEC / 10;
-    outbox->drain_mono_usec = from_usec + step_usec;
+    outbox->drain_mono_usec = from_usec + random_jitter(&outbox->random, gap_usec);
 }
 
 void outbox_pump(struct outbox *outbox)

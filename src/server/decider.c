@@ -139,8 +139,8 @@ static void send_command(struct decider *decider, const struct ruleset_target *t
  * connection that has broken since is sent with the next reading, and what could not be sent for
  * want of room also when there is some.
  */
-void decider_evaluate(struct decider *decider, const struct ruleset_target *target, size_t i,
-                      const struct ruleset_now *now, bool has_reading)
+static void evaluate(struct decider *decider, const struct ruleset_target *target, size_t i,
+                     const struct ruleset_now *now, bool has_reading)
 {
     const struct server_rule *rule = ruleset_rule(decider->rules, i);
     struct fleet_rule *state = ruleset_state(decider->rules, i, target);
@@ -176,7 +176,7 @@ void decider_evaluate_once(struct decider *decider, const struct ruleset_target 
     if (decider->visited[i] == decider->serial)
         return;
     decider->visited[i] = decider->serial;
-    decider_evaluate(decider, target, i, now, has_reading);
+    evaluate(decider, target, i, now, has_reading);
 }
 
 void decider_evaluate_aggregate(struct decider *decider, struct group *group, size_t aggregate,
@@ -295,7 +295,7 @@ static void run_held(struct decider *decider, const struct ruleset_now *now)
         if (!target.device && !target.group)
             continue;
         ruleset_state(decider->rules, i, &target)->is_held = false;
-        decider_evaluate(decider, &target, i, now, false);
+        evaluate(decider, &target, i, now, false);
     }
 }
 
@@ -311,7 +311,7 @@ static void refresh(struct decider *decider, const struct ruleset_target *target
     }
     state->sent_epoch = 0;
     if (!state->is_elsewhere) // else with the next reading, that of here being an old one
-        decider_evaluate(decider, target, i, now, true);
+        evaluate(decider, target, i, now, true);
 }
 
 /* While a condition is unknown nothing is repeated: then a lease runs out. */
@@ -419,7 +419,7 @@ static void evaluate_device(struct decider *decider, struct fleet_device *device
     for (size_t i = 0; i < ruleset_n_device_rules(decider->rules); i++) {
         const struct server_rule *rule = ruleset_rule(decider->rules, i);
         if (stale ? rule->config->stale_after_usec != USEC_INFINITY : rule->uses_time)
-            decider_evaluate(decider, &target, i, now, false);
+            evaluate(decider, &target, i, now, false);
     }
 }
 
@@ -445,7 +445,7 @@ static void sweep_groups(struct decider *decider, const struct ruleset_now *now)
             for (size_t i = n_device_rules;
                  target.group->is_ours && i < ruleset_n_rules(decider->rules); i++) {
                 if (ruleset_rule(decider->rules, i)->uses_time)
-                    decider_evaluate(decider, &target, i, now, false);
+                    evaluate(decider, &target, i, now, false);
             }
         }
     }

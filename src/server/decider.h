@@ -55,9 +55,10 @@ void decider_reconnected(struct decider *decider);
 /* Another piece of work: each rule is evaluated once for it. */
 void decider_begin(struct decider *decider);
 
-/* Evaluates the i-th rule and sends what follows; has_reading: a reading of it has just come. */
-void decider_evaluate(struct decider *decider, const struct ruleset_target *target, size_t i,
-                      const struct ruleset_now *now, bool has_reading);
+/*
+ * Evaluates the i-th rule, once in this piece of work, and sends what follows; has_reading: a
+ * reading of it has just come.
+ */
 void decider_evaluate_once(struct decider *decider, const struct ruleset_target *target, size_t i,
                            const struct ruleset_now *now, bool has_reading);
 

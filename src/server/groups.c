@@ -62,11 +62,6 @@ void groups_free(struct groups *groups)
     free(groups);
 }
 
-size_t groups_count(const struct groups *groups)
-{
-    return groups->n_groups;
-}
-
 struct group *groups_find_hash(const struct groups *groups, uint64_t hash)
 {
     struct group *group = groups->buckets[hash % N_BUCKETS];

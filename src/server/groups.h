@@ -23,8 +23,6 @@ int groups_new(struct config *config, const struct ruleset *rules, struct groups
 void groups_free(struct groups *groups);
 DEFINE_CLEANUP(struct groups *, groups_free)
 
-size_t groups_count(const struct groups *groups);
-
 /* The group with that hash, or NULL. */
 struct group *groups_find_hash(const struct groups *groups, uint64_t hash);
 struct group *groups_find(const struct groups *groups, const char *name);

@@ -99,7 +99,7 @@ struct issuer {
     const struct issuer_handlers *handlers;
     void *userdata;
     uint64_t seed, last_number, last_seq;
-    uint64_t random;     // of jitter()
+    uint64_t random;     // of random_jitter()
     struct peer **peers; // by hash
     size_t n_announced;
     struct open *oldest, *newest;

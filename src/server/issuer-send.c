@@ -2,7 +2,7 @@
 // When a command is sent, and sent again.
 #include "server/issuer-internal.h"
 #include "util/clock.h"
-#include "util/jitter.h"
+#include "util/random.h"
 
 enum { MAX_SENT_AT_ONCE = 500 }; // in one turn of the main loop
 
@@ -83,7 +83,7 @@ uint64_t issuer_next_try(struct issuer *issuer, unsigned n_tries, uint64_t now_m
         pause_usec *= 2;
     if (pause_usec > longest_pause_usec)
         pause_usec = longest_pause_usec;
-    return now_mono_usec + jitter(&issuer->random, pause_usec);
+    return now_mono_usec + random_jitter(&issuer->random, pause_usec);
 }
 
 void issuer_connected(struct issuer *issuer, const struct ruleset_now *now)

@@ -169,24 +169,12 @@ static void on_record(void *userdata, const char *key, const char *value)
         outbox_put_record(of->keeper->outbox, fleet_space, key, NULL);
 }
 
-static int digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Returns how many bytes there are, SIZE_MAX if it is none of our values. */
 static size_t parse_hex(const char *text, unsigned char *out)
 {
-    size_t n_bytes = strlen(text) / 2;
-    if (n_bytes > SERIES_MAX_SAVED || text[2 * n_bytes] != '\0')
-        return SIZE_MAX;
-    for (size_t i = 0; i < n_bytes; i++) {
-        int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return SIZE_MAX;
-        out[i] = (unsigned char)(high << 4 | low);
-    }
-    return n_bytes;
+    size_t length = strlen(text), n_bytes = length / 2;
+    bool is_ours = n_bytes <= SERIES_MAX_SAVED && length == 2 * n_bytes;
+    return is_ours && strings_from_hex(text, n_bytes, out) ? n_bytes : SIZE_MAX;
 }
 
 /* Early versions had a record for each series: "ID/SPAN/NAME", the span in microseconds. */

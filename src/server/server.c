@@ -399,8 +399,8 @@ static int make_plan(struct server *server, struct config *config, struct server
         !same_sections(server->config, config, "group") ||
         !same_sections(server->config, config, "server")) {
         r = engine_new(config, &dispatch_handlers, server->dispatch, &plan->engine);
-        if (r >=
-            0) // half of the store, lest what is known of the fleet leaves no room for messages
+        // Half of the store, lest what is known of the fleet leaves no room for messages.
+        if (r >= 0)
             r = engine_keep(plan->engine, config->queue->max_size / 2);
     }
     if (r >= 0)

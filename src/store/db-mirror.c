@@ -443,7 +443,8 @@ int db_mirror_set_begin(struct db_mirror *mirror, uint64_t begin_wall_usec, stru
     return db_run(mirror->db, DB_BOOT_UPDATE, why);
 }
 
-bool db_mirror_is_empty(const struct db_mirror *mirror)
+/* Whether no stream has a message. */
+static bool is_empty(const struct db_mirror *mirror)
 {
     for (size_t i = 0; i < mirror->n_streams; i++)
         if (mirror->streams[i]->work.n_messages > 0)
@@ -464,7 +465,7 @@ int db_mirror_prune(struct db_mirror *mirror, struct why *why)
     size_t n_kept = 0;
     for (size_t i = 0; i < mirror->n_boots; i++)
         n_kept += is_same_boot(&mirror->boots[i], &mirror->boots[0]);
-    if (mirror->n_boots == n_kept || !db_mirror_is_empty(mirror))
+    if (mirror->n_boots == n_kept || !is_empty(mirror))
         return 0;
     int r = keep_boots(mirror, why);
     if (r < 0)

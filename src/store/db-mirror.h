@@ -108,8 +108,5 @@ int db_mirror_prune(struct db_mirror *mirror, struct why *why);
 void db_mirror_settle(struct db_mirror *mirror);
 void db_mirror_undo(struct db_mirror *mirror);
 
-/* Whether no stream has a message. */
-bool db_mirror_is_empty(const struct db_mirror *mirror);
-
 /* What all messages cost, as store_state counts it. */
 uint64_t db_mirror_bytes(const struct db_mirror *mirror);

@@ -15,3 +15,9 @@ static inline uint64_t random_next(uint64_t *state)
     z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
     return z ^ (z >> 31);
 }
+
+/* usec, give or take up to a quarter, so that a fleet does not speak as one. */
+static inline uint64_t random_jitter(uint64_t *state, uint64_t usec)
+{
+    return usec - usec / 4 + random_next(state) % (usec / 2 + 1);
+}

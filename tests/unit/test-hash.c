@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "util/hash.h"
-#include "util/jitter.h"
+#include "util/random.h"
 #include "util/table.h"
 
 /* The reference implementation's vectors: key 00 01 .. 0f, input 00 01 02 .. of so many bytes. */
@@ -64,7 +64,7 @@ static void jitter_stays_within_a_quarter(void **state)
     (void)state;
     uint64_t seed = 7, least = 1000, most = 1000;
     for (int i = 0; i < 10000; i++) {
-        uint64_t usec = jitter(&seed, 1000);
+        uint64_t usec = random_jitter(&seed, 1000);
         assert_in_range(usec, 750, 1250);
         least = usec < least ? usec : least;
         most = usec > most ? usec : most;
