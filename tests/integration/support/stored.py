@@ -90,6 +90,22 @@ class Stored:
         return sorted(seq for name, seq in self.messages if name == stream)
 
 
+def _run_to_go_on(database, boot, begin):
+    """
+    The id of the run that the next daemon on this machine goes on with: the one that has stopped cleanly,
+    which has no row if it never had a message on disk. Where none has, one of the test's own.
+    """
+    mark = database.execute("SELECT value FROM record WHERE space = '$run' AND key = 'clean'").fetchone()
+    run, of_boot = map(bytes.fromhex, mark[0].split()) if mark else (boot, boot)
+    if of_boot != boot:
+        run = boot
+    row = database.execute("SELECT id FROM boot WHERE uuid = ?", [run]).fetchone()
+    if row:
+        return row[0]
+    insert = "INSERT INTO boot (uuid, kernel, begin_wall_usec) VALUES (?, ?, ?)"
+    return database.execute(insert, [run, boot, begin]).lastrowid
+
+
 def fill(directory, stream, count, payload):
     """Puts so many messages more behind what a stream has; the payload says which with %d."""
     database = sqlite3.connect(directory / "queue.db")
@@ -101,10 +117,7 @@ def fill(directory, stream, count, payload):
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot_id:
             boot = uuid.UUID(boot_id.read().strip()).bytes
         begin = int(time.time() * 1e6) - mono
-        run = database.execute("SELECT max(id) FROM boot WHERE kernel = ?", [boot]).fetchone()[0]
-        if run is None:
-            insert = "INSERT INTO boot (uuid, kernel, begin_wall_usec) VALUES (?, ?, ?)"
-            run = database.execute(insert, [boot, boot, begin]).lastrowid
+        run = _run_to_go_on(database, boot, begin)
         rows = (
             (number << SEQ_BITS | first + n, run, mono - count + n, 1, None, (payload % n).encode())
             for n in range(count)
