@@ -38,12 +38,6 @@ static void finish(struct run *run, int result)
     link_stop(run->link, leave_limit_usec);
 }
 
-static void on_stopped(void *userdata)
-{
-    struct run *run = userdata;
-    sd_event_exit(run->event, run->result);
-}
-
 static void fail(struct run *run, const char *what, int result)
 {
     fprintf(stderr, "nightlightctl: %s: %s\n", what, strerror(-result));
@@ -76,10 +70,8 @@ static void publish(struct run *run)
         fail(run, exchange->topic, r);
 }
 
-static void on_connected(void *userdata, bool session_present)
+static void connected(struct run *run)
 {
-    struct run *run = userdata;
-    (void)session_present;
     run->was_connected = true;
     int r = run->exchange->filter ? link_subscribe(run->link, run->exchange->filter, 1, NULL) : 0;
     if (r < 0)
@@ -89,11 +81,8 @@ static void on_connected(void *userdata, bool session_present)
 }
 
 /* Somebody waits at a terminal: each host is tried once. One that was there is waited for. */
-static void on_disconnected(void *userdata, bool was_connected, const char *reason,
-                            uint64_t retry_usec)
+static void disconnected(struct run *run, const char *reason, uint64_t retry_usec)
 {
-    struct run *run = userdata;
-    (void)was_connected;
     if (run->was_connected)
         return;
     size_t length = strlen(run->reasons);
@@ -105,10 +94,8 @@ static void on_disconnected(void *userdata, bool was_connected, const char *reas
     finish(run, -ENOTCONN);
 }
 
-static void on_subscribed(void *userdata, int mid, int granted)
+static void subscribed(struct run *run, int granted)
 {
-    struct run *run = userdata;
-    (void)mid;
     if (granted < 0x80) {
         publish(run);
         return;
@@ -118,9 +105,8 @@ static void on_subscribed(void *userdata, int mid, int granted)
     finish(run, -EACCES);
 }
 
-static void on_published(void *userdata, int mid, int reason_code)
+static void published(struct run *run, int mid, int reason_code)
 {
-    struct run *run = userdata;
     if (mid != run->mid)
         return;
     run->is_published = true;
@@ -135,22 +121,39 @@ static void on_published(void *userdata, int mid, int reason_code)
     }
 }
 
-static void on_message(void *userdata, const struct mqtt_message *message)
+static void take(struct run *run, const struct mqtt_message *message)
 {
-    struct run *run = userdata;
     if (!run->is_over && run->exchange->take &&
         run->exchange->take(run->exchange->userdata, message))
         finish(run, 0);
 }
 
-static const struct link_handlers handlers = {
-    .connected = on_connected,
-    .disconnected = on_disconnected,
-    .message = on_message,
-    .published = on_published,
-    .subscribed = on_subscribed,
-    .stopped = on_stopped,
-};
+static void on_event(void *userdata, const struct link_event *event)
+{
+    struct run *run = userdata;
+    switch (event->news) {
+    case LINK_CONNECTED:
+        connected(run);
+        break;
+    case LINK_DISCONNECTED:
+        disconnected(run, event->reason, event->retry_usec);
+        break;
+    case LINK_MESSAGE:
+        take(run, event->message);
+        break;
+    case LINK_PUBLISHED:
+        published(run, event->mid, event->code);
+        break;
+    case LINK_SUBSCRIBED:
+        subscribed(run, event->code);
+        break;
+    case LINK_DROPPED:
+        break;
+    case LINK_STOPPED:
+        sd_event_exit(run->event, run->result);
+        break;
+    }
+}
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
@@ -180,7 +183,7 @@ int exchange_run(const struct exchange *exchange)
     char client_id[64];
     sd_id128_t random;
     struct link_options options = connection_options(exchange->config->broker);
-    options.client_id = client_id;
+    options.connector.client_id = client_id;
     int r = sd_id128_randomize(&random);
     if (r >= 0) {
         snprintf(client_id, sizeof(client_id), "nightlightctl-%016" PRIx64, random.qwords[0]);
@@ -190,7 +193,7 @@ int exchange_run(const struct exchange *exchange)
         r = sd_event_add_time_relative(run.event, &run.timer, CLOCK_BOOTTIME, connect_limit_usec, 1,
                                        on_timer, &run);
     if (r >= 0)
-        r = link_new(run.event, &options, &handlers, &run, &run.link);
+        r = link_new(run.event, &options, on_event, &run, &run.link);
     if (r < 0) {
         fprintf(stderr, "nightlightctl: %s\n", strerror(-r));
         return r;

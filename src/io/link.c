@@ -13,6 +13,7 @@
 #include "io/link.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #include "io/heartbeat.h"
 #include "io/retry.h"
 #include "util/clock.h"
+#include "util/random.h"
 
 static const uint64_t attempt_limit_usec = 20 * USEC_PER_SEC;
 
@@ -45,13 +47,14 @@ enum state {
 struct link {
     sd_event *event;
     struct link_options options;
-    struct link_handlers handlers;
+    void (*on_event)(void *userdata, const struct link_event *event);
     void *userdata;
 
     enum state state;
     bool was_connected; // STATE_ENDING: as it was before
     bool is_stopping;   // link_stop() was called: STATE_STOPPED comes next
     struct retry retry;
+    uint64_t random;
     sd_event_source *timer; // the next attempt, the attempt's limit, the goodbye's limit, or a tick
 
     // The connector.
@@ -72,14 +75,14 @@ struct link {
     enum frame_failure failure;
     char cause[320];
 
-    char reported[320];  // the reason last given to disconnected() in this outage; "": none yet
+    char reported[320];  // the reason that was told last in this outage; "": none yet
     bool reported_round; // that reason ended a round of all hosts
     char description[384];
 };
 
-static const char *protocol_name(int protocol)
+static void tell(struct link *link, struct link_event event)
 {
-    return protocol == MQTT_PROTOCOL_5 ? "MQTT 5" : "MQTT 3.1.1";
+    link->on_event(link->userdata, &event);
 }
 
 __attribute__((format(printf, 2, 3))) static void describe(struct link *link, const char *format,
@@ -103,14 +106,6 @@ static void look_later(struct link *link)
     set_timer(link, heartbeat_pause_usec(&link->heartbeat), look_accuracy_usec);
 }
 
-static uint32_t random_u32(void)
-{
-    uint32_t random;
-    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
-        random = (uint32_t)clock_mono_usec() * 2654435761U; // early at boot; spread is enough
-    return random;
-}
-
 /* The hosts of the attempt at hand, as they are named in a line. */
 static const char *name_hosts(const struct link *link, char *out, size_t size)
 {
@@ -118,10 +113,10 @@ static const char *name_hosts(const struct link *link, char *out, size_t size)
     size_t length = 0;
     for (size_t i = link->retry.i_host; options->hosts[i] && length < size; i++) {
         const char *comma = i > link->retry.i_host ? ", " : "";
-        int n = options->unix_socket
+        int n = options->connector.unix_socket
                     ? snprintf(out + length, size - length, "%s%s", comma, options->hosts[i])
-                    : snprintf(out + length, size - length, "%s%s:%d", comma, options->hosts[i],
-                               options->port);
+                    : snprintf(out + length, size - length, "%s%s:%" PRIu64, comma,
+                               options->hosts[i], options->connector.port);
         length += (size_t)n;
     }
     return out;
@@ -168,14 +163,13 @@ static void drop_connector(struct link *link)
 static void fail(struct link *link)
 {
     bool was_connected = link->was_connected;
-    uint64_t pause_usec;
     bool fell_back = link->retry.falls_back;
-    if (was_connected)
-        pause_usec = retry_lost(&link->retry, clock_mono_usec() - link->connected_mono_usec,
-                                link->is_crash, link->host, random_u32());
-    else
-        pause_usec =
-            retry_failed(&link->retry, link->failure, link->is_crash, link->host, random_u32());
+    uint32_t random = (uint32_t)random_next(&link->random);
+    uint64_t pause_usec =
+        was_connected
+            ? retry_lost(&link->retry, clock_mono_usec() - link->connected_mono_usec,
+                         link->is_crash, link->host, random)
+            : retry_failed(&link->retry, link->failure, link->is_crash, link->host, random);
     link->state = STATE_WAITING;
     describe(link, "not connected: %s", link->cause);
     set_timer(link, pause_usec, 10 * USEC_PER_MSEC);
@@ -187,7 +181,10 @@ static void fail(struct link *link)
         (ends_round && !link->reported_round)) {
         snprintf(link->reported, sizeof(link->reported), "%s", link->cause);
         link->reported_round = ends_round;
-        link->handlers.disconnected(link->userdata, was_connected, link->cause, pause_usec);
+        tell(link, (struct link_event){ .news = LINK_DISCONNECTED,
+                                        .was_connected = was_connected,
+                                        .reason = link->cause,
+                                        .retry_usec = pause_usec });
     }
 }
 
@@ -217,8 +214,7 @@ static void finish_when_over(struct link *link)
     }
     link->state = STATE_STOPPED;
     describe(link, "stopped");
-    if (link->handlers.stopped)
-        link->handlers.stopped(link->userdata);
+    tell(link, (struct link_event){ .news = LINK_STOPPED });
 }
 
 static void on_exited(void *userdata, const char *how)
@@ -262,18 +258,20 @@ static void take_connected(struct link *link, const struct frame_connected *conn
     link->reported[0] = '\0';
     retry_connected(&link->retry);
     look_later(link);
-    describe(link, "connected to %s, %s", link->where, protocol_name(retry_protocol(&link->retry)));
-    link->handlers.connected(link->userdata, connected->session_present);
+    describe(link, "connected to %s, %s", link->where,
+             retry_protocol(&link->retry) == MQTT_PROTOCOL_5 ? "MQTT 5" : "MQTT 3.1.1");
+    tell(link, (struct link_event){ .news = LINK_CONNECTED,
+                                    .session_present = connected->session_present });
 }
 
 static void take_acknowledgement(struct link *link, const struct frame_record *record)
 {
     if (!(record->id & NOT_AWAITED))
         heartbeat_acknowledged(&link->heartbeat);
-    if (record->kind == FRAME_ACKNOWLEDGED)
-        link->handlers.published(link->userdata, (int)record->id, (int)record->code);
-    else
-        link->handlers.subscribed(link->userdata, (int)record->id, (int)record->code);
+    bool is_published = record->kind == FRAME_ACKNOWLEDGED;
+    tell(link, (struct link_event){ .news = is_published ? LINK_PUBLISHED : LINK_SUBSCRIBED,
+                                    .mid = (int)record->id,
+                                    .code = (int)record->code });
 }
 
 static void take(struct link *link, const struct frame_record *record)
@@ -286,15 +284,14 @@ static void take(struct link *link, const struct frame_record *record)
         take_connected(link, &record->connected);
         break;
     case FRAME_MESSAGE:
-        link->handlers.message(link->userdata, &record->message);
+        tell(link, (struct link_event){ .news = LINK_MESSAGE, .message = &record->message });
         break;
     case FRAME_ACKNOWLEDGED:
     case FRAME_SUBSCRIBED:
         take_acknowledgement(link, record);
         break;
     case FRAME_DROPPED:
-        if (link->handlers.dropped)
-            link->handlers.dropped(link->userdata, record->code, record->count, record->text);
+        tell(link, (struct link_event){ .news = LINK_DROPPED, .dropped = record });
         break;
     case FRAME_FAILED:
         set_cause(link, record->code, "%s", record->text);
@@ -346,46 +343,16 @@ static int on_channel(sd_event_source *source, int fd, uint32_t events, void *us
 
 /* --- attempts -------------------------------------------------------------------------------- */
 
-static uint64_t clamp_seconds(uint64_t usec, uint64_t min, uint64_t max)
-{
-    uint64_t sec = usec / USEC_PER_SEC;
-    return sec < min ? min : sec > max ? max : sec;
-}
-
 static int send_options(struct link *link)
 {
-    const struct link_options *options = &link->options;
-    struct frame_options frame = {
-        .parent = (uint64_t)getpid(),
-        .port = (uint64_t)options->port,
-        .unix_socket = options->unix_socket,
-        .protocol = (uint64_t)retry_protocol(&link->retry),
-        .rotation = link->retry.rotation,
-        .client_id = options->client_id,
-        .keepalive_sec = clamp_seconds(options->keepalive_usec, 1, UINT16_MAX),
-        // UINT32_MAX: never expires (MQTT 5.0, section 3.1.2.11.2).
-        .session_expiry_sec = options->session_expiry_usec > 0
-                                  ? clamp_seconds(options->session_expiry_usec, 1, UINT32_MAX)
-                                  : 0,
-        .username = options->username,
-        .password_file = options->password_file,
-        .tls = options->tls,
-        .ca_file = options->ca_file,
-        .cert_file = options->cert_file,
-        .key_file = options->key_file,
-        .psk_identity = options->psk_identity,
-        .psk_file = options->psk_file,
-        .alpn = options->alpn,
-        .will_topic = options->will_topic,
-        .will_payload = options->will_payload,
-        .receive_maximum = options->receive_maximum ? options->receive_maximum : UINT16_MAX,
-        .max_message = options->max_message,
-        .max_rate = options->max_rate,
-    };
-    for (size_t i = link->retry.i_host; options->hosts[i]; i++)
-        frame.hosts[frame.n_hosts++] = options->hosts[i];
+    struct frame_options options = link->options.connector;
+    options.parent = (uint64_t)getpid();
+    options.protocol = (uint64_t)retry_protocol(&link->retry);
+    options.rotation = link->retry.rotation;
+    for (size_t i = link->retry.i_host; link->options.hosts[i]; i++)
+        options.hosts[options.n_hosts++] = link->options.hosts[i];
     return channel_put(&link->channel,
-                       &(const struct frame_record){ .kind = FRAME_OPTIONS, .options = &frame });
+                       &(const struct frame_record){ .kind = FRAME_OPTIONS, .options = &options });
 }
 
 static int start_connector(struct link *link, struct why *why)
@@ -394,7 +361,8 @@ static int start_connector(struct link *link, struct why *why)
     if (r < 0)
         return r;
     r = channel_open(&link->channel, link->event, fd,
-                     link->options.max_message + FRAME_MESSAGE_OVERHEAD, on_channel, link);
+                     link->options.connector.max_message + FRAME_MESSAGE_OVERHEAD, on_channel,
+                     link);
     if (r >= 0)
         r = sd_event_source_set_priority(link->channel.io, LINK_PRIORITY);
     if (r >= 0)
@@ -435,23 +403,12 @@ static void time_out(struct link *link)
     kill_connector(link);
 }
 
-static void give_up_deaf(struct link *link)
+/* silence: what has not come for so long. */
+static void give_up(struct link *link, const char *silence, uint64_t usec, const char *more)
 {
     char span[32];
-    link->is_crash = true;
-    set_cause(link, FRAME_FAILURE_OTHER, "%s: the connector did not answer for %s, and was killed",
-              link->where, clock_format_span(heartbeat_ping_limit_usec, span, sizeof(span)));
-    kill_connector(link);
-}
-
-/* It takes all, and answers pings. */
-static void give_up_silent(struct link *link)
-{
-    char span[32];
-    uint64_t silence_usec = heartbeat_silence_usec(&link->heartbeat);
-    set_cause(link, FRAME_FAILURE_OTHER,
-              "%s: the broker has acknowledged nothing for %s, and still answers pings",
-              link->where, clock_format_span(silence_usec, span, sizeof(span)));
+    set_cause(link, FRAME_FAILURE_OTHER, "%s: %s for %s, and %s", link->where, silence,
+              clock_format_span(usec, span, sizeof(span)), more);
     kill_connector(link);
 }
 
@@ -459,10 +416,12 @@ static void look_after(struct link *link)
 {
     switch (heartbeat_look(&link->heartbeat)) {
     case HEARTBEAT_DEAF:
-        give_up_deaf(link);
+        link->is_crash = true;
+        give_up(link, "the connector did not answer", heartbeat_ping_limit_usec, "was killed");
         return;
-    case HEARTBEAT_SILENT:
-        give_up_silent(link);
+    case HEARTBEAT_SILENT: // it takes all, and answers pings
+        give_up(link, "the broker has acknowledged nothing",
+                heartbeat_silence_usec(&link->heartbeat), "still answers pings");
         return;
     case HEARTBEAT_PING:
         (void)channel_put(&link->channel, &(const struct frame_record){ .kind = FRAME_PING });
@@ -501,27 +460,16 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-static int make_sources(struct link *link)
-{
-    // CLOCK_BOOTTIME: after a suspend the next attempt is due at once.
-    int r = sd_event_add_time(link->event, &link->timer, CLOCK_BOOTTIME, 0, 0, on_timer, link);
-    if (r >= 0)
-        r = sd_event_source_set_enabled(link->timer, SD_EVENT_OFF);
-    // Behind the pair: what is there is heard before it is missed.
-    if (r >= 0)
-        r = sd_event_source_set_priority(link->timer, LINK_PRIORITY + 1);
-    return r < 0 ? r : 0;
-}
-
 int link_new(sd_event *event, const struct link_options *options,
-             const struct link_handlers *handlers, void *userdata, struct link **ret_link)
+             void (*on_event)(void *userdata, const struct link_event *event), void *userdata,
+             struct link **ret_link)
 {
     _cleanup_(link_freep) struct link *link = calloc(1, sizeof(*link));
     if (!link)
         return -ENOMEM;
     link->event = sd_event_ref(event);
     link->options = *options;
-    link->handlers = *handlers;
+    link->on_event = on_event;
     link->userdata = userdata;
     if (link->options.attempt_limit_usec == 0)
         link->options.attempt_limit_usec = attempt_limit_usec;
@@ -535,8 +483,16 @@ int link_new(sd_event *event, const struct link_options *options,
     assert(link->retry.n_hosts > 0);
     if (link->retry.n_hosts > FRAME_MAX_HOSTS)
         return -E2BIG;
+    // Without it, early at boot: spread is enough.
+    if (getrandom(&link->random, sizeof(link->random), GRND_NONBLOCK) != sizeof(link->random))
+        link->random = clock_mono_usec();
     describe(link, "stopped");
-    int r = make_sources(link);
+    // CLOCK_BOOTTIME: after a suspend the next attempt is due at once.
+    int r =
+        sd_event_add_time(event, &link->timer, CLOCK_BOOTTIME, USEC_INFINITY, 0, on_timer, link);
+    // Behind the pair: what is there is heard before it is missed.
+    if (r >= 0)
+        r = sd_event_source_set_priority(link->timer, LINK_PRIORITY + 1);
     if (r < 0)
         return r;
     *ret_link = TAKE_PTR(link);
@@ -626,11 +582,10 @@ static int put_numbered(struct link *link, struct frame_record *record, int *ret
 int link_publish(struct link *link, const struct mqtt_message *message, int *ret_mid)
 {
     struct frame_record record = { .kind = FRAME_PUBLISH, .message = *message };
-    uint64_t max =
-        link->options.max_message > MIN_OUTGOING ? link->options.max_message : MIN_OUTGOING;
-    if (message->payload_size > max)
+    const struct frame_options *options = &link->options.connector;
+    if (message->payload_size > options->max_message && message->payload_size > MIN_OUTGOING)
         return -EMSGSIZE;
-    if (link->options.session_expiry_usec > 0 && message->qos == 2)
+    if (options->session_expiry_sec > 0 && message->qos == 2)
         record.message.qos = 1;
     return put_numbered(link, &record, ret_mid);
 }

@@ -7,9 +7,9 @@
  * Whatever happens to a connector (a signal, an assertion of its libraries, a limit, silence) is a
  * lost connection here. One that is given up is killed: it cannot connect later. The next begins
  * when the last has been reaped, and all that it had said has been read; what was published and not
- * acknowledged by then is the caller's again (disconnected()).
+ * acknowledged by then is the caller's again (LINK_DISCONNECTED).
  *
- * Nothing here waits, no handler is called from within a call, and what comes from the connector is
+ * Nothing here waits, no event is told from within a call, and what comes from the connector is
  * served in small portions, after timers, edges and signals.
  */
 #pragma once
@@ -29,63 +29,59 @@ enum {
 
 /* Strings are borrowed and must outlive the link. */
 struct link_options {
-    const char *client_id;
+    // What each connector is told (core/frame.h); parent, hosts, protocol and rotation are left to
+    // the link.
+    struct frame_options connector;
     char *const *hosts; // NULL-terminated, tried in turn; paths with unix_socket
-    int port;
-    bool unix_socket;
-    int protocol; // 0: 5, and 3.1.1 where it is refused; 5; 4 for 3.1.1
-    uint64_t keepalive_usec;
-    const char *username;      // NULL: none
-    const char *password_file; // a path, or a name in $CREDENTIALS_DIRECTORY; read at each connect
-    bool tls;
-    const char *ca_file; // NULL: the system's store
-    const char *cert_file, *key_file;
-    const char *psk_identity, *psk_file;
-    const char *alpn;
+    int protocol;       // 0: 5, and 3.1.1 where it is refused; 5; 4 for 3.1.1
     uint64_t reconnect_min_usec, reconnect_max_usec;
-    uint64_t session_expiry_usec; // 0: a clean session
-    uint16_t receive_maximum;     // MQTT 5: what we announce; 0: the protocol's default
-    uint64_t max_message;         // bytes of a payload: what comes in larger is refused
-    unsigned max_rate;      // messages a second that come in, more are dropped; 0: the network
-                            // waits for us
-    const char *will_topic; // NULL: no last will; retained, QoS 1
-    const char *will_payload;
     uint64_t attempt_limit_usec; // from look-up to CONNACK; 0: 20 s
 };
 
-/* All on the main loop. Each may call anything here but link_free(). */
-struct link_handlers {
-    // CONNACK came: subscribe now. session_present as MQTT 5.0, section 3.2.2.1.1.
-    void (*connected)(void *userdata, bool session_present);
-    // The connection has failed (was_connected), or an attempt has, unless it is for the reason
-    // that was given last in this outage. What was published and not acknowledged is the caller's
-    // again. reason is one line; retry_usec the pause before the next attempt, 0 while there is a
-    // host that has not been tried. The first pause of an outage is told in any case.
-    void (*disconnected)(void *userdata, bool was_connected, const char *reason,
-                         uint64_t retry_usec);
-    void (*message)(void *userdata, const struct mqtt_message *message);
-    // QoS 1: PUBACK, QoS 2: PUBCOMP, QoS 0: written. reason_code >= 0x80: the broker refused it
-    // (MQTT 5.0, section 3.4.2.1), or libmosquitto did.
-    void (*published)(void *userdata, int mid, int reason_code);
-    // SUBACK: granted 0..2, or >= 0x80: refused.
-    void (*subscribed)(void *userdata, int mid, int granted);
-    // Messages that came in were not handed on, count of them, topic is the last one's. NULL: never
-    // mind.
-    void (*dropped)(void *userdata, enum frame_drop why, uint64_t count, const char *topic);
-    // After link_stop(): the connector has ended. NULL: nobody waits.
-    void (*stopped)(void *userdata);
+enum link_news {
+    // CONNACK came: subscribe now.
+    LINK_CONNECTED,
+    // The connection has failed, or an attempt has, unless it is for the reason that was given last
+    // in this outage. What was published and not acknowledged is the caller's again. The first
+    // pause of an outage is told in any case.
+    LINK_DISCONNECTED,
+    LINK_MESSAGE,
+    // QoS 1: PUBACK, QoS 2: PUBCOMP, QoS 0: written. code >= 0x80: the broker refused it (MQTT 5.0,
+    // section 3.4.2.1), or libmosquitto did.
+    LINK_PUBLISHED,
+    // SUBACK: code is the QoS that is granted, or >= 0x80: refused.
+    LINK_SUBSCRIBED,
+    // Messages that came in were not handed on.
+    LINK_DROPPED,
+    // After link_stop(): the connector has ended.
+    LINK_STOPPED,
+};
+
+/* What has happened. Borrowed while it is told. */
+struct link_event {
+    enum link_news news;
+    bool session_present; // LINK_CONNECTED, as MQTT 5.0, section 3.2.2.1.1
+    bool was_connected;   // LINK_DISCONNECTED: it was no attempt
+    const char *reason;   // LINK_DISCONNECTED: one line
+    uint64_t retry_usec;  // until the next attempt; 0 while there is a host that was not tried
+    const struct mqtt_message *message; // LINK_MESSAGE
+    int mid, code;                      // LINK_PUBLISHED, LINK_SUBSCRIBED
+    const struct frame_record *dropped; // LINK_DROPPED: code is why, text the last one's topic
 };
 
 struct link;
 
 /*
- * Connects only with link_start(). handlers and options are copied. 0, -ENOMEM, -E2BIG (too many
+ * Connects only with link_start(). options are copied. on_event() is called from the main loop and
+ * never from within a call; it may call anything here but link_free(). 0, -ENOMEM, -E2BIG (too many
  * hosts), or what sd-event returns.
  */
 int link_new(sd_event *event, const struct link_options *options,
-             const struct link_handlers *handlers, void *userdata, struct link **ret_link);
+             void (*on_event)(void *userdata, const struct link_event *event), void *userdata,
+             struct link **ret_link);
 
-/* Kills the connector (the broker sends the last will). Not from a handler. NULL is fine. */
+/* Kills the connector (the broker sends the last will). Not while it tells of an event. NULL is
+ * fine. */
 void link_free(struct link *link);
 DEFINE_CLEANUP(struct link *, link_free)
 
@@ -93,8 +89,8 @@ DEFINE_CLEANUP(struct link *, link_free)
 void link_start(struct link *link);
 
 /*
- * Sends what was published, then DISCONNECT, and does not connect again; stopped() follows, at the
- * latest when the connector has been killed after limit_usec.
+ * Sends what was published, then DISCONNECT, and does not connect again; LINK_STOPPED follows, at
+ * the latest when the connector has been killed after limit_usec.
  */
 void link_stop(struct link *link, uint64_t limit_usec);
 
@@ -113,8 +109,8 @@ const char *link_describe(const struct link *link);
 unsigned link_window(const struct link *link);
 
 /*
- * Publishes; *ret_mid (may be NULL) is what published() will name, from the loop. All of message is
- * copied. Who publishes more than is acknowledged bounds that. With a session that does not end
+ * Publishes; *ret_mid (may be NULL) is what LINK_PUBLISHED will name, from the loop. All of message
+ * is copied. Who publishes more than is acknowledged bounds that. With a session that does not end
  * with the connection QoS 2 becomes 1: a new client numbers its messages anew, and the broker could
  * take one for another that it has. -ENOTCONN while not connected; -EMSGSIZE, -EINVAL (a text that
  * is not UTF-8), -ENOMEM.

@@ -8,6 +8,7 @@
 
 #include "core/topic.h"
 #include "outbox/status.h"
+#include "util/clock.h"
 #include "util/log.h"
 #include "util/strings.h"
 
@@ -15,23 +16,26 @@ struct link_options connection_options(const struct broker_config *broker)
 {
     static const int protocols[] = { [PROTOCOL_AUTO] = 0, [PROTOCOL_5] = 5, [PROTOCOL_311] = 4 };
     return (struct link_options){
+        .connector = {
+            .port = broker->port,
+            .unix_socket = broker->transport == TRANSPORT_UNIX,
+            .keepalive_sec = broker->keepalive_usec / USEC_PER_SEC,
+            .username = broker->username,
+            .password_file = broker->password_file,
+            .tls = broker->tls,
+            .ca_file = broker->ca_file,
+            .cert_file = broker->cert_file,
+            .key_file = broker->key_file,
+            .psk_identity = broker->psk_identity,
+            .psk_file = broker->psk_file,
+            .alpn = broker->alpn,
+            .receive_maximum = UINT16_MAX,
+            .max_message = broker->max_message,
+        },
         .hosts = broker->host,
-        .port = (int)broker->port,
-        .unix_socket = broker->transport == TRANSPORT_UNIX,
         .protocol = protocols[broker->protocol],
-        .keepalive_usec = broker->keepalive_usec,
-        .username = broker->username,
-        .password_file = broker->password_file,
-        .tls = broker->tls,
-        .ca_file = broker->ca_file,
-        .cert_file = broker->cert_file,
-        .key_file = broker->key_file,
-        .psk_identity = broker->psk_identity,
-        .psk_file = broker->psk_file,
-        .alpn = broker->alpn,
         .reconnect_min_usec = broker->reconnect_min_usec,
         .reconnect_max_usec = broker->reconnect_max_usec,
-        .max_message = broker->max_message,
     };
 }
 
@@ -54,8 +58,8 @@ static int make_status(struct connection *connection)
 }
 
 int connection_make(sd_event *event, struct config *config, const struct connection_role *role,
-                    const struct link_handlers *handlers, void *userdata,
-                    struct connection *ret_connection)
+                    void (*on_event)(void *userdata, const struct link_event *event),
+                    void *userdata, struct connection *ret_connection)
 {
     struct connection connection = { .config = config_ref(config) };
     int r = 0;
@@ -67,13 +71,16 @@ int connection_make(sd_event *event, struct config *config, const struct connect
         r = make_status(&connection);
     if (r == 0) {
         struct link_options options = connection_options(config->broker);
-        options.client_id = connection.client_id;
-        options.session_expiry_usec = config->broker->session_expiry_usec;
-        options.receive_maximum = role->receive_maximum;
-        options.max_rate = role->max_rate;
-        options.will_topic = connection.status_topic;
-        options.will_payload = connection.offline_payload;
-        r = link_new(event, &options, handlers, userdata, &connection.link);
+        struct frame_options *connector = &options.connector;
+        connector->client_id = connection.client_id;
+        // Rounded up: 0 would be a clean session.
+        connector->session_expiry_sec =
+            (config->broker->session_expiry_usec + USEC_PER_SEC - 1) / USEC_PER_SEC;
+        connector->receive_maximum = role->receive_maximum;
+        connector->max_rate = role->max_rate;
+        connector->will_topic = connection.status_topic;
+        connector->will_payload = connection.offline_payload;
+        r = link_new(event, &options, on_event, userdata, &connection.link);
     }
     if (r < 0) {
         connection_done(&connection);
@@ -93,24 +100,25 @@ void connection_done(struct connection *connection)
     *connection = (struct connection){ 0 };
 }
 
-void connection_tell_dropped(const struct connection *connection, enum frame_drop why,
-                             uint64_t count, const char *topic)
+void connection_tell_dropped(const struct connection *connection,
+                             const struct frame_record *dropped)
 {
     const struct broker_config *broker = connection->config->broker;
+    const char *topic = dropped->text, *plural = dropped->count == 1 ? "" : "s";
     const struct log_field *fields =
         LOG_FIELDS(LOG_ID(LOG_ID_MESSAGES_DROPPED), { "TOPIC", topic });
-    if (why == FRAME_DROP_TOO_LARGE)
-        log_warning(
-            fields,
-            "%s: %" PRIu64 " message%s dropped and counted as rejected, the last on %s: larger "
-            "than max_message, which is %" PRIu64 " bytes",
-            connection->client_id, count, count == 1 ? "" : "s", topic, broker->max_message);
+    if (dropped->code == FRAME_DROP_TOO_LARGE)
+        log_warning(fields,
+                    "%s: %" PRIu64
+                    " message%s dropped and counted as rejected, the last on %s: larger "
+                    "than max_message, which is %" PRIu64 " bytes",
+                    connection->client_id, dropped->count, plural, topic, broker->max_message);
     else
         log_warning(fields,
                     "%s: %" PRIu64
                     " message%s dropped and counted as rejected, the last on %s: they "
                     "come faster than a device takes commands",
-                    connection->client_id, count, count == 1 ? "" : "s", topic);
+                    connection->client_id, dropped->count, plural, topic);
 }
 
 static bool sections_equal(const struct config *a, const struct config *b, const char *kind)

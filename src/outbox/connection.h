@@ -15,8 +15,8 @@
 struct connection_role {
     const char *client_suffix; // is appended to the id
     bool has_status;           // the status message and the last will are this client's to publish
-    uint16_t receive_maximum;  // as io/link.h
-    unsigned max_rate;         // as io/link.h
+    uint16_t receive_maximum;  // as core/frame.h
+    unsigned max_rate;         // likewise
 };
 
 struct connection {
@@ -34,12 +34,12 @@ struct connection {
 struct link_options connection_options(const struct broker_config *broker);
 
 /*
- * Holds a reference to config, copies handlers; the link is not started yet. 0, -ENOMEM, or what
+ * Holds a reference to config; the link is not started yet. 0, -ENOMEM, or what
  * sd-event returns.
  */
 int connection_make(sd_event *event, struct config *config, const struct connection_role *role,
-                    const struct link_handlers *handlers, void *userdata,
-                    struct connection *ret_connection);
+                    void (*on_event)(void *userdata, const struct link_event *event),
+                    void *userdata, struct connection *ret_connection);
 
 /* Kills the connector. There is no connection afterwards; fine if there was none. */
 void connection_done(struct connection *connection);
@@ -47,6 +47,6 @@ void connection_done(struct connection *connection);
 /* Whether config asks for another one: broker, topics, id, group or role have changed. */
 bool connection_is_outdated(const struct connection *connection, const struct config *config);
 
-/* Logs that messages which came in were dropped; as link_handlers.dropped(). */
-void connection_tell_dropped(const struct connection *connection, enum frame_drop why,
-                             uint64_t count, const char *topic);
+/* Logs that messages which came in were dropped, as LINK_DROPPED tells. */
+void connection_tell_dropped(const struct connection *connection,
+                             const struct frame_record *dropped);

@@ -207,11 +207,10 @@ static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* --- the link's handlers --------------------------------------------------------------------- */
+/* --- the link's events ----------------------------------------------------------------------- */
 
-static void on_connected(void *userdata, bool session_present)
+static void connected(struct uplink *uplink, bool session_present)
 {
-    struct uplink *uplink = userdata;
     char span[32], back[64] = "";
     if (is_saying_goodbye(uplink))
         return;
@@ -234,10 +233,8 @@ static void on_connected(void *userdata, bool session_present)
     uplink->handlers->changed(uplink->userdata, true);
 }
 
-static void on_disconnected(void *userdata, bool was_connected, const char *reason,
-                            uint64_t retry_usec)
+static void disconnected(struct uplink *uplink, const struct link_event *event)
 {
-    struct uplink *uplink = userdata;
     char span[32];
     outbox_disconnected(uplink->outbox);
     if (is_saying_goodbye(uplink)) {
@@ -246,31 +243,23 @@ static void on_disconnected(void *userdata, bool was_connected, const char *reas
     }
     if (uplink->lost_mono_usec == 0)
         uplink->lost_mono_usec = clock_mono_usec();
-    clock_format_span(retry_usec, span, sizeof(span));
+    clock_format_span(event->retry_usec, span, sizeof(span));
     // Several hosts may fail in turn, each for a reason of its own.
     bool passes = ratelimit_pass(&uplink->failures, clock_mono_usec(), NULL);
-    int level = was_connected || passes ? LOG_WARNING : LOG_DEBUG;
-    if (was_connected)
+    int level = event->was_connected || passes ? LOG_WARNING : LOG_DEBUG;
+    if (event->was_connected)
         log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_DISCONNECTED)),
                "%s: connection to the broker lost: %s; trying again in %s",
-               uplink->connection.client_id, reason, span);
+               uplink->connection.client_id, event->reason, span);
     else
         log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_CONNECT_FAILED)),
                "%s: cannot connect to the broker: %s; trying again in %s, and for ever",
-               uplink->connection.client_id, reason, span);
+               uplink->connection.client_id, event->reason, span);
     uplink->handlers->changed(uplink->userdata, true);
 }
 
-static void on_message(void *userdata, const struct mqtt_message *message)
+static void published(struct uplink *uplink, int mid, int reason_code)
 {
-    struct uplink *uplink = userdata;
-    if (!is_saying_goodbye(uplink))
-        uplink->handlers->message(uplink->userdata, message);
-}
-
-static void on_published(void *userdata, int mid, int reason_code)
-{
-    struct uplink *uplink = userdata;
     uint64_t tag = 0;
     outbox_published(uplink->outbox, mid, reason_code, &tag);
     if (tag > 0 && reason_code == MQTT_NO_MATCHING_SUBSCRIBERS && uplink->handlers->unheard)
@@ -281,9 +270,8 @@ static void on_published(void *userdata, int mid, int reason_code)
         uplink->handlers->changed(uplink->userdata, false);
 }
 
-static void on_subscribed(void *userdata, int mid, int granted)
+static void subscribed(const struct uplink *uplink, int mid, int granted)
 {
-    struct uplink *uplink = userdata;
     if (granted < 0x80)
         return;
     const char *filter = subscriptions_find(&uplink->subscriptions, mid);
@@ -293,32 +281,49 @@ static void on_subscribed(void *userdata, int mid, int granted)
             uplink->connection.client_id, filter, mqtt_reason(granted), (unsigned)granted);
 }
 
-static void on_dropped(void *userdata, enum frame_drop why, uint64_t count, const char *topic)
+static void dropped(struct uplink *uplink, const struct frame_record *record)
 {
-    struct uplink *uplink = userdata;
-    uplink_count_rejected(uplink, count);
+    uplink_count_rejected(uplink, record->count);
     if (ratelimit_pass(&uplink->drops, clock_mono_usec(), NULL))
-        connection_tell_dropped(&uplink->connection, why, count, topic);
+        connection_tell_dropped(&uplink->connection, record);
 }
 
-static void on_link_stopped(void *userdata)
+static void link_stopped(struct uplink *uplink)
 {
-    struct uplink *uplink = userdata;
     if (uplink->goodbye != GOODBYE_LEAVING)
         return; // it was not waited for any longer
     uplink->goodbye = GOODBYE_LEFT;
     go_on_soon(uplink);
 }
 
-static const struct link_handlers link_handlers = {
-    .connected = on_connected,
-    .disconnected = on_disconnected,
-    .message = on_message,
-    .published = on_published,
-    .subscribed = on_subscribed,
-    .dropped = on_dropped,
-    .stopped = on_link_stopped,
-};
+static void on_link_event(void *userdata, const struct link_event *event)
+{
+    struct uplink *uplink = userdata;
+    switch (event->news) {
+    case LINK_CONNECTED:
+        connected(uplink, event->session_present);
+        break;
+    case LINK_DISCONNECTED:
+        disconnected(uplink, event);
+        break;
+    case LINK_MESSAGE:
+        if (!is_saying_goodbye(uplink))
+            uplink->handlers->message(uplink->userdata, event->message);
+        break;
+    case LINK_PUBLISHED:
+        published(uplink, event->mid, event->code);
+        break;
+    case LINK_SUBSCRIBED:
+        subscribed(uplink, event->mid, event->code);
+        break;
+    case LINK_DROPPED:
+        dropped(uplink, event->dropped);
+        break;
+    case LINK_STOPPED:
+        link_stopped(uplink);
+        break;
+    }
+}
 
 /* --- the outbox's ports ---------------------------------------------------------------------- */
 
@@ -403,7 +408,7 @@ static void tell_changed(struct uplink *uplink)
 static int make_connection(struct uplink *uplink, struct config *config,
                            const struct uplink_options *options, struct connection *ret_connection)
 {
-    return connection_make(uplink->event, config, &options->role, &link_handlers, uplink,
+    return connection_make(uplink->event, config, &options->role, on_link_event, uplink,
                            ret_connection);
 }
 

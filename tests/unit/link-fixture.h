@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * A link with handlers that count, its connector, and a mosquitto of the whole group.
+ * A link with a client that counts what it is told, its connector, and a mosquitto of the whole
+ * group.
  *
  *     client_init(), change its options, client_start(); RUN_UNTIL() a condition holds;
  * client_done(). start_plain() and stop_plain() are the group's.
  *
- * Calls go by the functions here (publish(), client_stop()): they check that no handler comes from
+ * Calls go by the functions here (publish(), client_stop()): they check that nothing is told from
  * within one.
  */
 #pragma once
@@ -57,15 +58,7 @@ struct client {
 
 static unsigned n_clients; // that are not done
 
-/* --- handlers -------------------------------------------------------------------------------- */
-
-/* The link calls its user, and does so from the loop. */
-static inline struct client *enter(void *userdata)
-{
-    struct client *client = userdata;
-    assert_false(client->in_call);
-    return client;
-}
+/* --- events ---------------------------------------------------------------------------------- */
 
 static inline void react(struct client *client, void (*in)(struct client *))
 {
@@ -73,26 +66,23 @@ static inline void react(struct client *client, void (*in)(struct client *))
         in(client);
 }
 
-static inline void on_connected(void *userdata, bool session_present)
+static inline void connected(struct client *client, bool session_present)
 {
-    struct client *client = enter(userdata);
     client->n_connected++;
     client->session_present = session_present;
     assert_true(link_is_connected(client->link));
     react(client, client->in_connected);
 }
 
-static inline void on_disconnected(void *userdata, bool was_connected, const char *reason,
-                                   uint64_t retry_usec)
+static inline void disconnected(struct client *client, const struct link_event *event)
 {
-    struct client *client = enter(userdata);
     client->n_disconnected++;
-    client->n_lost += was_connected;
-    client->last_retry_usec = retry_usec;
-    snprintf(client->reason, sizeof(client->reason), "%s", reason);
+    client->n_lost += event->was_connected;
+    client->last_retry_usec = event->retry_usec;
+    snprintf(client->reason, sizeof(client->reason), "%s", event->reason);
     assert_false(link_is_connected(client->link));
     assert_int_equal(link_window(client->link), 0);
-    assert_null(strchr(reason, '\n'));
+    assert_null(strchr(event->reason, '\n'));
     react(client, client->in_disconnected);
 }
 
@@ -108,9 +98,8 @@ static inline void note_properties(struct client *client, const struct mqtt_mess
     snprintf(client->last_seq, sizeof(client->last_seq), "%s", seq ? seq : "-");
 }
 
-static inline void on_message(void *userdata, const struct mqtt_message *message)
+static inline void message_came(struct client *client, const struct mqtt_message *message)
 {
-    struct client *client = enter(userdata);
     client->n_messages++;
     note_properties(client, message);
     client->last_qos = message->qos;
@@ -124,9 +113,8 @@ static inline void on_message(void *userdata, const struct mqtt_message *message
     react(client, client->in_message);
 }
 
-static inline void on_published(void *userdata, int mid, int reason_code)
+static inline void published(struct client *client, int mid, int reason_code)
 {
-    struct client *client = enter(userdata);
     client->n_published++;
     client->last_mid = mid;
     client->last_code = reason_code;
@@ -136,40 +124,50 @@ static inline void on_published(void *userdata, int mid, int reason_code)
     react(client, client->in_published);
 }
 
-static inline void on_subscribed(void *userdata, int mid, int granted)
+static inline void dropped(struct client *client, const struct frame_record *record)
 {
-    struct client *client = enter(userdata);
-    client->n_granted++;
-    client->last_mid = mid;
-    client->last_granted = granted;
+    assert_true(record->count > 0);
+    client->n_dropped[record->code] += record->count;
+    snprintf(client->last_dropped, sizeof(client->last_dropped), "%s", record->text);
 }
 
-static inline void on_dropped(void *userdata, enum frame_drop why, uint64_t count,
-                              const char *topic)
+static inline void stopped(struct client *client)
 {
-    struct client *client = enter(userdata);
-    assert_true(count > 0);
-    client->n_dropped[why] += count;
-    snprintf(client->last_dropped, sizeof(client->last_dropped), "%s", topic);
-}
-
-static inline void on_stopped(void *userdata)
-{
-    struct client *client = enter(userdata);
     client->n_stopped++;
     assert_false(link_is_connected(client->link));
     react(client, client->in_stopped);
 }
 
-static const struct link_handlers handlers = {
-    .connected = on_connected,
-    .disconnected = on_disconnected,
-    .message = on_message,
-    .published = on_published,
-    .subscribed = on_subscribed,
-    .dropped = on_dropped,
-    .stopped = on_stopped,
-};
+static inline void on_event(void *userdata, const struct link_event *event)
+{
+    struct client *client = userdata;
+    assert_false(client->in_call); // it is told from the loop
+    switch (event->news) {
+    case LINK_CONNECTED:
+        connected(client, event->session_present);
+        break;
+    case LINK_DISCONNECTED:
+        disconnected(client, event);
+        break;
+    case LINK_MESSAGE:
+        message_came(client, event->message);
+        break;
+    case LINK_PUBLISHED:
+        published(client, event->mid, event->code);
+        break;
+    case LINK_SUBSCRIBED:
+        client->n_granted++;
+        client->last_mid = event->mid;
+        client->last_granted = event->code;
+        break;
+    case LINK_DROPPED:
+        dropped(client, event->dropped);
+        break;
+    case LINK_STOPPED:
+        stopped(client);
+        break;
+    }
+}
 
 /* --- connectors ------------------------------------------------------------------------------ */
 
@@ -220,25 +218,34 @@ static inline void client_init(struct client *client, int port)
     *client = (struct client){
         .hosts = { (char *)"127.0.0.1" },
         .options = {
-            .client_id = "test",
-            .port = port,
-            .keepalive_usec = 60 * USEC_PER_SEC,
+            .connector = {
+                .client_id = "test",
+                .port = (uint64_t)port,
+                .keepalive_sec = 60,
+                .receive_maximum = UINT16_MAX,
+                .max_message = 1 << 20,
+            },
             .reconnect_min_usec = 20 * USEC_PER_MSEC,
             .reconnect_max_usec = 200 * USEC_PER_MSEC,
             .attempt_limit_usec = 5 * USEC_PER_SEC,
-            .receive_maximum = UINT16_MAX,
-            .max_message = 1 << 20,
         },
     };
     assert_int_equal(sd_event_new(&client->event), 0);
     n_clients++;
 }
 
+/* Something listens where it will connect to, until the caller closes that, and says nothing. */
+static inline int listen_for(struct client *client)
+{
+    int port, fd = listen_somewhere(&port);
+    client->options.connector.port = (uint64_t)port;
+    return fd;
+}
+
 static inline void client_start(struct client *client)
 {
     client->options.hosts = client->hosts;
-    assert_int_equal(link_new(client->event, &client->options, &handlers, client, &client->link),
-                     0);
+    assert_int_equal(link_new(client->event, &client->options, on_event, client, &client->link), 0);
     client->in_call = true;
     link_start(client->link);
     client->in_call = false;

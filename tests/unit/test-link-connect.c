@@ -100,7 +100,7 @@ static void all_hosts_that_fail_are_named(void **state)
     struct client client;
     (void)state;
     client_init(&client, 0);
-    close(listen_somewhere(&client.options.port));
+    close(listen_for(&client));
     client.hosts[0] = (char *)"127.0.0.2";
     client.hosts[1] = (char *)"a..b";
     client_start(&client);
@@ -271,8 +271,8 @@ static void wrong_password_and_unreadable_file_are_named(void **state)
     for (int protocol = MQTT_PROTOCOL_311; protocol <= MQTT_PROTOCOL_5; protocol++) {
         client_init(&client, broker.port);
         client.options.protocol = protocol;
-        client.options.username = "user";
-        client.options.password_file = path;
+        client.options.connector.username = "user";
+        client.options.connector.password_file = path;
         broker_path(&broker, "wrong", path);
         client_start(&client);
         RUN_UNTIL(&client, client.n_disconnected == 1);
@@ -283,8 +283,8 @@ static void wrong_password_and_unreadable_file_are_named(void **state)
         client_done(&client);
     }
     client_init(&client, broker.port);
-    client.options.username = "user";
-    client.options.password_file = "/nonexistent/password";
+    client.options.connector.username = "user";
+    client.options.connector.password_file = "/nonexistent/password";
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
     assert_reason(&client, "password_file /nonexistent/password: No such file");
@@ -293,7 +293,7 @@ static void wrong_password_and_unreadable_file_are_named(void **state)
     // It is the same for each host.
     client_init(&client, broker.port);
     client.hosts[0] = client.hosts[1] = (char *)"127.0.0.1";
-    client.options.password_file = "/nonexistent/password";
+    client.options.connector.password_file = "/nonexistent/password";
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
     assert_true(client.last_retry_usec > 0);
@@ -303,8 +303,8 @@ static void wrong_password_and_unreadable_file_are_named(void **state)
 
     // A bare name is a credential.
     client_init(&client, broker.port);
-    client.options.username = "user";
-    client.options.password_file = "right";
+    client.options.connector.username = "user";
+    client.options.connector.password_file = "right";
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
     assert_reason(&client, "no credentials directory");
@@ -347,18 +347,18 @@ static void tls_checks_both_sides(void **state)
 
     client_init(&client, broker.port);
     client.hosts[0] = (char *)"localhost";
-    client.options.tls = true;
-    client.options.ca_file = ca;
-    client.options.cert_file = certificate;
-    client.options.key_file = key;
+    client.options.connector.tls = true;
+    client.options.connector.ca_file = ca;
+    client.options.connector.cert_file = certificate;
+    client.options.connector.key_file = key;
     client_start(&client);
     converse(&client);
     client_done(&client);
 
     client_init(&client, broker.port);
     client.hosts[0] = (char *)"localhost";
-    client.options.tls = true;
-    client.options.ca_file = other_ca;
+    client.options.connector.tls = true;
+    client.options.connector.ca_file = other_ca;
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
     assert_reason(&client, "TLS: certificate verify failed");
@@ -368,9 +368,9 @@ static void tls_checks_both_sides(void **state)
     for (int i = 0; i < 2; i++) {
         client_init(&client, broker.port);
         client.hosts[0] = (char *)"localhost";
-        client.options.tls = true;
-        client.options.cert_file = i ? certificate : NULL;
-        client.options.key_file = i ? key : NULL;
+        client.options.connector.tls = true;
+        client.options.connector.cert_file = i ? certificate : NULL;
+        client.options.connector.key_file = i ? key : NULL;
         client_start(&client);
         RUN_UNTIL(&client, client.n_disconnected == 1);
         assert_reason(&client, "TLS: certificate verify failed");
@@ -379,8 +379,8 @@ static void tls_checks_both_sides(void **state)
 
     // A name that is not in the certificate, no certificate, a CA that is not there.
     client_init(&client, broker.port);
-    client.options.tls = true;
-    client.options.ca_file = ca;
+    client.options.connector.tls = true;
+    client.options.connector.ca_file = ca;
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
     assert_reason(&client, "TLS: host name verification failed");
@@ -388,8 +388,8 @@ static void tls_checks_both_sides(void **state)
 
     client_init(&client, broker.port);
     client.hosts[0] = (char *)"localhost";
-    client.options.tls = true;
-    client.options.ca_file = ca;
+    client.options.connector.tls = true;
+    client.options.connector.ca_file = ca;
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
     assert_reason(&client, "TLS: ");
@@ -399,8 +399,8 @@ static void tls_checks_both_sides(void **state)
 
     client_init(&client, broker.port);
     client.hosts[0] = (char *)"localhost";
-    client.options.tls = true;
-    client.options.ca_file = "/nonexistent/ca";
+    client.options.connector.tls = true;
+    client.options.connector.ca_file = "/nonexistent/ca";
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
     assert_reason(&client, "ca_file");
@@ -424,9 +424,9 @@ static void psk_opens_with_the_right_key(void **state)
     broker_start(&broker, lines);
     for (int i = 0; i < 3; i++) {
         client_init(&client, broker.port);
-        client.options.tls = true;
-        client.options.psk_identity = "me";
-        client.options.psk_file = path;
+        client.options.connector.tls = true;
+        client.options.connector.psk_identity = "me";
+        client.options.connector.psk_file = path;
         broker_path(&broker, i == 0 ? "right" : i == 1 ? "wrong" : "bad", path);
         client_start(&client);
         if (i == 0) {
@@ -462,7 +462,7 @@ static void silent_peer_times_out_without_spinning(void **state)
         int port;
         _cleanup_(closep) int fd = listen_somewhere(&port);
         client_init(&client, port);
-        client.options.tls = tls;
+        client.options.connector.tls = tls;
         client.options.attempt_limit_usec = 2 * USEC_PER_SEC;
         client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
         client_start(&client);
@@ -523,7 +523,7 @@ static void dead_broker_is_found_by_keepalive(void **state)
     broker_init(&broker);
     broker_start(&broker, "allow_anonymous true\n");
     client_init(&client, broker.port);
-    client.options.keepalive_usec = 5 * USEC_PER_SEC; // the library's least
+    client.options.connector.keepalive_sec = 5; // the library's least
     client_start(&client);
     RUN_UNTIL(&client, client.n_connected == 1);
     kill(broker.pid, SIGSTOP);
@@ -543,7 +543,7 @@ static void start_watched(struct broker *broker, struct client *watcher)
     broker_init(broker);
     broker_start(broker, "allow_anonymous true\n");
     client_init(watcher, broker->port);
-    watcher->options.client_id = "watcher";
+    watcher->options.connector.client_id = "watcher";
     client_start(watcher);
     RUN_UNTIL(watcher, watcher->n_connected == 1);
     subscribe(watcher, "t/#");
@@ -559,7 +559,7 @@ static void goodbye_waits_until_all_has_left(void **state)
     (void)state;
     start_watched(&broker, &watcher);
     client_init(&client, broker.port);
-    client.options.will_topic = "t/will";
+    client.options.connector.will_topic = "t/will";
     client_start(&client);
     RUN_UNTIL(&client, client.n_connected == 1);
     kill(broker.pid, SIGSTOP);
@@ -587,7 +587,7 @@ static void last_words_wait_for_a_loop_that_is_behind(void **state)
     (void)state;
     start_watched(&broker, &sender);
     client_init(&client, broker.port);
-    client.options.max_rate = 1000000; // it reads on, and drops
+    client.options.connector.max_rate = 1000000; // it reads on, and drops
     client_start(&client);
     RUN_UNTIL(&client, client.n_connected == 1);
     subscribe(&client, "t/#");

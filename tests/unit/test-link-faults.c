@@ -198,11 +198,11 @@ static void options_come_first_and_alone(void **state)
     client_init(&client, 1884);
     client.hosts[0] = (char *)"a";
     client.hosts[1] = (char *)"b";
-    client.options.username = "user";
-    client.options.password_file = "file";
-    client.options.will_topic = "will";
-    client.options.session_expiry_usec = 90 * USEC_PER_SEC + 1;
-    client.options.max_rate = 7;
+    client.options.connector.username = "user";
+    client.options.connector.password_file = "file";
+    client.options.connector.will_topic = "will";
+    client.options.connector.session_expiry_sec = 90;
+    client.options.connector.max_rate = 7;
     client_start(&client);
     meet(&client, &peer);
     assert_int_equal(hear(&client, &peer), FRAME_OPTIONS);
@@ -595,10 +595,12 @@ static void one_that_cannot_be_started_is_told_and_tried_again(void **state)
     hang_up(&peer);
 }
 
-static void give_up(void *userdata, bool was_connected, const char *reason, uint64_t retry_usec)
+static void give_up(void *userdata, const struct link_event *event)
 {
-    (void)userdata, (void)was_connected, (void)retry_usec;
-    print_error("%s\n", reason);
+    (void)userdata;
+    if (event->news != LINK_DISCONNECTED)
+        return;
+    print_error("%s\n", event->reason);
     _exit(1);
 }
 
@@ -606,15 +608,15 @@ static void give_up(void *userdata, bool was_connected, const char *reason, uint
 static _Noreturn void run_without_proc(void)
 {
     char *hosts[] = { (char *)"127.0.0.1", NULL };
-    const struct link_options options = { .client_id = "test", .hosts = hosts, .port = 1 };
-    const struct link_handlers few = { .disconnected = give_up };
+    const struct link_options options = { .connector = { .client_id = "test", .port = 1 },
+                                          .hosts = hosts };
     sd_event *event;
     struct link *link;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("none", "/proc", "tmpfs", 0, NULL) < 0)
         _exit(77);
-    if (sd_event_new(&event) < 0 || link_new(event, &options, &few, NULL, &link) < 0)
+    if (sd_event_new(&event) < 0 || link_new(event, &options, give_up, NULL, &link) < 0)
         _exit(1);
     link_start(link);
     for (int i = 0; i < 5000; i++) {
@@ -727,7 +729,7 @@ static void message_beyond_its_limit_ends_it(void **state)
     size_t size;
     (void)state;
     client_init(&client, 1);
-    client.options.max_message = 1000;
+    client.options.connector.max_message = 1000;
     client_start(&client);
     come_up(&client, &peer);
     assert_int_equal(frame_queue_put(&queue, &record), 0);

@@ -61,7 +61,7 @@ static void converses_over_a_unix_socket(void **state)
     for (int i = 0; i < 500 && !answers_at(path); i++)
         usleep(10000); // it listens there a little later
     client_init(&client, 0);
-    client.options.unix_socket = true;
+    client.options.connector.unix_socket = true;
     client.hosts[0] = path;
     client_start(&client);
     converse(&client);
@@ -168,11 +168,11 @@ static void more_hosts_than_a_connector_takes_are_refused(void **state)
     hosts[FRAME_MAX_HOSTS + 1] = NULL;
     client_init(&client, plain.port);
     client.options.hosts = hosts;
-    assert_int_equal(link_new(client.event, &client.options, &handlers, &client, &client.link),
+    assert_int_equal(link_new(client.event, &client.options, on_event, &client, &client.link),
                      -E2BIG);
     assert_null(client.link);
     hosts[FRAME_MAX_HOSTS] = NULL;
-    assert_int_equal(link_new(client.event, &client.options, &handlers, &client, &client.link), 0);
+    assert_int_equal(link_new(client.event, &client.options, on_event, &client, &client.link), 0);
     link_start(client.link);
     RUN_UNTIL(&client, client.n_connected == 1);
     client_done(&client);
@@ -227,8 +227,8 @@ static void qos_2_is_1_in_a_session_that_goes_on(void **state)
     for (int goes_on = 0; goes_on <= 1; goes_on++) {
         struct client client;
         client_init(&client, plain.port);
-        client.options.session_expiry_usec = goes_on ? 2 * USEC_PER_SEC : 0;
-        client.options.client_id = "session";
+        client.options.connector.session_expiry_sec = goes_on ? 2 : 0;
+        client.options.connector.client_id = "session";
         client_start(&client);
         RUN_UNTIL(&client, client.n_connected == 1);
         assert_int_equal(subscribe_to(&client, "t/x", 2, NULL), 0);
@@ -283,7 +283,7 @@ static void message_beyond_the_limit_is_dropped_and_told(void **state)
     (void)state;
     memset(payload, 'x', sizeof(payload));
     client_init(&client, plain.port);
-    client.options.max_message = sizeof(payload) - 1;
+    client.options.connector.max_message = sizeof(payload) - 1;
     client_start(&client);
     RUN_UNTIL(&client, client.n_connected == 1);
     subscribe(&client, "t/#");
@@ -303,7 +303,7 @@ static void messages_beyond_the_rate_are_dropped_and_told(void **state)
     struct client client;
     (void)state;
     client_init(&client, plain.port);
-    client.options.max_rate = RATE;
+    client.options.connector.max_rate = RATE;
     client_start(&client);
     RUN_UNTIL(&client, client.n_connected == 1);
     subscribe(&client, "t/x");
@@ -323,7 +323,7 @@ static void loses_nothing_of_a_burst(void **state)
     unsigned n_sent = 0;
     (void)state;
     client_init(&receiver, plain.port);
-    receiver.options.client_id = "receiver";
+    receiver.options.connector.client_id = "receiver";
     client_start(&receiver);
     RUN_UNTIL(&receiver, receiver.n_connected == 1);
     subscribe(&receiver, "burst");
@@ -351,7 +351,7 @@ static void loop_that_was_behind_gets_all_the_rest_at_once(void **state)
     struct client sender, receiver;
     (void)state;
     client_init(&receiver, plain.port);
-    receiver.options.client_id = "receiver";
+    receiver.options.connector.client_id = "receiver";
     client_start(&receiver);
     RUN_UNTIL(&receiver, receiver.n_connected == 1);
     subscribe(&receiver, "behind");
@@ -468,7 +468,7 @@ static void may_be_stopped_from_any_handler(void **state)
     (void)state;
     from_each_handler(client_stop);
     client_init(&client, 0);
-    close(listen_somewhere(&client.options.port));
+    close(listen_for(&client));
     client.in_disconnected = client_stop;
     client_start(&client);
     RUN_UNTIL(&client, client.n_stopped == 1);
@@ -511,7 +511,7 @@ static void stops_while_it_connects(void **state)
     (void)state;
     _cleanup_(closep) int fd = -EBADF;
     client_init(&client, 0);
-    fd = listen_somewhere(&client.options.port); // says nothing
+    fd = listen_for(&client); // says nothing
     client_start(&client);
     client_stop(&client); // no connector is started yet
     assert_int_equal(client.n_stopped, 0);
@@ -536,7 +536,7 @@ static void stops_while_it_waits_for_the_next_attempt(void **state)
     struct client client;
     (void)state;
     client_init(&client, 0);
-    close(listen_somewhere(&client.options.port));
+    close(listen_for(&client));
     client.options.reconnect_min_usec = client.options.reconnect_max_usec = 3600 * USEC_PER_SEC;
     client_start(&client);
     RUN_UNTIL(&client, client.n_disconnected == 1);
@@ -553,7 +553,7 @@ static void stops_while_it_waits_for_the_next_attempt(void **state)
 static void watch(struct client *watcher, const char *filter)
 {
     client_init(watcher, plain.port);
-    watcher->options.client_id = "watcher";
+    watcher->options.connector.client_id = "watcher";
     client_start(watcher);
     RUN_UNTIL(watcher, watcher->n_connected == 1);
     subscribe(watcher, filter);
@@ -568,8 +568,8 @@ static void last_will_is_sent_on_free_and_not_on_stop(void **state)
         struct client watcher, client;
         watch(&watcher, stops ? "stop/#" : "free/#");
         client_init(&client, plain.port);
-        client.options.will_topic = stops ? "stop/will" : "free/will";
-        client.options.will_payload = "gone";
+        client.options.connector.will_topic = stops ? "stop/will" : "free/will";
+        client.options.connector.will_payload = "gone";
         client_start(&client);
         RUN_UNTIL(&client, client.n_connected == 1);
         if (stops) {
@@ -595,7 +595,7 @@ static void all_that_was_published_leaves_before_the_goodbye(void **state)
     (void)state;
     watch(&watcher, "bye/#");
     client_init(&client, plain.port);
-    client.options.will_topic = "bye/will";
+    client.options.connector.will_topic = "bye/will";
     client_start(&client);
     RUN_UNTIL(&client, client.n_connected == 1);
     for (unsigned i = 0; i < N; i++)
@@ -634,9 +634,10 @@ static void session_survives_with_an_expiry(void **state)
     for (int protocol = MQTT_PROTOCOL_311; protocol <= MQTT_PROTOCOL_5; protocol++) {
         struct client client;
         client_init(&client, plain.port);
-        client.options.client_id = protocol == MQTT_PROTOCOL_311 ? "session4" : "session5";
+        client.options.connector.client_id =
+            protocol == MQTT_PROTOCOL_311 ? "session4" : "session5";
         client.options.protocol = protocol;
-        client.options.session_expiry_usec = 60 * USEC_PER_SEC;
+        client.options.connector.session_expiry_sec = 60;
         client.in_stopped = start_again;
         client_start(&client);
         RUN_UNTIL(&client, client.n_connected == 1);
