@@ -52,10 +52,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "Usage: outbox-fill DIRECTORY COUNT\n");
         return 2;
     }
-    struct store_sqlite_options options = { .directory = argv[1], .max_size = UINT64_C(1) << 30 };
+    struct store_options options = { .directory = argv[1], .max_size = UINT64_C(1) << 30 };
     uint64_t n = strtoull(argv[2], NULL, 10);
     memcpy(options.boot, boot.bytes, STORE_BOOT_SIZE);
-    if (store_sqlite_new(&options, &store) < 0)
+    if (store_new(&options, &store) < 0)
         return 1;
     for (size_t i = 0; i < A_JOB; i++) {
         messages[i] = (struct store_message){ .n_samples = 1 };

@@ -212,7 +212,7 @@ static double now(void)
 
 static void bench_init(struct bench *bench, const char *directory, const char *name)
 {
-    struct store_sqlite_options store = { .directory = directory, .max_size = UINT64_C(1) << 30 };
+    struct store_options store = { .directory = directory, .max_size = UINT64_C(1) << 30 };
     const struct outbox_options options = {
         .durability = strcmp(name, "strict") == 0      ? STREAM_STRICT
                       : strcmp(name, "outage") == 0    ? STREAM_OUTAGE
@@ -228,7 +228,7 @@ static void bench_init(struct bench *bench, const char *directory, const char *n
                                           .max_age_usec = USEC_INFINITY,
                                           .max_messages = UINT64_MAX };
     *bench = (struct bench){ .mono_usec = 1000 * USEC_PER_SEC };
-    int r = store_sqlite_new(&store, &bench->store);
+    int r = store_new(&store, &bench->store);
     if (r == 0)
         r = outbox_new(&ports, bench, store.boot, &bench->outbox);
     if (r == 0)

@@ -390,9 +390,9 @@ int spool_new(sd_event *event, const char *directory, uint64_t max_size, struct 
         sd_id128_randomize(&boot); // a container without /proc: each run is a boot of its own
     memcpy(spool->boot, boot.bytes, STORE_BOOT_SIZE);
     mkdir(directory, 0700); // if it fails, opening tells
-    struct store_sqlite_options options = { .directory = directory, .max_size = max_size };
+    struct store_options options = { .directory = directory, .max_size = max_size };
     memcpy(options.boot, spool->boot, STORE_BOOT_SIZE);
-    int r = store_sqlite_new(&options, &spool->store);
+    int r = store_new(&options, &spool->store);
     if (r == 0)
         r = worker_new(event, "store", &spool->worker);
     if (r == 0)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// A copy of a message; see store-message.h.
+// A message of its own; see store-message.h.
 #include "store/store-message.h"
 
 #include <errno.h>
@@ -19,4 +19,11 @@ int store_copy_message(const struct store_message *message, struct store_message
     ret_copy->payload = bytes;
     ret_copy->subject = message->subject ? bytes + message->payload_size : NULL;
     return 0;
+}
+
+void store_messages_free(struct store_message *messages, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free((void *)messages[i].payload); // the subject is behind it
+    free(messages);
 }

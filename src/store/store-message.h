@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * What every store does with a message: copies it, and counts what it costs. Internal to stores.
+ * What a store does with a message: copies it, and counts what it costs. Internal to store/.
  */
 #pragma once
 

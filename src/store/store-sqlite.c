@@ -3,6 +3,7 @@
 // full disk. The work is done by db.h and what is beside it.
 #include "store/store.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -28,13 +29,12 @@ enum {
     MAX_LOG_PAGES = 1536, // no more is written until they could be moved
 };
 
-struct store_sqlite {
-    struct store base;
-    struct store_sqlite_options options; // strings are owned
-    char *path;                          // of queue.db, without symbolic links; NULL: not known yet
-    struct db *db;                       // NULL: not open, because of
-    int error;                           // this (negative; 0: it was not tried yet),
-    struct why cause;                    // in words
+struct store {
+    struct store_options options; // strings are owned
+    char *path;                   // of queue.db, without symbolic links; NULL: not known yet
+    struct db *db;                // NULL: not open, because of
+    int error;                    // this (negative; 0: it was not tried yet),
+    struct why cause;             // in words
     struct reserve reserve;
     struct db_mirror *mirror; // what db has; and, without db, what it had: it was damaged
     struct place place;       // which file db is
@@ -51,7 +51,7 @@ struct store_sqlite {
 };
 
 /* A directory on the way may be a symbolic link (/var/lib on another disk), the file may not. */
-static int resolve(struct store_sqlite *store, struct why *why)
+static int resolve(struct store *store, struct why *why)
 {
     if (store->path)
         return 0;
@@ -65,13 +65,13 @@ static int resolve(struct store_sqlite *store, struct why *why)
     return 0;
 }
 
-static void close_db(struct store_sqlite *store)
+static void close_db(struct store *store)
 {
     db_close(TAKE_PTR(store->db));
     db_mirror_free(TAKE_PTR(store->mirror));
 }
 
-static struct db_options db_options(const struct store_sqlite *store)
+static struct db_options db_options(const struct store *store)
 {
     return (struct db_options){
         .path = store->path,
@@ -90,7 +90,7 @@ static bool is_emptied(const char *path)
            stat(log_path, &log) == 0 && log.st_size > 0;
 }
 
-static int load(struct store_sqlite *store, struct why *why)
+static int load(struct store *store, struct why *why)
 {
     uint8_t run[STORE_RUN_SIZE];
     memcpy(run, store->run, sizeof(run));
@@ -104,7 +104,7 @@ static int load(struct store_sqlite *store, struct why *why)
     return r;
 }
 
-static int open_file(struct store_sqlite *store, struct why *why)
+static int open_file(struct store *store, struct why *why)
 {
     int r = resolve(store, why);
     if (r == 0)
@@ -134,7 +134,7 @@ static int open_file(struct store_sqlite *store, struct why *why)
     return 0;
 }
 
-static void note_mishap(struct store_sqlite *store, const struct db_salvage_result *result)
+static void note_mishap(struct store *store, const struct db_salvage_result *result)
 {
     const char *what = !store->is_gone      ? "was damaged"
                        : store->is_replaced ? "was replaced by another file and is written anew"
@@ -151,7 +151,7 @@ static void note_mishap(struct store_sqlite *store, const struct db_salvage_resu
 }
 
 /* A new file of what can be read of the old one, and of what was known of it. */
-static int salvage(struct store_sqlite *store, struct why *why)
+static int salvage(struct store *store, struct why *why)
 {
     struct db_salvage_result result;
     if (store->is_gone && place_is_in_use(store->path))
@@ -168,14 +168,14 @@ static int salvage(struct store_sqlite *store, struct why *why)
     return open_file(store, why);
 }
 
-static int tell_closed(const struct store_sqlite *store, struct why *why)
+static int tell_closed(const struct store *store, struct why *why)
 {
     if (store->error == 0)
         return why_set(why, ENOTCONN, "it has not been opened yet");
     return why_set(why, -store->error, "%s", store->cause.text);
 }
 
-static int open_db(struct store_sqlite *store, struct why *why)
+static int open_db(struct store *store, struct why *why)
 {
     bool is_lost = store->is_damaged || store->is_gone;
     if (store->db && !is_lost)
@@ -185,7 +185,7 @@ static int open_db(struct store_sqlite *store, struct why *why)
     return store->error < 0 ? tell_closed(store, why) : 0;
 }
 
-static bool give_back(struct store_sqlite *store)
+static bool give_back(struct store *store)
 {
     if (!reserve_give_back(&store->reserve))
         return false;
@@ -194,7 +194,7 @@ static bool give_back(struct store_sqlite *store)
 }
 
 /* Only what makes the queue smaller may use what the reserve was. */
-static int check_room(struct store_sqlite *store, const struct store_job *job, struct why *why)
+static int check_room(struct store *store, const struct store_job *job, struct why *why)
 {
     reserve_make(&store->reserve);
     store->has_room = store->has_room || store->reserve.is_there;
@@ -204,7 +204,7 @@ static int check_room(struct store_sqlite *store, const struct store_job *job, s
 }
 
 /* One attempt at it all. */
-static int try_job(struct store_sqlite *store, struct store_job *job, struct why *why)
+static int try_job(struct store *store, struct store_job *job, struct why *why)
 {
     int r = open_db(store, why);
     if (r == 0)
@@ -218,7 +218,7 @@ static int try_job(struct store_sqlite *store, struct store_job *job, struct why
     return r;
 }
 
-static int run_job(struct store_sqlite *store, struct store_job *job, struct why *why)
+static int run_job(struct store *store, struct store_job *job, struct why *why)
 {
     int r = try_job(store, job, why);
     if (r == -EUCLEAN) {
@@ -234,7 +234,7 @@ static int run_job(struct store_sqlite *store, struct store_job *job, struct why
 }
 
 /* Whether the open file is still what is at its path, and whole. */
-static void look(struct store_sqlite *store)
+static void look(struct store *store)
 {
     bool is_there;
     if (!store->db || store->is_gone)
@@ -253,9 +253,9 @@ static void look(struct store_sqlite *store)
     store->is_replaced = is_there;
 }
 
-static int sqlite_run(struct store *base, struct store_job *job, struct why *why)
+int store_run(struct store *store, struct store_job *job, struct why *why)
 {
-    struct store_sqlite *store = (struct store_sqlite *)base;
+    assert(job->query.max_messages == 0 || job->query.stream < job->n_streams);
     look(store);
     if (job->max_size > 0)
         store->options.max_size = job->max_size;
@@ -285,9 +285,8 @@ static int append_name(char ***names, size_t n, const char *name)
     return larger[n] ? 0 : -ENOMEM;
 }
 
-static int sqlite_names(struct store *base, char ***ret_names)
+int store_names(struct store *store, char ***ret_names)
 {
-    struct store_sqlite *store = (struct store_sqlite *)base;
     if (!store->db)
         return tell_closed(store, NULL);
     _cleanup_(strings_freep) char **names = calloc(1, sizeof(*names));
@@ -303,11 +302,10 @@ static int sqlite_names(struct store *base, char ***ret_names)
     return 0;
 }
 
-static int sqlite_records(struct store *base, const char *space,
-                          void (*visit)(void *userdata, const char *key, const char *value),
-                          void *userdata, struct why *why)
+int store_records(struct store *store, const char *space,
+                  void (*visit)(void *userdata, const char *key, const char *value), void *userdata,
+                  struct why *why)
 {
-    struct store_sqlite *store = (struct store_sqlite *)base;
     if (!store->db)
         return tell_closed(store, why);
     sqlite3_stmt *row = db_statement(store->db, DB_RECORDS);
@@ -323,22 +321,22 @@ static int sqlite_records(struct store *base, const char *space,
     return r == 0 || r == -ENOMEM ? r : -EIO;
 }
 
-static void sqlite_get_run(const struct store *base, uint8_t ret_run[static STORE_RUN_SIZE])
+void store_get_run(const struct store *store, uint8_t ret_run[static STORE_RUN_SIZE])
 {
-    memcpy(ret_run, ((const struct store_sqlite *)base)->run, STORE_RUN_SIZE);
+    memcpy(ret_run, store->run, STORE_RUN_SIZE);
 }
 
-static void sqlite_end(struct store *base)
+void store_end(struct store *store)
 {
-    struct store_sqlite *store = (struct store_sqlite *)base;
     look(store);
     if (store->db && !store->is_damaged && !store->is_gone)
         db_run_leave(store->db, store->options.boot, store->run);
 }
 
-static void sqlite_free(struct store *base)
+void store_free(struct store *store)
 {
-    struct store_sqlite *store = (struct store_sqlite *)base;
+    if (!store)
+        return;
     close_db(store);
     free(store->path);
     free((void *)store->options.directory);
@@ -346,20 +344,11 @@ static void sqlite_free(struct store *base)
     free(store);
 }
 
-int store_sqlite_new(const struct store_sqlite_options *options, struct store **ret_store)
+int store_new(const struct store_options *options, struct store **ret_store)
 {
-    static const struct store_vtable vtable = {
-        .run = sqlite_run,
-        .names = sqlite_names,
-        .records = sqlite_records,
-        .get_run = sqlite_get_run,
-        .end = sqlite_end,
-        .free = sqlite_free,
-    };
-    struct store_sqlite *store = calloc(1, sizeof(*store));
+    struct store *store = calloc(1, sizeof(*store));
     if (!store)
         return -ENOMEM;
-    store->base.vtable = &vtable;
     store->options = *options;
     sd_id128_t run;
     if (sd_id128_randomize(&run) < 0) {
@@ -372,9 +361,9 @@ int store_sqlite_new(const struct store_sqlite_options *options, struct store **
     store->reserve.directory = store->options.directory;
     store->has_room = true;
     if (!store->options.directory || (options->vfs && !store->options.vfs)) {
-        sqlite_free(&store->base);
+        store_free(store);
         return -ENOMEM;
     }
-    *ret_store = &store->base;
+    *ret_store = store;
     return 0;
 }

@@ -6,6 +6,8 @@
  *     A store does one job at a time, and a job is one transaction: all of it happens or nothing.
  *     store_run() may sleep for as long as the disk likes: it runs in a worker (outbox/spool.h).
  *
+ * There is one store, on SQLite: store-sqlite.c.
+ *
  * A message is known by its stream's name and its number in that stream (seq), which is never
  * used twice.
  */
@@ -115,7 +117,7 @@ struct store_job {
     bool seals;               // writes each used_seq, and no number above it is used until a job
                               // says a higher one; it may be lower than what was said before
     uint64_t begin_wall_usec; // when this boot began; 0: not known
-    uint64_t max_size;        // as store_sqlite_options has it, from now on; 0: no change
+    uint64_t max_size;        // as store_options has it, from now on; 0: no change
     struct store_stream *streams;
     size_t n_streams;
     const struct store_message *const *puts; // one that is there already is left as it is
@@ -148,24 +150,7 @@ struct store_job {
  */
 struct store;
 
-/* How a store works: for who writes one. */
-struct store_vtable {
-    int (*run)(struct store *store, struct store_job *job, struct why *why);
-    int (*names)(struct store *store, char ***ret_names);
-    int (*records)(struct store *store, const char *space,
-                   void (*visit)(void *userdata, const char *key, const char *value),
-                   void *userdata, struct why *why);
-    void (*get_run)(const struct store *store, uint8_t ret_run[static STORE_RUN_SIZE]);
-    void (*end)(struct store *store);
-    void (*free)(struct store *store);
-};
-
-/* The first member of each. */
-struct store {
-    const struct store_vtable *vtable;
-};
-
-struct store_sqlite_options {
+struct store_options {
     const char *directory;         // exists; the file in it is queue.db
     uint8_t boot[STORE_BOOT_SIZE]; // of this boot
     uint64_t max_size;             // bytes of the file, beside its log: 1.5 MiB, or one job
@@ -175,7 +160,7 @@ struct store_sqlite_options {
 /*
  * Nothing is opened yet: every job tries while it is not open. Copies options. 0 or -ENOMEM.
  */
-int store_sqlite_new(const struct store_sqlite_options *options, struct store **ret_store);
+int store_new(const struct store_options *options, struct store **ret_store);
 
 /* A clean end: the last job of each stream that has used numbers has worked, and sealed them. */
 void store_end(struct store *store);

@@ -34,7 +34,7 @@ struct sent {
 
 struct world {
     struct outbox *outbox;
-    struct store *store;
+    struct store_memory *store;
     struct store_job *job; // on its way
     uint64_t mono_usec, wall_usec;
     bool clock_is_right;
@@ -135,7 +135,7 @@ static inline void world_work(struct world *world)
     world->n_jobs++;
     world->n_puts += job->n_puts;
     world->n_syncs += job->sync;
-    int r = store_run(world->store, job, &why);
+    int r = store_memory_run(world->store, job, &why);
     outbox_stored(world->outbox, r, &why);
 }
 
@@ -333,7 +333,7 @@ static inline void world_crash(struct world *world, bool job_is_done)
     world->run[1]++;
     outbox_free(world->outbox);
     if (job && job_is_done)
-        store_run(world->store, job, NULL);
+        store_memory_run(world->store, job, NULL);
     if (job)
         outbox_stored(world->outbox, -ECANCELED, NULL);
     world_new_outbox(world);
@@ -354,6 +354,6 @@ static inline void world_done(struct world *world)
     outbox_free(world->outbox);
     if (world->job)
         outbox_stored(world->outbox, -ECANCELED, NULL);
-    store_free(world->store);
+    store_memory_free(world->store);
     free(world->sent);
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "store-memory.h"
 #include "store/store.h"
 #include "util/clock.h"
 
@@ -66,14 +67,14 @@ static inline int remove_directory(void **state)
 
 static inline struct store *open_store_of(uint64_t max_size, const char *vfs)
 {
-    struct store_sqlite_options options = {
+    struct store_options options = {
         .directory = test_directory,
         .max_size = max_size,
         .vfs = vfs,
     };
     memcpy(options.boot, this_boot, STORE_BOOT_SIZE);
     struct store *store = NULL;
-    assert_int_equal(store_sqlite_new(&options, &store), 0);
+    assert_int_equal(store_new(&options, &store), 0);
     return store;
 }
 
@@ -82,10 +83,55 @@ static inline struct store *open_store(void)
     return open_store_of(64 << 20, NULL);
 }
 
+/* --- the one on disk, or the one in memory that says what the other has to do ----------------- */
+
+static struct store_memory *memory; // what the functions below take for a store too; NULL: none
+
+static inline struct store *open_memory(void)
+{
+    assert_null(memory);
+    assert_int_equal(store_memory_new(&memory), 0);
+    store_memory_set_boot(memory, this_boot);
+    return (struct store *)memory;
+}
+
+static inline bool is_memory(const struct store *store)
+{
+    return memory && store == (const struct store *)memory;
+}
+
+static inline void close_either(struct store *store)
+{
+    if (is_memory(store))
+        store_memory_free(TAKE_PTR(memory));
+    else
+        store_free(store);
+}
+
+static inline int run_either(struct store *store, struct store_job *job, struct why *why)
+{
+    return is_memory(store) ? store_memory_run(memory, job, why) : store_run(store, job, why);
+}
+
+static inline int names_of_either(struct store *store, char ***ret_names)
+{
+    return is_memory(store) ? store_memory_names(memory, ret_names) : store_names(store, ret_names);
+}
+
+static inline int
+records_of_either(struct store *store, const char *space,
+                  void (*visit)(void *userdata, const char *key, const char *value), void *userdata)
+{
+    return is_memory(store) ? store_memory_records(memory, space, visit, userdata, NULL)
+                            : store_records(store, space, visit, userdata, NULL);
+}
+
+/* --- jobs ------------------------------------------------------------------------------------ */
+
 static inline int run(struct store *store, struct store_job *job)
 {
     struct why why = { 0 };
-    int r = store_run(store, job, &why);
+    int r = run_either(store, job, &why);
     if (r < 0)
         assert_string_not_equal(why.text, "");
     return r;
@@ -94,7 +140,7 @@ static inline int run(struct store *store, struct store_job *job)
 static inline void run_ok(struct store *store, struct store_job *job)
 {
     struct why why = { 0 };
-    int r = store_run(store, job, &why);
+    int r = run_either(store, job, &why);
     if (r < 0)
         fail_msg("%s: %s", strerror(-r), why.text);
 }

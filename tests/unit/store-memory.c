@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The store in memory, for tests: what store.h says in the simplest way. When memory runs out in
+// The store in memory: what store.h says in the simplest way. When memory runs out in
 // the middle of a job, part of the job stays done.
 #include "store-memory.h"
 
@@ -25,14 +25,12 @@ struct memory_record {
 };
 
 struct store_memory {
-    struct store base;
     struct memory_stream *streams;
     size_t n_streams;
     struct memory_boot *boots; // this one first
     size_t n_boots;
     struct memory_record *records; // by space and key
     size_t n_records;
-    uint8_t run[STORE_RUN_SIZE];
     int error;
     bool sync_fails;
     bool is_full;
@@ -294,9 +292,8 @@ static int do_all(struct store_memory *store, struct store_job *job)
     return r;
 }
 
-static int memory_run(struct store *base, struct store_job *job, struct why *why)
+int store_memory_run(struct store_memory *store, struct store_job *job, struct why *why)
 {
-    struct store_memory *store = (struct store_memory *)base;
     if (store->error > 0)
         return why_set(why, store->error, "%s", strerror(store->error));
     if (store->is_full && job->n_puts > 0)
@@ -314,9 +311,8 @@ static int memory_run(struct store *base, struct store_job *job, struct why *why
     return 0;
 }
 
-static int memory_names(struct store *base, char ***ret_names)
+int store_memory_names(struct store_memory *store, char ***ret_names)
 {
-    const struct store_memory *store = (const struct store_memory *)base;
     _cleanup_(strings_freep) char **names = calloc(store->n_streams + 1, sizeof(*names));
     if (!names)
         return -ENOMEM;
@@ -329,11 +325,10 @@ static int memory_names(struct store *base, char ***ret_names)
     return 0;
 }
 
-static int memory_records(struct store *base, const char *space,
-                          void (*visit)(void *userdata, const char *key, const char *value),
-                          void *userdata, struct why *why)
+int store_memory_records(struct store_memory *store, const char *space,
+                         void (*visit)(void *userdata, const char *key, const char *value),
+                         void *userdata, struct why *why)
 {
-    const struct store_memory *store = (const struct store_memory *)base;
     (void)why;
     for (size_t i = 0; i < store->n_records; i++)
         if (strcmp(store->records[i].space, space) == 0)
@@ -341,19 +336,8 @@ static int memory_records(struct store *base, const char *space,
     return 0;
 }
 
-static void memory_get_run(const struct store *base, uint8_t ret_run[static STORE_RUN_SIZE])
+void store_memory_free(struct store_memory *store)
 {
-    memcpy(ret_run, ((const struct store_memory *)base)->run, STORE_RUN_SIZE);
-}
-
-static void memory_end(struct store *base)
-{
-    (void)base; // whoever makes another outbox says what run it has
-}
-
-static void memory_free(struct store *base)
-{
-    struct store_memory *store = (struct store_memory *)base;
     for (size_t i = 0; i < store->n_streams; i++)
         store_messages_free(store->streams[i].messages, store->streams[i].state.n_messages);
     for (size_t i = 0; i < store->n_records; i++)
@@ -364,16 +348,8 @@ static void memory_free(struct store *base)
     free(store);
 }
 
-int store_memory_new(struct store **ret_store)
+int store_memory_new(struct store_memory **ret_store)
 {
-    static const struct store_vtable vtable = {
-        .run = memory_run,
-        .names = memory_names,
-        .records = memory_records,
-        .get_run = memory_get_run,
-        .end = memory_end,
-        .free = memory_free,
-    };
     struct store_memory *store = calloc(1, sizeof(*store));
     if (store)
         store->boots = calloc(1, sizeof(*store->boots));
@@ -381,15 +357,13 @@ int store_memory_new(struct store **ret_store)
         free(store);
         return -ENOMEM;
     }
-    store->base.vtable = &vtable;
     store->n_boots = 1;
-    *ret_store = &store->base;
+    *ret_store = store;
     return 0;
 }
 
-void store_memory_set_boot(struct store *base, const uint8_t boot[static STORE_BOOT_SIZE])
+void store_memory_set_boot(struct store_memory *store, const uint8_t boot[static STORE_BOOT_SIZE])
 {
-    struct store_memory *store = (struct store_memory *)base;
     struct memory_boot *found = find_boot(store, boot);
     assert(found);
     struct memory_boot this = *found;
@@ -397,22 +371,17 @@ void store_memory_set_boot(struct store *base, const uint8_t boot[static STORE_B
     store->boots[0] = this;
 }
 
-void store_memory_set_run(struct store *base, const uint8_t run[static STORE_RUN_SIZE])
+void store_memory_set_error(struct store_memory *store, int error)
 {
-    memcpy(((struct store_memory *)base)->run, run, STORE_RUN_SIZE);
+    store->error = error;
 }
 
-void store_memory_set_error(struct store *base, int error)
+void store_memory_set_sync_fails(struct store_memory *store, bool fails)
 {
-    ((struct store_memory *)base)->error = error;
+    store->sync_fails = fails;
 }
 
-void store_memory_set_sync_fails(struct store *base, bool fails)
+void store_memory_set_room(struct store_memory *store, bool has_room)
 {
-    ((struct store_memory *)base)->sync_fails = fails;
-}
-
-void store_memory_set_room(struct store *base, bool has_room)
-{
-    ((struct store_memory *)base)->is_full = !has_room;
+    store->is_full = !has_room;
 }

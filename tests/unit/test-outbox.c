@@ -997,12 +997,12 @@ static void record_goes_with_the_message_of_its_turn(void **state)
     world_send(&world, "$replies", "{\"$id\": \"c1\"}");
     world_settle(&world);
     assert_int_equal(world.n_jobs, n_jobs + 1);
-    assert_int_equal(store_records(world.store, "command", note_record, text, NULL), 0);
+    assert_int_equal(store_memory_records(world.store, "command", note_record, text, NULL), 0);
     assert_string_equal(text, "c1=done");
     assert_int_equal(outbox_put_record(world.outbox, "command", "c1", NULL), 0);
     world_pass(&world, USEC_PER_SEC);
     text[0] = '\0';
-    assert_int_equal(store_records(world.store, "command", note_record, text, NULL), 0);
+    assert_int_equal(store_memory_records(world.store, "command", note_record, text, NULL), 0);
     assert_string_equal(text, "");
 }
 

@@ -6,7 +6,6 @@
 #include <sqlite3.h>
 
 #include "faultvfs.h"
-#include "store-memory.h"
 
 enum {
     N_JOBS = 12,
@@ -76,9 +75,7 @@ static bool wants_sync(int i)
 
 static struct store *model_after(int n_jobs)
 {
-    struct store *model;
-    assert_int_equal(store_memory_new(&model), 0);
-    store_memory_set_boot(model, this_boot);
+    struct store *model = open_memory();
     for (int i = 0; i < n_jobs; i++) {
         bool is_synced;
         assert_int_equal(run_scenario_job(model, i, false, &is_synced), 0);
@@ -95,8 +92,8 @@ static void collect_record(void *userdata, const char *key, const char *value)
 static bool has_same_records(struct store *store, struct store *model)
 {
     char texts[2][200] = { "", "" };
-    assert_int_equal(store_records(store, "space", collect_record, texts[0], NULL), 0);
-    assert_int_equal(store_records(model, "space", collect_record, texts[1], NULL), 0);
+    assert_int_equal(records_of_either(store, "space", collect_record, texts[0]), 0);
+    assert_int_equal(records_of_either(model, "space", collect_record, texts[1]), 0);
     return strcmp(texts[0], texts[1]) == 0;
 }
 
@@ -132,7 +129,7 @@ static bool is_as_after(struct store *store, int n_jobs)
     struct store *model = model_after(n_jobs);
     bool is_same = has_same_stream(store, model, "even") && has_same_stream(store, model, "odd") &&
                    has_same_records(store, model);
-    store_free(model);
+    close_either(model);
     return is_same;
 }
 

@@ -404,10 +404,10 @@ static void get_run(struct store *store, uint8_t run[static STORE_RUN_SIZE])
 
 static struct store *open_in_boot(const uint8_t boot[static STORE_BOOT_SIZE])
 {
-    struct store_sqlite_options options = { .directory = test_directory, .max_size = 1 << 20 };
+    struct store_options options = { .directory = test_directory, .max_size = 1 << 20 };
     struct store *store;
     memcpy(options.boot, boot, STORE_BOOT_SIZE);
-    assert_int_equal(store_sqlite_new(&options, &store), 0);
+    assert_int_equal(store_new(&options, &store), 0);
     return store;
 }
 
@@ -631,9 +631,9 @@ static void other_user_s_file_is_refused_with_what_mends_it(void **state)
 static void missing_directory_is_waited_for(void **state)
 {
     (void)state;
-    struct store_sqlite_options options = { .directory = in_directory("sub"), .max_size = 1 << 20 };
+    struct store_options options = { .directory = in_directory("sub"), .max_size = 1 << 20 };
     struct store *store;
-    assert_int_equal(store_sqlite_new(&options, &store), 0);
+    assert_int_equal(store_new(&options, &store), 0);
     assert_int_equal(put_messages(store, "s", 1, 1, false, NULL), -ENOENT);
     assert_int_equal(mkdir(in_directory("sub"), 0700), 0);
     assert_int_equal(put_messages(store, "s", 1, 1, false, NULL), 0);

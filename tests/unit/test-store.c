@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // What every store does: each test runs on the one in memory and on the one on disk.
 #include "store-fixture.h"
-#include "store-memory.h"
 
 #include "util/strings.h"
 
 static int set_up_memory(void **state)
 {
-    struct store *store;
-    assert_int_equal(store_memory_new(&store), 0);
-    store_memory_set_boot(store, this_boot);
-    *state = store;
+    *state = open_memory();
     return 0;
 }
 
@@ -23,7 +19,7 @@ static int set_up_sqlite(void **state)
 
 static int tear_down(void **state)
 {
-    store_free(*state);
+    close_either(*state);
     store_free(NULL);
     return 0;
 }
@@ -285,7 +281,7 @@ static void streams_are_listed(void **state)
     struct store_job job = { .streams = streams, .n_streams = 3 };
     run_ok(store, &job);
     char **names;
-    assert_int_equal(store_names(store, &names), 0);
+    assert_int_equal(names_of_either(store, &names), 0);
     assert_int_equal(strings_count(names), 2);
     bool is_first = strcmp(names[0], "a") == 0;
     assert_string_equal(names[is_first ? 0 : 1], "a");
@@ -302,7 +298,7 @@ static void append_record(void *userdata, const char *key, const char *value)
 static void assert_records(struct store *store, const char *space, const char *expected)
 {
     char text[100] = "";
-    assert_int_equal(store_records(store, space, append_record, text, NULL), 0);
+    assert_int_equal(records_of_either(store, space, append_record, text), 0);
     assert_string_equal(text, expected);
 }
 
@@ -351,14 +347,14 @@ static void streams_of_a_job_are_done_in_order(void **state)
 static void memory_fails_as_it_is_told(void **state)
 {
     struct store *store = *state;
-    store_memory_set_error(store, EROFS);
+    store_memory_set_error(memory, EROFS);
     assert_int_equal(put_messages(store, "s", 1, 1, false, NULL), -EROFS);
-    store_memory_set_error(store, 0);
-    store_memory_set_room(store, false);
+    store_memory_set_error(memory, 0);
+    store_memory_set_room(memory, false);
     assert_int_equal(put_messages(store, "s", 1, 1, false, NULL), -ENOSPC);
     assert_state(store, "s", 0, 0);
-    store_memory_set_room(store, true);
-    store_memory_set_sync_fails(store, true);
+    store_memory_set_room(memory, true);
+    store_memory_set_sync_fails(memory, true);
     assert_int_equal(put_messages(store, "s", 1, 1, true, NULL), 1);
     assert_state(store, "s", 1, 1);
 }
