@@ -22,7 +22,7 @@ static const double fill = 0.75;
 static void warn_dropped(struct outbox *outbox, const struct stream *stream, const char *bound)
 {
     unsigned n_suppressed;
-    if (ratelimit_pass(&outbox->drops, outbox_mono(outbox), &n_suppressed))
+    if (ratelimit_pass(&outbox->drops, clock_mono_usec(), &n_suppressed))
         log_warning(LOG_FIELDS(LOG_ID(LOG_ID_QUEUE_FULL), { "STREAM", stream->name }),
                     "%s: stream %s: %s is reached with %" PRIu64 " messages waiting; the %s are "
                     "dropped and counted",
@@ -149,12 +149,12 @@ bool outbox_expire(struct outbox *outbox, struct entry *entry)
         return false;
     uint64_t age_usec;
     if (entry->this_boot) {
-        uint64_t now_mono_usec = outbox_mono(outbox);
+        uint64_t now_mono_usec = clock_mono_usec();
         age_usec =
             now_mono_usec > entry->moment.mono_usec ? now_mono_usec - entry->moment.mono_usec : 0;
     } else {
-        uint64_t now_wall_usec = outbox->ports->wall_usec(outbox->userdata);
-        uint64_t wall_usec = entry_wall(outbox, entry);
+        uint64_t now_wall_usec = clock_wall_usec();
+        uint64_t wall_usec = entry_wall(entry);
         if (wall_usec == 0)
             return false;
         age_usec = now_wall_usec > wall_usec ? now_wall_usec - wall_usec : 0;
@@ -236,10 +236,10 @@ void outbox_evict(struct outbox *outbox, struct stream *stream)
 {
     if (stream->policy.is_volatile || stream->policy.keep == STREAM_KEEP_LATEST)
         return;
-    if (!outbox->is_connected)
+    if (!outbox->link)
         evict_list(outbox, &stream->loaded);
     bool has_older = stream->loaded.first || stream_n_unloaded(stream) > 0;
-    if (!outbox->is_connected || stream->fresh.n > MAX_FRESH ||
+    if (!outbox->link || stream->fresh.n > MAX_FRESH ||
         (stream->policy.order == STREAM_IN_ORDER && has_older))
         evict_list(outbox, &stream->fresh);
 }

@@ -227,46 +227,22 @@ void outbox_finish(struct outbox *outbox, struct entry *entry, enum ledger_end e
 
 /* --- time and counts ------------------------------------------------------------------------- */
 
-uint64_t outbox_mono(const struct outbox *outbox)
+uint64_t outbox_begin_wall(void)
 {
-    return outbox->ports->mono_usec(outbox->userdata);
-}
-
-uint64_t outbox_begin_wall(const struct outbox *outbox)
-{
-    uint64_t wall_usec = outbox->ports->wall_usec(outbox->userdata);
-    uint64_t mono_usec = outbox_mono(outbox);
+    uint64_t wall_usec = clock_wall_usec(), mono_usec = clock_mono_usec();
     return wall_usec > mono_usec ? wall_usec - mono_usec : 1;
 }
 
-uint64_t entry_wall(const struct outbox *outbox, const struct entry *entry)
+uint64_t entry_wall(const struct entry *entry)
 {
-    uint64_t begin_wall_usec =
-        entry->this_boot ? outbox_begin_wall(outbox) : entry->begin_wall_usec;
+    uint64_t begin_wall_usec = entry->this_boot ? outbox_begin_wall() : entry->begin_wall_usec;
     return begin_wall_usec > 0 ? begin_wall_usec + entry->moment.mono_usec : 0;
-}
-
-static void ask_for_tick(struct outbox *outbox)
-{
-    uint64_t mono_usec = outbox->armed_mono_usec < outbox->disk_mono_usec ? outbox->armed_mono_usec
-                                                                          : outbox->disk_mono_usec;
-    if (mono_usec == outbox->asked_mono_usec)
-        return;
-    outbox->asked_mono_usec = mono_usec;
-    outbox->ports->arm(outbox->userdata, mono_usec);
 }
 
 void outbox_arm(struct outbox *outbox, uint64_t mono_usec)
 {
     if (mono_usec < outbox->armed_mono_usec)
         outbox->armed_mono_usec = mono_usec;
-    ask_for_tick(outbox);
-}
-
-void outbox_arm_disk(struct outbox *outbox, uint64_t mono_usec)
-{
-    outbox->disk_mono_usec = mono_usec;
-    ask_for_tick(outbox);
 }
 
 uint64_t stream_n_waiting(const struct stream *stream)

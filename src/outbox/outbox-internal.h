@@ -128,7 +128,7 @@ struct outbox_topics {
 };
 
 struct outbox {
-    const struct outbox_ports *ports;
+    int (*run_job)(void *userdata, struct store_job *job);
     void *userdata;
     struct outbox_options options;
     char *name; // of options
@@ -145,7 +145,8 @@ struct outbox {
     struct entry_list done;                // stored, to be removed from the store
     size_t n_in_memory, n_bytes_in_memory; // not stored, volatile ones too
 
-    bool is_connected, is_closing, is_freed;
+    struct link *link; // NULL: not connected
+    bool is_closing, is_freed;
     unsigned window, n_in_flight;
     size_t bytes_in_flight; // as entry_bytes() counts them
 
@@ -175,7 +176,6 @@ struct outbox {
 
     uint64_t armed_mono_usec;                          // when the tick is wanted, but for the disk
     uint64_t disk_mono_usec;                           // when it is wanted for that, as things are
-    uint64_t asked_mono_usec;                          // what ports->arm() was last called with
     uint64_t n_sent, n_dropped, n_expired, n_rejected; // messages
     struct ratelimit refusals, drops;
 };
@@ -203,13 +203,9 @@ void outbox_set_storage(struct outbox *outbox, struct entry *entry, enum entry_s
 /* The message has come to its end. The entry is freed, or done. */
 void outbox_finish(struct outbox *outbox, struct entry *entry, enum ledger_end end);
 
-uint64_t outbox_mono(const struct outbox *outbox);
-/* When this boot began. */
-uint64_t outbox_begin_wall(const struct outbox *outbox);
-uint64_t entry_wall(const struct outbox *outbox, const struct entry *entry); // 0: not known
+uint64_t outbox_begin_wall(void);               // when this boot began
+uint64_t entry_wall(const struct entry *entry); // 0: not known
 void outbox_arm(struct outbox *outbox, uint64_t mono_usec);
-/* For the disk: takes the place of the time that was wanted before. */
-void outbox_arm_disk(struct outbox *outbox, uint64_t mono_usec);
 uint64_t stream_n_waiting(const struct stream *stream);  // in flight too
 uint64_t stream_n_unloaded(const struct stream *stream); // on disk alone
 void stream_rewind(struct stream *stream, uint64_t seq); // the cursor goes before seq

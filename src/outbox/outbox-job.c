@@ -34,8 +34,7 @@ static struct stream *hungry(const struct outbox *outbox)
         return NULL;
     for (size_t i = 0; i < outbox->n_streams; i++) {
         struct stream *stream = outbox->streams[i];
-        if (is_durable(stream) &&
-            (outbox->is_connected || stream->policy.keep == STREAM_KEEP_LATEST) &&
+        if (is_durable(stream) && (outbox->link || stream->policy.keep == STREAM_KEEP_LATEST) &&
             !stream->is_exhausted && stream->loaded.n < LOAD_BELOW && stream_n_unloaded(stream) > 0)
             return stream;
     }
@@ -75,7 +74,7 @@ static struct disk_work find_work(const struct outbox *outbox)
         .put_mono_usec = outbox->put_first ? outbox->put_first->put_mono_usec : USEC_INFINITY,
         .n_done = outbox->done.n,
         .is_waited_for = latest_waits(outbox),
-        .is_connected = outbox->is_connected,
+        .is_connected = outbox->link,
     };
     for (size_t i = 0; i < outbox->n_streams; i++) {
         const struct stream *stream = outbox->streams[i];
@@ -128,7 +127,7 @@ static int add_streams(struct outbox *outbox, struct outbox_job *job)
  */
 static bool must_not_come_back(const struct outbox *outbox, const struct entry *entry)
 {
-    return entry->stream->policy.keep == STREAM_KEEP_LATEST && outbox->is_connected;
+    return entry->stream->policy.keep == STREAM_KEEP_LATEST && outbox->link;
 }
 
 /* Taken out of the list only once nothing can fail any more: see take_over(). */
@@ -223,7 +222,7 @@ static int add_trims(struct outbox *outbox, struct outbox_job *job, uint64_t now
             stream->policy.max_age_usec != USEC_INFINITY && stream_n_unloaded(stream) > 0;
         if (expires) {
             struct store_trim *trim = &job->store.trims[job->store.n_trims++];
-            uint64_t now_wall_usec = outbox->ports->wall_usec(outbox->userdata);
+            uint64_t now_wall_usec = clock_wall_usec();
             uint64_t age_usec = stream->policy.max_age_usec;
             *trim = base;
             trim->before_wall_usec = now_wall_usec > age_usec ? now_wall_usec - age_usec : 0;
@@ -304,7 +303,7 @@ static int build(struct outbox *outbox, const struct disk_step *step, uint64_t n
     if (r < 0)
         return r;
     job->store.sync |= step->syncs;
-    uint64_t begin_wall_usec = outbox_begin_wall(outbox);
+    uint64_t begin_wall_usec = outbox_begin_wall();
     uint64_t step_usec = begin_wall_usec > outbox->begin_wall_usec
                              ? begin_wall_usec - outbox->begin_wall_usec
                              : outbox->begin_wall_usec - begin_wall_usec;
@@ -347,12 +346,12 @@ static struct disk_step next_step(struct outbox *outbox, uint64_t now_mono_usec)
 
 void outbox_feed_store(struct outbox *outbox)
 {
-    uint64_t now_mono_usec = outbox_mono(outbox);
+    uint64_t now_mono_usec = clock_mono_usec();
     if (outbox->job || outbox->is_freed)
         return;
     struct disk_step step = next_step(outbox, now_mono_usec);
     wake_waiting(outbox);
-    outbox_arm_disk(outbox, step.wake_mono_usec);
+    outbox->disk_mono_usec = step.wake_mono_usec;
     if (!step.runs)
         return;
     struct outbox_job *job;
@@ -361,7 +360,7 @@ void outbox_feed_store(struct outbox *outbox)
         take_over(outbox, job);
         KILL_POINT("taken-over");
         outbox->job = job;
-        r = outbox->ports->run(outbox->userdata, &job->store);
+        r = outbox->run_job(outbox->userdata, &job->store);
     }
     if (r < 0 && outbox->job)
         outbox_stored(outbox, r, NULL);

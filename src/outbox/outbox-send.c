@@ -93,7 +93,7 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
     char time[CLOCK_RFC3339_SIZE], seq[SEQ_SIZE], boot[33];
     struct mqtt_user_property properties[3];
     bool late = is_late(entry, now_mono_usec);
-    uint64_t wall_usec = entry_wall(outbox, entry);
+    uint64_t wall_usec = entry_wall(entry);
     struct mqtt_message publication = {
         .payload = entry->payload,
         .qos = entry->qos,
@@ -123,7 +123,7 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
         properties[publication.n_properties++] =
             (struct mqtt_user_property){ "boot", strings_to_hex(entry->run, STORE_RUN_SIZE, boot) };
     }
-    return outbox->ports->publish(outbox->userdata, &publication, &entry->mid);
+    return link_publish(outbox->link, &publication, &entry->mid);
 }
 
 /* --- in flight ------------------------------------------------------------------------------- */
@@ -207,7 +207,7 @@ static enum verdict judge(const struct entry *entry, int reason_code)
 static void hold(struct outbox *outbox, struct stream *stream)
 {
     stream->hold_usec = clock_back_off(stream->hold_usec, USEC_PER_SEC, 60 * USEC_PER_SEC);
-    stream->hold_mono_usec = outbox_mono(outbox) + stream->hold_usec;
+    stream->hold_mono_usec = clock_mono_usec() + stream->hold_usec;
     outbox_arm(outbox, stream->hold_mono_usec);
 }
 
@@ -215,7 +215,7 @@ static void warn(struct outbox *outbox, const struct entry *entry, int reason_co
                  const char *consequence)
 {
     unsigned n_suppressed;
-    if (!ratelimit_pass(&outbox->refusals, outbox_mono(outbox), &n_suppressed))
+    if (!ratelimit_pass(&outbox->refusals, clock_mono_usec(), &n_suppressed))
         return;
     log_warning(LOG_FIELDS(LOG_ID(LOG_ID_MESSAGE_REFUSED), { "STREAM", entry->stream->name }),
                 "%s: the broker refuses a message of the stream %s: %s (MQTT reason code "
@@ -355,7 +355,7 @@ static bool may_go(struct outbox *outbox, const struct entry *entry, uint64_t no
         return false;
     uint64_t clock_mono_usec = outbox->connected_mono_usec + clock_patience_usec;
     if (entry->this_boot && !stream->policy.is_volatile && now_mono_usec < clock_mono_usec &&
-        is_late(entry, now_mono_usec) && !outbox->ports->clock_is_right(outbox->userdata)) {
+        is_late(entry, now_mono_usec) && !clock_is_right()) {
         outbox_arm(outbox, now_mono_usec + USEC_PER_SEC);
         return false;
     }
@@ -440,9 +440,9 @@ static void pace(struct outbox *outbox, uint64_t now_mono_usec)
 
 void outbox_pump(struct outbox *outbox)
 {
-    if (!outbox->is_connected)
+    if (!outbox->link)
         return;
-    uint64_t now_mono_usec = outbox_mono(outbox);
+    uint64_t now_mono_usec = clock_mono_usec();
     while (outbox->n_in_flight < outbox->window &&
            outbox->bytes_in_flight < OUTBOX_MAX_WINDOW_BYTES) {
         struct entry *entry = choose_fresh(outbox, now_mono_usec);

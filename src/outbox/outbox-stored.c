@@ -137,7 +137,7 @@ static void take_query(struct outbox *outbox, const struct outbox_job *job)
     const struct store_query *query = &job->store.query;
     if (!stream)
         return;
-    bool wanted = outbox->is_connected || stream->policy.keep == STREAM_KEEP_LATEST;
+    bool wanted = outbox->link || stream->policy.keep == STREAM_KEEP_LATEST;
     // The cursor may have been set back meanwhile: then these are not the next ones.
     if (!wanted || stream->cursor != query->after_seq)
         return;
@@ -178,7 +178,7 @@ static void note_unsynced(struct outbox *outbox, const struct outbox_job *job)
 /* Whether messages that should be on disk by now are not. */
 static bool messages_wait(const struct outbox *outbox)
 {
-    return outbox->put_first && (outbox->put_first->put_mono_usec <= outbox_mono(outbox) ||
+    return outbox->put_first && (outbox->put_first->put_mono_usec <= clock_mono_usec() ||
                                  disk_is_stopping(&outbox->disk));
 }
 
@@ -214,7 +214,7 @@ static void take_success(struct outbox *outbox, struct outbox_job *job)
     note_unsynced(outbox, job);
     const struct disk_job facts = facts_of(job);
     tell(outbox, disk_done(&outbox->disk, &facts, job->store.is_synced, job->store.has_room,
-                           messages_wait(outbox), outbox_mono(outbox)));
+                           messages_wait(outbox), clock_mono_usec()));
     for (size_t i = 0; i < outbox->n_streams; i++)
         outbox_evict(outbox, outbox->streams[i]);
 }
@@ -275,7 +275,7 @@ static void take_failure(struct outbox *outbox, struct outbox_job *job, int resu
     give_back(outbox, job);
     if (result == -ENOBUFS)
         trim_a_part(outbox);
-    tell(outbox, disk_failed(&outbox->disk, &facts, result, cause, outbox_mono(outbox)));
+    tell(outbox, disk_failed(&outbox->disk, &facts, result, cause, clock_mono_usec()));
 }
 
 void outbox_stored(struct outbox *outbox, int result, const struct why *why)

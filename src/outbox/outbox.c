@@ -222,7 +222,7 @@ static uint64_t next_seq(struct outbox *outbox, struct stream *stream)
     // The store has not said which numbers were used: count from where none can have been. A number
     // a millisecond since 1970 is beyond what any stream reaches.
     if (!stream->policy.is_volatile && !stream->is_known && stream->next_seq < 2)
-        stream->next_seq = outbox->ports->wall_usec(outbox->userdata) / USEC_PER_MSEC;
+        stream->next_seq = clock_wall_usec() / USEC_PER_MSEC;
     if (stream->next_seq == 0)
         stream->next_seq = 1;
     outbox->is_sealed &= stream->policy.is_volatile;
@@ -244,7 +244,7 @@ static uint64_t when_to_put(const struct outbox *outbox, const struct stream *st
     bool may_wait =
         outbox->options.durability == STREAM_OUTAGE ||
         (outbox->options.durability == STREAM_BATCHED && stream->policy.keep == STREAM_KEEP_LATEST);
-    bool waits = may_wait && outbox->is_connected && !stream->policy.is_strict;
+    bool waits = may_wait && outbox->link && !stream->policy.is_strict;
     return waits ? now_mono_usec + outbox->options.commit_interval_usec : 0;
 }
 
@@ -255,14 +255,14 @@ int outbox_publish(struct outbox *outbox, const struct outbox_message *message)
     if (disk_is_stopping(&outbox->disk))
         return -ESHUTDOWN;
     size_t payload_size = strlen(message->payload);
-    if (stream->policy.keep == STREAM_KEEP_NONE && !outbox->is_connected)
+    if (stream->policy.keep == STREAM_KEEP_NONE && !outbox->link)
         return drop(outbox, stream, message->n_samples, -ENOTCONN);
     if (!outbox_make_room(outbox, stream, payload_size + STORE_MESSAGE_OVERHEAD))
         return drop(outbox, stream, message->n_samples, -ENOBUFS);
     struct entry *entry = entry_new(stream, message->payload, payload_size, message->subject);
     if (!entry)
         return drop(outbox, stream, message->n_samples, -ENOMEM);
-    uint64_t now_mono_usec = outbox_mono(outbox);
+    uint64_t now_mono_usec = clock_mono_usec();
     entry->seq = next_seq(outbox, stream);
     entry->this_boot = true;
     memcpy(entry->moment.boot, outbox->boot, STORE_BOOT_SIZE);
@@ -304,10 +304,10 @@ static uint64_t n_lost(const struct outbox *outbox)
     return outbox->n_dropped + outbox->n_expired + outbox->n_rejected;
 }
 
-void outbox_connected(struct outbox *outbox, unsigned max_inflight)
+void outbox_connected(struct outbox *outbox, struct link *link, unsigned max_inflight)
 {
-    uint64_t now_mono_usec = outbox_mono(outbox);
-    outbox->is_connected = true;
+    uint64_t now_mono_usec = clock_mono_usec();
+    outbox->link = link;
     outbox->window = max_inflight;
     outbox->connected_mono_usec = now_mono_usec;
     outbox->outage_usec = now_mono_usec - outbox->lost_mono_usec;
@@ -347,10 +347,10 @@ static void come_back(struct outbox *outbox, struct entry *entry)
 void outbox_disconnected(struct outbox *outbox)
 {
     outbox->is_closing = false;
-    if (!outbox->is_connected)
+    if (!outbox->link)
         return;
-    outbox->is_connected = false;
-    outbox->lost_mono_usec = outbox_mono(outbox);
+    outbox->link = NULL;
+    outbox->lost_mono_usec = clock_mono_usec();
     outbox->n_lost_before = n_lost(outbox);
     for (size_t i = 0; i < N_MID_BUCKETS; i++) {
         struct entry *entry = outbox->by_mid[i];
@@ -393,7 +393,7 @@ static void expire(struct outbox *outbox, struct stream *stream)
 void outbox_tell_drained(struct outbox *outbox)
 {
     char span[32];
-    if (outbox->backlog_is_told || outbox->n_backlog > 0 || !outbox->is_connected)
+    if (outbox->backlog_is_told || outbox->n_backlog > 0 || !outbox->link)
         return;
     outbox->backlog_is_told = true;
     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_DRAINED), { "DEVICE", outbox->options.name }),
@@ -404,7 +404,7 @@ void outbox_tell_drained(struct outbox *outbox)
 
 void outbox_tick(struct outbox *outbox)
 {
-    outbox->armed_mono_usec = outbox->disk_mono_usec = outbox->asked_mono_usec = USEC_INFINITY;
+    outbox->armed_mono_usec = outbox->disk_mono_usec = USEC_INFINITY;
     for (size_t i = 0; i < outbox->n_streams; i++)
         expire(outbox, outbox->streams[i]);
     outbox_tell_drained(outbox);
@@ -412,23 +412,29 @@ void outbox_tick(struct outbox *outbox)
     outbox_feed_store(outbox);
 }
 
+uint64_t outbox_wake_mono_usec(const struct outbox *outbox)
+{
+    return outbox->armed_mono_usec < outbox->disk_mono_usec ? outbox->armed_mono_usec
+                                                            : outbox->disk_mono_usec;
+}
+
 /* --- life ------------------------------------------------------------------------------------ */
 
-int outbox_new(const struct outbox_ports *ports, void *userdata,
-               const uint8_t boot[STORE_BOOT_SIZE], const uint8_t run[STORE_RUN_SIZE],
+int outbox_new(const uint8_t boot[STORE_BOOT_SIZE], const uint8_t run[STORE_RUN_SIZE],
+               int (*run_job)(void *userdata, struct store_job *job), void *userdata,
                struct outbox **ret_outbox)
 {
     struct outbox *outbox = calloc(1, sizeof(*outbox));
     if (!outbox)
         return -ENOMEM;
-    outbox->ports = ports;
+    outbox->run_job = run_job;
     outbox->userdata = userdata;
     memcpy(outbox->boot, boot, STORE_BOOT_SIZE);
     memcpy(outbox->run, run, STORE_RUN_SIZE);
     outbox->is_sealed = true; // none was used
-    outbox->armed_mono_usec = outbox->disk_mono_usec = outbox->asked_mono_usec = USEC_INFINITY;
-    outbox->lost_mono_usec = outbox_mono(outbox);
-    outbox->random = ports->wall_usec(userdata);
+    outbox->armed_mono_usec = outbox->disk_mono_usec = USEC_INFINITY;
+    outbox->lost_mono_usec = clock_mono_usec();
+    outbox->random = clock_wall_usec();
     outbox->refusals = warning_limit;
     outbox->drops = warning_limit;
     *ret_outbox = outbox;

@@ -8,8 +8,8 @@
  * says outbox_connected(), outbox_disconnected() and outbox_published(), the store outbox_stored(),
  * the timer outbox_tick().
  *
- * It touches neither the network nor the disk nor a clock itself: see struct outbox_ports. Nothing
- * here sleeps.
+ * It is asked when it wants a tick, with each turn of the loop: outbox_wake_mono_usec(). Nothing
+ * here sleeps, and no call calls the role. Tests link a clock and a link_publish() of their own.
  */
 #pragma once
 
@@ -20,6 +20,7 @@
 #include "core/ledger.h"
 #include "core/mqtt.h"
 #include "core/stream.h"
+#include "io/link.h"
 #include "store/store.h"
 #include "util/cleanup.h"
 
@@ -33,25 +34,6 @@ enum {
 
 struct outbox;
 struct outbox_plan; // another configuration, prepared
-
-/*
- * How the outbox reaches the world. All are called on the main loop, also while a call of the role
- * is at work: none may sleep, and none calls the role. What there is to tell, the outbox is asked.
- */
-struct outbox_ports {
-    uint64_t (*mono_usec)(void *userdata); // as clock_mono_usec()
-    uint64_t (*wall_usec)(void *userdata);
-    // Whether wall_usec() can be believed: false on a machine without a clock of its own, until the
-    // network has set it.
-    bool (*clock_is_right)(void *userdata);
-    // As link_publish(): what becomes of it outbox_published() says, later.
-    int (*publish)(void *userdata, const struct mqtt_message *message, int *ret_mid);
-    // Begins a job and later calls outbox_stored(); one at a time. -EAGAIN: call again later.
-    int (*run)(void *userdata, struct store_job *job);
-    // outbox_tick() is wanted at that time, in place of the one wanted before.
-    // USEC_INFINITY: not at all.
-    void (*arm)(void *userdata, uint64_t mono_usec);
-};
 
 struct outbox_message {
     const char *stream;  // one of outbox_configure()'s
@@ -84,14 +66,15 @@ struct outbox_options {
 };
 
 /*
- * ports are borrowed. boot is the id of this boot of the machine; (run, seq) is used once: see
- * spool_run_id(). 0 or -ENOMEM.
+ * boot is the id of this boot of the machine; (run, seq) is used once: see spool_run_id().
+ * run_job() begins a job, and outbox_stored() is called once it is done; one at a time. It is
+ * called on the main loop, also while a call of the role is at work. 0 or -ENOMEM.
  */
-int outbox_new(const struct outbox_ports *ports, void *userdata,
-               const uint8_t boot[STORE_BOOT_SIZE], const uint8_t run[STORE_RUN_SIZE],
+int outbox_new(const uint8_t boot[STORE_BOOT_SIZE], const uint8_t run[STORE_RUN_SIZE],
+               int (*run_job)(void *userdata, struct store_job *job), void *userdata,
                struct outbox **ret_outbox);
 
-/* While a job is at work it is freed by outbox_stored(), and calls no port any more. */
+/* While a job is at work it is freed by outbox_stored(), and begins none any more. */
 void outbox_free(struct outbox *outbox);
 DEFINE_CLEANUP(struct outbox *, outbox_free)
 
@@ -149,8 +132,11 @@ uint64_t outbox_sync_records(struct outbox *outbox);
  */
 uint64_t outbox_recorded(const struct outbox *outbox);
 
-/* max_inflight: how many may be unacknowledged, 1..65535. */
-void outbox_connected(struct outbox *outbox, unsigned max_inflight);
+/*
+ * link takes messages by link_publish(), until outbox_disconnected(). max_inflight: how many may be
+ * unacknowledged, 1..65535.
+ */
+void outbox_connected(struct outbox *outbox, struct link *link, unsigned max_inflight);
 void outbox_disconnected(struct outbox *outbox);
 
 /*
@@ -159,7 +145,7 @@ void outbox_disconnected(struct outbox *outbox);
  */
 bool outbox_published(struct outbox *outbox, int mid, int reason_code, uint64_t *ret_tag);
 
-/* The job that ports->run() was given is done; result as store_run(). May free the outbox. */
+/* The job that run_job() was given is done; result as store_run(). May free the outbox. */
 void outbox_stored(struct outbox *outbox, int result, const struct why *why);
 
 /* Somebody else's job has met a new store, or none: a job tells what has become of ours. */
@@ -167,6 +153,9 @@ void outbox_ask_store(struct outbox *outbox);
 
 /* Does what is due by now. */
 void outbox_tick(struct outbox *outbox);
+
+/* When outbox_tick() is wanted, as things are; USEC_INFINITY: not at all. */
+uint64_t outbox_wake_mono_usec(const struct outbox *outbox);
 
 /* The connection is about to end: until it does, only what is urgent is sent (stream_policy). */
 void outbox_close(struct outbox *outbox);

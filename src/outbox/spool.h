@@ -3,8 +3,8 @@
  * The daemon's store at work: one file and one thread for the outboxes of all roles. An outbox's
  * job waits for its turn, is done in the thread, and comes back by outbox_stored().
  *
- *     spool_new(), spool_add() for each outbox, spool_run() from its ports; spool_start() once the
- * daemon is set up: until then jobs are done at once, so that the start knows what is there.
+ *     spool_new(), spool_add() for each outbox, spool_run() as its run_job(); spool_start() once
+ * the daemon is set up: until then jobs are done at once, so that the start knows what is there.
  */
 #pragma once
 
@@ -77,5 +77,5 @@ int spool_add(struct spool *spool, struct outbox *outbox, bool adopts,
 void spool_remove(struct spool_client *client);
 DEFINE_CLEANUP(struct spool_client *, spool_remove)
 
-/* For outbox_ports.run(): 0, or -EBUSY when the client's last job is not back yet. */
+/* As outbox_new() wants it: 0, or -EBUSY when the client's last job is not back yet. */
 int spool_run(struct spool_client *client, struct store_job *job);

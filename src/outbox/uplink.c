@@ -226,7 +226,8 @@ static void connected(struct uplink *uplink, bool session_present)
     uplink->status_is_soon = false;
     unsigned window = link_window(uplink->connection.link);
     unsigned max_inflight = (unsigned)uplink->connection.config->broker->max_inflight;
-    outbox_connected(uplink->outbox, max_inflight < window ? max_inflight : window);
+    outbox_connected(uplink->outbox, uplink->connection.link,
+                     max_inflight < window ? max_inflight : window);
     uplink->handlers->connected(uplink->userdata); // subscribes: who sees it online is heard by it
     publish_status(uplink, "online");
     schedule_status(uplink, status_interval_usec);
@@ -325,54 +326,24 @@ static void on_link_event(void *userdata, const struct link_event *event)
     }
 }
 
-/* --- the outbox's ports ---------------------------------------------------------------------- */
+/* --- the outbox ------------------------------------------------------------------------------ */
 
-static uint64_t port_mono_usec(void *userdata)
-{
-    (void)userdata;
-    return clock_mono_usec();
-}
-
-static uint64_t port_wall_usec(void *userdata)
-{
-    (void)userdata;
-    return clock_wall_usec();
-}
-
-static bool port_clock_is_right(void *userdata)
-{
-    (void)userdata;
-    return clock_is_right();
-}
-
-static int port_publish(void *userdata, const struct mqtt_message *message, int *ret_mid)
-{
-    struct uplink *uplink = userdata;
-    return link_publish(uplink->connection.link, message, ret_mid);
-}
-
-static int port_run(void *userdata, struct store_job *job)
+static int run_job(void *userdata, struct store_job *job)
 {
     struct uplink *uplink = userdata;
     return spool_run(uplink->store, job);
 }
 
-static void port_arm(void *userdata, uint64_t mono_usec)
+/* Before the loop waits: whatever has called the outbox may have changed when it wants its tick. */
+static int on_prepare(sd_event_source *source, void *userdata)
 {
-    struct uplink *uplink = userdata;
-    sd_event_source_set_time(uplink->outbox_timer, mono_usec);
-    sd_event_source_set_enabled(uplink->outbox_timer,
-                                mono_usec == USEC_INFINITY ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
+    const struct uplink *uplink = userdata;
+    uint64_t asked_mono_usec;
+    uint64_t wake_mono_usec = outbox_wake_mono_usec(uplink->outbox);
+    if (sd_event_source_get_time(source, &asked_mono_usec) < 0 || asked_mono_usec != wake_mono_usec)
+        sd_event_source_set_time(source, wake_mono_usec);
+    return 0;
 }
-
-static const struct outbox_ports outbox_ports = {
-    .mono_usec = port_mono_usec,
-    .wall_usec = port_wall_usec,
-    .clock_is_right = port_clock_is_right,
-    .publish = port_publish,
-    .run = port_run,
-    .arm = port_arm,
-};
 
 static int on_outbox_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
@@ -449,14 +420,17 @@ static int make_sources(struct uplink *uplink)
         r = sd_event_add_time_relative(uplink->event, &uplink->stop_timer, CLOCK_BOOTTIME,
                                        tell_limit_usec, 1, on_stop_timer, uplink);
     if (r >= 0)
-        r = sd_event_add_time(uplink->event, &uplink->outbox_timer, CLOCK_BOOTTIME, 0,
+        r = sd_event_add_time(uplink->event, &uplink->outbox_timer, CLOCK_BOOTTIME, USEC_INFINITY,
                               USEC_PER_MSEC, on_outbox_timer, uplink);
+    if (r >= 0)
+        r = sd_event_source_set_prepare(uplink->outbox_timer, on_prepare);
+    if (r >= 0)
+        r = sd_event_source_set_enabled(uplink->outbox_timer, SD_EVENT_ON);
     if (r >= 0)
         r = sd_event_add_defer(uplink->event, &uplink->tell, on_tell, uplink);
     if (r < 0)
         return r;
     sd_event_source_set_enabled(uplink->tell, SD_EVENT_OFF);
-    sd_event_source_set_enabled(uplink->outbox_timer, SD_EVENT_OFF);
     sd_event_source_set_enabled(uplink->status_timer, SD_EVENT_OFF);
     return sd_event_source_set_enabled(uplink->stop_timer, SD_EVENT_OFF);
 }
@@ -478,7 +452,7 @@ int uplink_new(sd_event *event, struct spool *spool, struct config *config,
     struct outbox_plan *plan = NULL;
     int r = make_sources(uplink);
     if (r == 0)
-        r = outbox_new(&outbox_ports, uplink, spool_boot(spool), spool_run_id(spool), &outbox);
+        r = outbox_new(spool_boot(spool), spool_run_id(spool), run_job, uplink, &outbox);
     if (r == 0) {
         r = spool_add(spool, outbox, options->adopts, &uplink->store);
         if (r < 0)

@@ -38,7 +38,7 @@ int keeper_restore(struct keeper *keeper, struct spool *spool, char *const *patt
 /* Sees to it that what is due is written. */
 void keeper_arm(struct keeper *keeper);
 
-/* As outbox_ports.recorded(). */
+/* As outbox_recorded(). */
 void keeper_recorded(struct keeper *keeper, uint64_t ticket);
 
 /*

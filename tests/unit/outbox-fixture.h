@@ -38,7 +38,6 @@ struct world {
     struct store_job *job; // on its way
     uint64_t mono_usec, wall_usec;
     bool clock_is_right;
-    uint64_t armed_mono_usec;
     unsigned n_jobs, n_puts, n_syncs;
     uint8_t boot[STORE_BOOT_SIZE], run[STORE_RUN_SIZE];
 
@@ -56,19 +55,28 @@ struct world {
     void (*on_recorded)(struct world *world, uint64_t ticket); // NULL: nobody waits
 };
 
-static uint64_t world_mono(void *userdata)
+static struct world *the_world; // whose time it is, and whose broker
+
+/* --- in the place of util/clock.c and io/link.c ---------------------------------------------- */
+
+uint64_t clock_mono_usec(void)
 {
-    return ((struct world *)userdata)->mono_usec;
+    return the_world->mono_usec;
 }
 
-static uint64_t world_wall(void *userdata)
+uint64_t clock_wall_usec(void)
 {
-    return ((struct world *)userdata)->wall_usec;
+    return the_world->wall_usec;
 }
 
-static bool world_clock_is_right(void *userdata)
+bool clock_is_right(void)
 {
-    return ((struct world *)userdata)->clock_is_right;
+    return the_world->clock_is_right;
+}
+
+uint64_t clock_from_monotonic(uint64_t monotonic_nsec)
+{
+    return monotonic_nsec / 1000;
 }
 
 static void world_note_property(struct sent *sent, const struct mqtt_user_property *property)
@@ -83,9 +91,9 @@ static void world_note_property(struct sent *sent, const struct mqtt_user_proper
         fail_msg("unknown property %s", property->name);
 }
 
-static int world_publish(void *userdata, const struct mqtt_message *message, int *ret_mid)
+int link_publish(struct link *link, const struct mqtt_message *message, int *ret_mid)
 {
-    struct world *world = userdata;
+    struct world *world = (struct world *)link;
     if (world->publish_result < 0)
         return world->publish_result;
     assert_true(world->n_sent < MAX_SENT);
@@ -108,20 +116,6 @@ static int world_run(void *userdata, struct store_job *job)
     world->job = job;
     return 0;
 }
-
-static void world_arm(void *userdata, uint64_t mono_usec)
-{
-    ((struct world *)userdata)->armed_mono_usec = mono_usec;
-}
-
-static const struct outbox_ports world_ports = {
-    .mono_usec = world_mono,
-    .wall_usec = world_wall,
-    .clock_is_right = world_clock_is_right,
-    .publish = world_publish,
-    .run = world_run,
-    .arm = world_arm,
-};
 
 /* --- the store ------------------------------------------------------------------------------- */
 
@@ -167,7 +161,6 @@ static inline void world_settle(struct world *world)
 /* As the loop does when the time has come that the outbox has asked for. */
 static inline void world_tick(struct world *world)
 {
-    world->armed_mono_usec = USEC_INFINITY;
     outbox_tick(world->outbox);
     uint64_t ticket = outbox_recorded(world->outbox);
     if (ticket == world->recorded_ticket)
@@ -181,11 +174,12 @@ static inline void world_tick(struct world *world)
 static inline void world_pass(struct world *world, uint64_t usec)
 {
     uint64_t end_mono_usec = world->mono_usec + usec;
-    for (unsigned i = 0; world->armed_mono_usec <= end_mono_usec; i++) {
+    uint64_t wake_mono_usec;
+    for (unsigned i = 0; (wake_mono_usec = outbox_wake_mono_usec(world->outbox)) <= end_mono_usec;
+         i++) {
         assert_true(i < 1000000);
-        uint64_t step_usec = world->armed_mono_usec > world->mono_usec
-                                 ? world->armed_mono_usec - world->mono_usec
-                                 : 0;
+        uint64_t step_usec =
+            wake_mono_usec > world->mono_usec ? wake_mono_usec - world->mono_usec : 0;
         world->mono_usec += step_usec;
         world->wall_usec += step_usec;
         world_tick(world);
@@ -225,7 +219,7 @@ static inline void world_ack_all(struct world *world)
 
 static inline void world_connect(struct world *world, unsigned window)
 {
-    outbox_connected(world->outbox, window);
+    outbox_connected(world->outbox, (struct link *)world, window);
     world_settle(world);
 }
 
@@ -299,7 +293,6 @@ static inline void world_init(struct world *world)
         .mono_usec = 1000 * USEC_PER_SEC,
         .wall_usec = 1790000000 * USEC_PER_SEC,
         .clock_is_right = true,
-        .armed_mono_usec = USEC_INFINITY,
         .boot = { 1 },
         .run = { 1 },
         .options = { .commit_interval_usec = USEC_PER_SEC,
@@ -309,19 +302,19 @@ static inline void world_init(struct world *world)
                      .topic = "{stream}",
                      .late_topic = "{stream}/late" },
     };
+    the_world = world;
     world->sent = calloc(MAX_SENT, sizeof(*world->sent));
     assert_non_null(world->sent);
     assert_int_equal(store_memory_new(&world->store), 0);
     store_memory_set_boot(world->store, world->boot);
-    assert_int_equal(outbox_new(&world_ports, world, world->boot, world->run, &world->outbox), 0);
+    assert_int_equal(outbox_new(world->boot, world->run, world_run, world, &world->outbox), 0);
     world_stream(world, "telemetry");
 }
 
 static inline void world_new_outbox(struct world *world)
 {
-    world->armed_mono_usec = USEC_INFINITY;
     world->n_settled = world->n_sent;
-    assert_int_equal(outbox_new(&world_ports, world, world->boot, world->run, &world->outbox), 0);
+    assert_int_equal(outbox_new(world->boot, world->run, world_run, world, &world->outbox), 0);
     world_configure(world);
 }
 

@@ -33,27 +33,28 @@ struct world {
     struct sent sent[MAX_SENT];
 };
 
-/* --- the outbox' ports ----------------------------------------------------------------------- */
+/* --- what the outbox has around it ----------------------------------------------------------- */
 
-static uint64_t on_mono(void *userdata)
+static struct world *the_world; // whose time it is
+
+uint64_t clock_mono_usec(void)
 {
-    return ((struct world *)userdata)->now.mono_usec;
+    return the_world->now.mono_usec;
 }
 
-static uint64_t on_wall(void *userdata)
+uint64_t clock_wall_usec(void)
 {
-    return ((struct world *)userdata)->now.wall_usec;
+    return the_world->now.wall_usec;
 }
 
-static bool on_clock(void *userdata)
+bool clock_is_right(void)
 {
-    (void)userdata;
     return true;
 }
 
-static int on_publish(void *userdata, const struct mqtt_message *message, int *ret_mid)
+int link_publish(struct link *link, const struct mqtt_message *message, int *ret_mid)
 {
-    struct world *world = userdata;
+    struct world *world = (struct world *)link;
     (void)message;
     *ret_mid = ++world->last_mid;
     return 0;
@@ -64,20 +65,6 @@ static int on_run(void *userdata, struct store_job *job)
     ((struct world *)userdata)->job = job;
     return 0;
 }
-
-static void on_arm(void *userdata, uint64_t mono_usec)
-{
-    (void)userdata, (void)mono_usec;
-}
-
-static const struct outbox_ports ports = {
-    .mono_usec = on_mono,
-    .wall_usec = on_wall,
-    .clock_is_right = on_clock,
-    .publish = on_publish,
-    .run = on_run,
-    .arm = on_arm,
-};
 
 /* --- the issuer's handlers ------------------------------------------------------------------- */
 
@@ -148,7 +135,8 @@ static void begin(struct world *world, unsigned fail_first, unsigned fail_end)
         .fail_first = fail_first,
         .fail_end = fail_end,
     };
-    assert_int_equal(outbox_new(&ports, world, boot, run, &world->outbox), 0);
+    the_world = world;
+    assert_int_equal(outbox_new(boot, run, on_run, world, &world->outbox), 0);
     assert_int_equal(outbox_configure(world->outbox, &options, &policy, 1), 0);
     assert_int_equal(issuer_new(42, &handlers, world, &world->issuer), 0);
 }
@@ -230,7 +218,7 @@ static void step(struct world *world, int n)
 {
     const char id[] = { 'd', (char)('0' + n % N_DEVICES), '\0' };
     if (n % 11 == 3) {
-        outbox_connected(world->outbox, 100);
+        outbox_connected(world->outbox, (struct link *)world, 100);
         world->is_connected = true;
         issuer_connected(world->issuer, &world->now);
     } else if (n % 11 == 10) {
@@ -261,7 +249,7 @@ static void play(unsigned fail_first, unsigned fail_end)
     for (int n = 0; n < N_STEPS; n++)
         step(&world, n);
     world.is_connected = true; // and then all is well
-    outbox_connected(world.outbox, 100);
+    outbox_connected(world.outbox, (struct link *)&world, 100);
     issuer_connected(world.issuer, &world.now);
     for (int n = 0; n < 200; n++) {
         for (int i = 0; i + 1 < N_DEVICES; i++)
@@ -302,7 +290,7 @@ static void a_command_that_ends_while_it_is_sent_is_freed_once(void **state)
     work(&world);
     tick(&world);
     world.now.mono_usec += 100 * USEC_PER_MSEC;
-    outbox_connected(world.outbox, 100);
+    outbox_connected(world.outbox, (struct link *)&world, 100);
     world.is_connected = true;
     issuer_connected(world.issuer, &world.now);
     issuer_announce(world.issuer, slice("d1"), true, true, &world.now);

@@ -178,7 +178,7 @@ static void stop_stands_a_store_that_fails_at_any_call(void **state)
                 continue;
             }
             world.mono_usec += 5 * USEC_PER_MSEC;
-            if (world.armed_mono_usec <= world.mono_usec)
+            if (outbox_wake_mono_usec(world.outbox) <= world.mono_usec)
                 world_tick(&world);
         }
         outbox_end(world.outbox);
@@ -233,7 +233,7 @@ static void lost_are_those_of_the_outage_alone(void **state)
     world_disconnect(&world);
     world_send_numbers(&world, "telemetry", 4, 5); // and two go
     world_pass(&world, USEC_PER_SEC);
-    outbox_connected(world.outbox, 1);
+    outbox_connected(world.outbox, (struct link *)&world, 1);
     world_send_numbers(&world, "telemetry", 6,
                        9); // connected, more are dropped, of those that waited
     world_ack_all(&world);

@@ -192,7 +192,7 @@ static void slow_store_makes_nothing_be_sent_twice(void **state)
     (void)state;
     world_configure(&world);
     world_send_numbers(&world, "telemetry", 1, 3000);
-    outbox_connected(world.outbox, 50);
+    outbox_connected(world.outbox, (struct link *)&world, 50);
     bool seen[3501] = { false };
     for (unsigned turn = 0; world.job || world_ack(&world, 0); turn++) {
         assert_true(turn < 100000);
@@ -438,11 +438,11 @@ static void what_was_delivered_wants_no_sync_and_wakes_nobody(void **state)
     world_connect(&world, 10);
     world_send(&world, "telemetry", "{\"n\": 1}");
     world_settle(&world); // written, and not acknowledged yet
-    assert_int_equal(world.armed_mono_usec, world.mono_usec + USEC_PER_SEC);
+    assert_int_equal(outbox_wake_mono_usec(world.outbox), world.mono_usec + USEC_PER_SEC);
     world_ack(&world, 0);
     world_settle(&world);
     // Not the sync after a second, but the removal.
-    assert_int_equal(world.armed_mono_usec, world.mono_usec + 10 * USEC_PER_SEC);
+    assert_int_equal(outbox_wake_mono_usec(world.outbox), world.mono_usec + 10 * USEC_PER_SEC);
 }
 
 static void numbers_are_sealed_by_a_clean_end_alone(void **state)
@@ -588,7 +588,7 @@ static void latest_does_not_go_back_with_a_power_cut(void **state)
     world_send_numbers(&world, "telemetry", 2, 2);
     world_send_numbers(&world, "telemetry", 3, 3);
     unsigned n_syncs = world.n_syncs;
-    outbox_connected(world.outbox, 10);
+    outbox_connected(world.outbox, (struct link *)&world, 10);
     assert_int_equal(world.n_sent, 0);
     world_settle(&world);
     assert_true(world.n_syncs > n_syncs);
@@ -624,7 +624,7 @@ static void latest_does_not_wait_for_a_disk_that_hangs(void **state)
         assert_int_equal(world.n_sent, 1);
         world.mono_usec += USEC_PER_SEC / 10;
     }
-    assert_true(world.armed_mono_usec <= world.mono_usec);
+    assert_true(outbox_wake_mono_usec(world.outbox) <= world.mono_usec);
     outbox_tick(world.outbox);
     assert_int_equal(world.n_sent, 2);
     world_ack(&world, 0);
@@ -1115,7 +1115,7 @@ static void random_step(unsigned *n_published)
         } else {
             outbox_disconnected(world.outbox);
             world_disconnect(&world);
-            outbox_connected(world.outbox, 1 + random_below(30));
+            outbox_connected(world.outbox, (struct link *)&world, 1 + random_below(30));
         }
     }
 }

@@ -24,37 +24,10 @@ static char directory[] = "/tmp/test-spool-XXXXXX";
 static sd_event *event;
 static struct spool *spool;
 
-static uint64_t mono(void *userdata)
-{
-    (void)userdata;
-    return clock_mono_usec();
-}
-
-static uint64_t wall(void *userdata)
-{
-    (void)userdata;
-    return clock_wall_usec();
-}
-
-static bool is_right(void *userdata)
-{
-    (void)userdata;
-    return true;
-}
-
 static int run(void *userdata, struct store_job *job)
 {
     return spool_run(((struct role *)userdata)->client, job);
 }
-
-static void arm(void *userdata, uint64_t mono_usec)
-{
-    (void)userdata, (void)mono_usec; // these tests call outbox_tick()
-}
-
-static const struct outbox_ports ports = {
-    .mono_usec = mono, .wall_usec = wall, .clock_is_right = is_right, .run = run, .arm = arm
-};
 
 static int set_up(void **state)
 {
@@ -91,8 +64,8 @@ static void role_init(struct role *role, const char *stream, bool adopts)
     const struct stream_policy policy = {
         .name = stream, .qos = 1, .max_age_usec = USEC_INFINITY, .max_messages = UINT64_MAX
     };
-    assert_int_equal(
-        outbox_new(&ports, role, spool_boot(spool), spool_run_id(spool), &role->outbox), 0);
+    assert_int_equal(outbox_new(spool_boot(spool), spool_run_id(spool), run, role, &role->outbox),
+                     0);
     assert_int_equal(spool_add(spool, role->outbox, adopts, &role->client), 0);
     assert_int_equal(outbox_configure(role->outbox, &options, &policy, 1), 0);
 }
