@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/mqtt.h"
 #include "core/topic.h"
 #include "outbox/status.h"
 #include "util/clock.h"
@@ -98,6 +99,42 @@ void connection_done(struct connection *connection)
     free(connection->offline_payload);
     config_unref(connection->config);
     *connection = (struct connection){ 0 };
+}
+
+void connection_tell_connected(const struct connection *connection, uint64_t lost_mono_usec,
+                               bool session_present)
+{
+    char span[32], back[64] = "";
+    if (lost_mono_usec > 0)
+        snprintf(back, sizeof(back), ", after %s without",
+                 clock_format_span(clock_mono_usec() - lost_mono_usec, span, sizeof(span)));
+    log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONNECTED), { "DEVICE", connection->config->daemon->id }),
+               "%s as %s%s%s", link_describe(connection->link), connection->client_id, back,
+               session_present ? ", session resumed" : "");
+}
+
+void connection_tell_lost(const struct connection *connection, const struct link_event *event,
+                          bool passes)
+{
+    char span[32];
+    int level = event->was_connected || passes ? LOG_WARNING : LOG_DEBUG;
+    clock_format_span(event->retry_usec, span, sizeof(span));
+    if (event->was_connected)
+        log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_DISCONNECTED)),
+               "%s: connection to the broker lost: %s; trying again in %s", connection->client_id,
+               event->reason, span);
+    else
+        log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_CONNECT_FAILED)),
+               "%s: cannot connect to the broker: %s; trying again in %s, and for ever",
+               connection->client_id, event->reason, span);
+}
+
+void connection_tell_refused(const struct connection *connection, const char *filter, int code)
+{
+    log_err(LOG_FIELDS({ "TOPIC", filter }),
+            "%s: the broker refuses the subscription to %s: %s (MQTT reason code 0x%02x); nothing "
+            "will come in there, check its access rules",
+            connection->client_id, filter, mqtt_reason(code), (unsigned)code);
 }
 
 void connection_tell_dropped(const struct connection *connection,

@@ -47,6 +47,17 @@ void connection_done(struct connection *connection);
 /* Whether config asks for another one: broker, topics, id, group or role have changed. */
 bool connection_is_outdated(const struct connection *connection, const struct config *config);
 
+/* Logs that it is up. lost_mono_usec: since when there was none; 0: there was none before. */
+void connection_tell_connected(const struct connection *connection, uint64_t lost_mono_usec,
+                               bool session_present);
+
+/* Logs why it broke or failed, as LINK_DISCONNECTED tells; passes: not for debugging alone. */
+void connection_tell_lost(const struct connection *connection, const struct link_event *event,
+                          bool passes);
+
+/* Logs that a subscription was refused; code: as LINK_SUBSCRIBED tells. */
+void connection_tell_refused(const struct connection *connection, const char *filter, int code);
+
 /* Logs that messages which came in were dropped, as LINK_DROPPED tells. */
 void connection_tell_dropped(const struct connection *connection,
                              const struct frame_record *dropped);

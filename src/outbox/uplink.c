@@ -211,15 +211,9 @@ static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 static void connected(struct uplink *uplink, bool session_present)
 {
-    char span[32], back[64] = "";
     if (is_saying_goodbye(uplink))
         return;
-    if (uplink->lost_mono_usec > 0)
-        snprintf(back, sizeof(back), ", after %s without",
-                 clock_format_span(clock_mono_usec() - uplink->lost_mono_usec, span, sizeof(span)));
-    log_notice(LOG_FIELDS(LOG_ID(LOG_ID_CONNECTED), { "DEVICE", uplink->config->daemon->id }),
-               "%s as %s%s%s", link_describe(uplink->connection.link), uplink->connection.client_id,
-               back, session_present ? ", session resumed" : "");
+    connection_tell_connected(&uplink->connection, uplink->lost_mono_usec, session_present);
     uplink->lost_mono_usec = 0;
     uplink->failures = failure_limit;
     uplink->since_wall_usec = clock_wall_usec();
@@ -236,7 +230,6 @@ static void connected(struct uplink *uplink, bool session_present)
 
 static void disconnected(struct uplink *uplink, const struct link_event *event)
 {
-    char span[32];
     outbox_disconnected(uplink->outbox);
     if (is_saying_goodbye(uplink)) {
         go_on_soon(uplink);
@@ -244,18 +237,9 @@ static void disconnected(struct uplink *uplink, const struct link_event *event)
     }
     if (uplink->lost_mono_usec == 0)
         uplink->lost_mono_usec = clock_mono_usec();
-    clock_format_span(event->retry_usec, span, sizeof(span));
     // Several hosts may fail in turn, each for a reason of its own.
     bool passes = ratelimit_pass(&uplink->failures, clock_mono_usec(), NULL);
-    int level = event->was_connected || passes ? LOG_WARNING : LOG_DEBUG;
-    if (event->was_connected)
-        log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_DISCONNECTED)),
-               "%s: connection to the broker lost: %s; trying again in %s",
-               uplink->connection.client_id, event->reason, span);
-    else
-        log_at(level, LOG_FIELDS(LOG_ID(LOG_ID_CONNECT_FAILED)),
-               "%s: cannot connect to the broker: %s; trying again in %s, and for ever",
-               uplink->connection.client_id, event->reason, span);
+    connection_tell_lost(&uplink->connection, event, passes);
     uplink->handlers->changed(uplink->userdata, true);
 }
 
@@ -269,17 +253,6 @@ static void published(struct uplink *uplink, int mid, int reason_code)
         go_on_soon(uplink);
     else
         uplink->handlers->changed(uplink->userdata, false);
-}
-
-static void subscribed(const struct uplink *uplink, int mid, int granted)
-{
-    if (granted < 0x80)
-        return;
-    const char *filter = subscriptions_find(&uplink->subscriptions, mid);
-    log_err(LOG_FIELDS({ "TOPIC", filter }),
-            "%s: the broker refuses the subscription to %s: %s (MQTT reason code 0x%02x); nothing "
-            "will come in there, check its access rules",
-            uplink->connection.client_id, filter, mqtt_reason(granted), (unsigned)granted);
 }
 
 static void dropped(struct uplink *uplink, const struct frame_record *record)
@@ -315,7 +288,10 @@ static void on_link_event(void *userdata, const struct link_event *event)
         published(uplink, event->mid, event->code);
         break;
     case LINK_SUBSCRIBED:
-        subscribed(uplink, event->mid, event->code);
+        if (event->code >= MQTT_FIRST_REFUSAL)
+            connection_tell_refused(&uplink->connection,
+                                    subscriptions_find(&uplink->subscriptions, event->mid),
+                                    event->code);
         break;
     case LINK_DROPPED:
         dropped(uplink, event->dropped);
