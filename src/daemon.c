@@ -119,11 +119,6 @@ static void on_role_changed(void *userdata, bool news)
     sd_event_source_set_enabled(daemon->status_timer, SD_EVENT_ONESHOT);
 }
 
-static void on_store_news(void *userdata)
-{
-    on_role_changed(userdata, true);
-}
-
 static void tell_reloaded(struct daemon *daemon)
 {
     if (!daemon->is_ready)
@@ -419,9 +414,13 @@ static void carry_out(struct reload *reload)
         start_reload(daemon);
 }
 
-static void on_store_free(void *userdata)
+static void on_spool(void *userdata, enum spool_event event)
 {
     struct daemon *daemon = userdata;
+    if (event == SPOOL_NEWS) {
+        on_role_changed(daemon, true);
+        return;
+    }
     struct reload *reload = TAKE_PTR(daemon->reload);
     if (daemon->stopping)
         free_reload(&reload->base);
@@ -439,7 +438,7 @@ static bool brings_role(const struct daemon *daemon, const struct config *config
 static void take_turn(struct daemon *daemon)
 {
     if (daemon->n_stopping == 0)
-        spool_pause(daemon->spool, on_store_free, daemon);
+        spool_pause(daemon->spool);
 }
 
 static void finish_reload(struct worker_job *base)
@@ -530,7 +529,7 @@ static int add_timers(struct daemon *daemon)
 static void daemon_done(struct daemon *daemon)
 {
     if (daemon->reload) {
-        spool_pause(daemon->spool, NULL, NULL);
+        spool_forget_pause(daemon->spool);
         free_reload(&daemon->reload->base);
     }
     device_free(daemon->device);
@@ -588,7 +587,7 @@ int daemon_run(const struct config_sources *sources, struct config *config)
         log_err(NULL, "cannot start: %s", why.text[0] ? why.text : strerror(-r));
         return r;
     }
-    spool_on_news(daemon.spool, on_store_news, &daemon);
+    spool_listen(daemon.spool, on_spool, &daemon);
     spool_start(daemon.spool);
     r = sd_event_loop(daemon.event);
     if (r < 0)

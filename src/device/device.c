@@ -165,9 +165,8 @@ static void set_lost(struct device *device, uint64_t lost_mono_usec)
     actuators_set_lost(device->actuators, lost_mono_usec);
 }
 
-static void on_connected(void *userdata)
+static void greet(struct device *device)
 {
-    struct device *device = userdata;
     set_lost(device, 0);
     uplink_subscribe(device->uplink, topics_own(device->topics, TOPICS_COMMANDS));
     uplink_subscribe(device->uplink, topics_own(device->topics, TOPICS_GROUP_COMMANDS));
@@ -175,39 +174,33 @@ static void on_connected(void *userdata)
     telemetry_publish_now(device->telemetry, NULL);
 }
 
-static void on_message(void *userdata, const struct mqtt_message *message)
+static void on_uplink(void *userdata, const struct uplink_event *event)
 {
     struct device *device = userdata;
-    commander_take(device->commander, message); // nothing else is subscribed to
+    switch (event->type) {
+    case UPLINK_CONNECTED:
+        greet(device);
+        break;
+    case UPLINK_MESSAGE:
+        commander_take(device->commander, event->message); // nothing else is subscribed to
+        break;
+    case UPLINK_CHANGED:
+        if (device->lost_mono_usec == 0 && !uplink_is_connected(device->uplink) &&
+            !device->stopping)
+            set_lost(device, clock_mono_usec());
+        device->handlers->changed(device->userdata, event->is_news);
+        break;
+    case UPLINK_RECORDED:
+        actions_recorded(device->actions, event->ticket);
+        break;
+    case UPLINK_STOPPED:
+        device->handlers->stopped(device->userdata);
+        break;
+    case UPLINK_STATUS:
+    case UPLINK_UNHEARD:
+        break;
+    }
 }
-
-static void on_changed(void *userdata, bool news)
-{
-    struct device *device = userdata;
-    if (device->lost_mono_usec == 0 && !uplink_is_connected(device->uplink) && !device->stopping)
-        set_lost(device, clock_mono_usec());
-    device->handlers->changed(device->userdata, news);
-}
-
-static void on_recorded(void *userdata, uint64_t ticket)
-{
-    struct device *device = userdata;
-    actions_recorded(device->actions, ticket);
-}
-
-static void on_stopped(void *userdata)
-{
-    struct device *device = userdata;
-    device->handlers->stopped(device->userdata);
-}
-
-static const struct uplink_handlers uplink_handlers = {
-    .connected = on_connected,
-    .message = on_message,
-    .changed = on_changed,
-    .recorded = on_recorded,
-    .stopped = on_stopped,
-};
 
 /* --- configuration --------------------------------------------------------------------------- */
 
@@ -252,7 +245,7 @@ static int prepare_uplink(struct device *device, struct config *config,
     };
     if (device->uplink)
         return uplink_prepare(device->uplink, config, &options, false, ret_plan);
-    return uplink_new(device->event, device->spool, config, &options, &uplink_handlers, device,
+    return uplink_new(device->event, device->spool, config, &options, on_uplink, device,
                       &device->uplink);
 }
 

@@ -5,7 +5,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "core/json.h"
 #include "core/mqtt.h"
 #include "core/topic.h"
 #include "outbox/status.h"
@@ -54,7 +56,9 @@ static int make_status(struct connection *connection)
                      &connection->status_topic);
     if (r < 0)
         return r;
-    connection->offline_payload = status_format(daemon, "offline", NULL);
+    _cleanup_(json_object_putp) struct json_object *status = status_new(daemon, "offline", NULL);
+    const char *text = status ? status_text(status) : NULL;
+    connection->offline_payload = text ? strdup(text) : NULL;
     return connection->offline_payload ? 0 : -ENOMEM;
 }
 

@@ -51,13 +51,12 @@ struct spool {
     uint64_t busy_mono_usec; // since when, or when one was last
     sd_event_source *stall_timer, *look_timer;
     bool is_stalled;
-    bool has_mishap;    // the file was damaged, removed or replaced
-    spool_news_fn news; // NULL: nobody listens
-    void *news_userdata;
+    bool has_mishap; // the file was damaged, removed or replaced
+    void (*tell)(void *userdata, enum spool_event event); // NULL: nobody listens
+    void *userdata;
     bool has_thread;
-    void (*pause)(void *userdata); // is to be called before the next job; NULL: none
-    void *pause_userdata;
-    bool is_paused; // it is being called
+    bool must_pause; // before the next job
+    bool is_paused;  // it is being told
     uint8_t boot[STORE_BOOT_SIZE], run_id[STORE_RUN_SIZE];
     bool is_unclean; // an outbox has gone without a word of the numbers that it has used
 };
@@ -101,10 +100,10 @@ static void remove_now(struct spool_client *client)
     free(client);
 }
 
-static void tell_news(struct spool *spool)
+static void tell(struct spool *spool, enum spool_event event)
 {
-    if (spool->news)
-        spool->news(spool->news_userdata);
+    if (spool->tell)
+        spool->tell(spool->userdata, event);
 }
 
 static void tell_mishap(struct spool *spool, const struct store_job *job)
@@ -113,7 +112,7 @@ static void tell_mishap(struct spool *spool, const struct store_job *job)
         return;
     log_err(LOG_FIELDS(LOG_ID(LOG_ID_STORE_DAMAGED)), "%s", job->mishap.text);
     spool->has_mishap = true;
-    tell_news(spool);
+    tell(spool, SPOOL_NEWS);
 }
 
 /* Outboxes that do not know yet what a job of another, or a look, has found. */
@@ -147,12 +146,11 @@ static void next_turn(struct spool *spool);
 
 static void take_pause(struct spool *spool)
 {
-    void (*pause)(void *userdata) = spool->pause;
-    if (!pause || spool->busy)
+    if (!spool->must_pause || spool->busy)
         return;
     spool->is_paused = true;
-    spool->pause = NULL;
-    pause(spool->pause_userdata);
+    spool->must_pause = false;
+    tell(spool, SPOOL_PAUSES);
     spool->is_paused = false;
 }
 
@@ -171,7 +169,7 @@ static void set_stalled(struct spool *spool, bool is_stalled)
             (int)(stall_usec / USEC_PER_SEC), OUTBOX_MAX_MESSAGES);
     else
         log_notice(LOG_FIELDS(LOG_ID(LOG_ID_STORE_BACK)), "the disk of the queue answers again");
-    tell_news(spool);
+    tell(spool, SPOOL_NEWS);
 }
 
 static int on_stall_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -208,11 +206,16 @@ static void finish_task(struct worker_job *base)
     next_turn(spool);
 }
 
-void spool_pause(struct spool *spool, void (*call)(void *userdata), void *userdata)
+void spool_pause(struct spool *spool)
 {
-    spool->pause = call;
-    spool->pause_userdata = userdata;
+    spool->must_pause = true;
     take_pause(spool);
+    next_turn(spool);
+}
+
+void spool_forget_pause(struct spool *spool)
+{
+    spool->must_pause = false;
     next_turn(spool);
 }
 
@@ -259,7 +262,7 @@ static int on_look_timer(sd_event_source *source, uint64_t usec, void *userdata)
     (void)source, (void)usec;
     struct spool *spool = userdata;
     uint64_t idle_usec = clock_mono_usec() - spool->busy_mono_usec;
-    if (idle_usec >= look_usec && !spool->busy && !spool->pause && !spool->is_paused)
+    if (idle_usec >= look_usec && !spool->busy && !spool->must_pause && !spool->is_paused)
         begin_look(spool);
     arm_look(spool, idle_usec < look_usec ? look_usec - idle_usec : look_usec);
     return 0;
@@ -284,7 +287,7 @@ static struct spool_client *take_turn(struct spool *spool)
 
 static void next_turn(struct spool *spool)
 {
-    if (spool->busy || spool->pause || spool->is_paused)
+    if (spool->busy || spool->must_pause || spool->is_paused)
         return;
     struct spool_client *client = take_turn(spool);
     if (!client)
@@ -440,10 +443,11 @@ bool spool_has_mishap(const struct spool *spool)
     return spool->has_mishap;
 }
 
-void spool_on_news(struct spool *spool, spool_news_fn news, void *userdata)
+void spool_listen(struct spool *spool, void (*tell_event)(void *userdata, enum spool_event event),
+                  void *userdata)
 {
-    spool->news = news;
-    spool->news_userdata = userdata;
+    spool->tell = tell_event;
+    spool->userdata = userdata;
 }
 
 const uint8_t *spool_boot(const struct spool *spool)

@@ -41,9 +41,14 @@ bool spool_is_stalled(const struct spool *spool);
  */
 bool spool_has_mishap(const struct spool *spool);
 
-/* Calls news, from the loop, when one of the two changes. */
-typedef void (*spool_news_fn)(void *userdata);
-void spool_on_news(struct spool *spool, spool_news_fn news, void *userdata);
+enum spool_event {
+    SPOOL_NEWS,   // one of the two above has changed; from the loop
+    SPOOL_PAUSES, // see spool_pause()
+};
+
+/* Who is told; nobody at first. */
+void spool_listen(struct spool *spool, void (*tell)(void *userdata, enum spool_event event),
+                  void *userdata);
 
 /* The id of this boot of the machine. */
 const uint8_t *spool_boot(const struct spool *spool);
@@ -63,11 +68,14 @@ int spool_records(struct spool *spool, const char *space,
                   struct why *why);
 
 /*
- * Calls call once, when no job is at work: now, or when the one that is has come back. Jobs that it
- * brings up wait until it has returned, so that what it reads is all that there is. With call NULL
- * one that has not been called yet never is.
+ * Tells SPOOL_PAUSES once, when no job is at work: now, or when the one that is has come back. Jobs
+ * that are brought up meanwhile wait until whoever is told has returned, so that what he reads is
+ * all that there is.
  */
-void spool_pause(struct spool *spool, void (*call)(void *userdata), void *userdata);
+void spool_pause(struct spool *spool);
+
+/* A pause that has not been told yet is not wanted any more. */
+void spool_forget_pause(struct spool *spool);
 
 /* adopts: what nobody configures is this outbox's to send. 0 or -ENOMEM. */
 int spool_add(struct spool *spool, struct outbox *outbox, bool adopts,

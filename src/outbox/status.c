@@ -68,14 +68,12 @@ static void add_counters(struct json_object *status, const struct status_counter
     if (trouble)
         json_object_object_add(status, "error", json_object_new_string(trouble));
     add_streams(status, counters->outbox);
-    if (counters->add)
-        counters->add(counters->userdata, status);
 }
 
-char *status_format(const struct daemon_config *daemon, const char *status,
-                    const struct status_counters *counters)
+struct json_object *status_new(const struct daemon_config *daemon, const char *status,
+                               const struct status_counters *counters)
 {
-    _cleanup_(json_object_putp) struct json_object *object = json_object_new_object();
+    struct json_object *object = json_object_new_object();
     if (!object)
         return NULL;
     json_object_object_add(object, "status", json_object_new_string(status));
@@ -83,9 +81,13 @@ char *status_format(const struct daemon_config *daemon, const char *status,
     json_object_object_add(object, "version", json_object_new_string(NIGHTLIGHT_VERSION));
     if (counters)
         add_counters(object, counters);
-    const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
-                                                                  JSON_C_TO_STRING_NOSLASHESCAPE);
-    return text ? strdup(text) : NULL;
+    return object;
+}
+
+const char *status_text(struct json_object *status)
+{
+    return json_object_to_json_string_ext(status,
+                                          JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 }
 
 const char *status_describe(const struct config *config, const struct link *link,

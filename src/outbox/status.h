@@ -20,17 +20,17 @@ struct status_counters {
     const struct outbox *outbox;
     uint64_t since_wall_usec; // when the connection came up
     uint64_t n_rejected;      // commands and messages that were refused
-    // Further members, of the role; may be NULL.
-    void (*add)(void *userdata, struct json_object *status);
-    void *userdata;
 };
 
 /*
- * A new string, one line; NULL: out of memory. status: "online" or "offline". counters NULL: none,
- * since the last will is written before there is anything to count.
+ * A new object, for the role to add members to; NULL: out of memory. status: "online" or "offline".
+ * counters NULL: none, since the last will is written before there is anything to count.
  */
-char *status_format(const struct daemon_config *daemon, const char *status,
-                    const struct status_counters *counters);
+struct json_object *status_new(const struct daemon_config *daemon, const char *status,
+                               const struct status_counters *counters);
+
+/* One line, the object's own; NULL: out of memory. */
+const char *status_text(struct json_object *status);
 
 /* As uplink_describe(): of the connection and the queue, one line. Returns out. */
 const char *status_describe(const struct config *config, const struct link *link,

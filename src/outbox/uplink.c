@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "core/json.h"
 #include "outbox/connection.h"
 #include "outbox/status.h"
 #include "outbox/subscriptions.h"
@@ -35,7 +36,7 @@ enum goodbye {
 struct uplink {
     sd_event *event;
     struct config *config;
-    const struct uplink_handlers *handlers;
+    void (*tell)(void *userdata, const struct uplink_event *event);
     void *userdata;
 
     struct spool_client *store;
@@ -45,7 +46,7 @@ struct uplink {
     sd_event_source *outbox_timer;
     sd_event_source *status_timer;
     sd_event_source *stop_timer; // the end of a goodbye
-    sd_event_source *tell;       // changed() is to be called
+    sd_event_source *change;     // UPLINK_CHANGED is to be told
 
     enum goodbye goodbye;
     bool stopping;
@@ -67,6 +68,16 @@ struct uplink_plan {
     struct outbox_plan *outbox;
 };
 
+static void tell(struct uplink *uplink, struct uplink_event event)
+{
+    uplink->tell(uplink->userdata, &event);
+}
+
+static void tell_change(struct uplink *uplink, bool is_news)
+{
+    tell(uplink, (struct uplink_event){ .type = UPLINK_CHANGED, .is_news = is_news });
+}
+
 /* --- the status message ---------------------------------------------------------------------- */
 
 static void publish_status(struct uplink *uplink, const char *status)
@@ -77,11 +88,13 @@ static void publish_status(struct uplink *uplink, const char *status)
         .outbox = uplink->outbox,
         .since_wall_usec = uplink->since_wall_usec,
         .n_rejected = uplink->n_rejected,
-        .add = uplink->handlers->add_status,
-        .userdata = uplink->userdata,
     };
-    _cleanup_(freep) char *payload =
-        status_format(uplink->connection.config->daemon, status, &counters);
+    _cleanup_(json_object_putp) struct json_object *object =
+        status_new(uplink->connection.config->daemon, status, &counters);
+    if (!object)
+        return;
+    tell(uplink, (struct uplink_event){ .type = UPLINK_STATUS, .status = object });
+    const char *payload = status_text(object);
     if (payload)
         outbox_publish(uplink->outbox,
                        &(struct outbox_message){ .stream = status_policy.name,
@@ -181,7 +194,7 @@ static void end(struct uplink *uplink)
 {
     outbox_end(uplink->outbox);
     uplink->goodbye = GOODBYE_OVER;
-    uplink->handlers->stopped(uplink->userdata);
+    tell(uplink, (struct uplink_event){ .type = UPLINK_STOPPED });
 }
 
 static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -222,10 +235,11 @@ static void connected(struct uplink *uplink, bool session_present)
     unsigned max_inflight = (unsigned)uplink->connection.config->broker->max_inflight;
     outbox_connected(uplink->outbox, uplink->connection.link,
                      max_inflight < window ? max_inflight : window);
-    uplink->handlers->connected(uplink->userdata); // subscribes: who sees it online is heard by it
+    // Subscribes: who sees it online is heard by it.
+    tell(uplink, (struct uplink_event){ .type = UPLINK_CONNECTED });
     publish_status(uplink, "online");
     schedule_status(uplink, status_interval_usec);
-    uplink->handlers->changed(uplink->userdata, true);
+    tell_change(uplink, true);
 }
 
 static void disconnected(struct uplink *uplink, const struct link_event *event)
@@ -240,19 +254,19 @@ static void disconnected(struct uplink *uplink, const struct link_event *event)
     // Several hosts may fail in turn, each for a reason of its own.
     bool passes = ratelimit_pass(&uplink->failures, clock_mono_usec(), NULL);
     connection_tell_lost(&uplink->connection, event, passes);
-    uplink->handlers->changed(uplink->userdata, true);
+    tell_change(uplink, true);
 }
 
 static void published(struct uplink *uplink, int mid, int reason_code)
 {
     uint64_t tag = 0;
     outbox_published(uplink->outbox, mid, reason_code, &tag);
-    if (tag > 0 && reason_code == MQTT_NO_MATCHING_SUBSCRIBERS && uplink->handlers->unheard)
-        uplink->handlers->unheard(uplink->userdata, tag);
+    if (tag > 0 && reason_code == MQTT_NO_MATCHING_SUBSCRIBERS)
+        tell(uplink, (struct uplink_event){ .type = UPLINK_UNHEARD, .tag = tag });
     if (uplink->goodbye == GOODBYE_TELLING && outbox_is_quiet(uplink->outbox))
         go_on_soon(uplink);
     else
-        uplink->handlers->changed(uplink->userdata, false);
+        tell_change(uplink, false);
 }
 
 static void dropped(struct uplink *uplink, const struct frame_record *record)
@@ -282,7 +296,8 @@ static void on_link_event(void *userdata, const struct link_event *event)
         break;
     case LINK_MESSAGE:
         if (!is_saying_goodbye(uplink))
-            uplink->handlers->message(uplink->userdata, event->message);
+            tell(uplink,
+                 (struct uplink_event){ .type = UPLINK_MESSAGE, .message = event->message });
         break;
     case LINK_PUBLISHED:
         published(uplink, event->mid, event->code);
@@ -330,24 +345,24 @@ static int on_outbox_timer(sd_event_source *source, uint64_t usec, void *userdat
     if (ticket == uplink->recorded_ticket)
         return 0;
     uplink->recorded_ticket = ticket;
-    uplink->handlers->recorded(uplink->userdata, ticket);
+    tell(uplink, (struct uplink_event){ .type = UPLINK_RECORDED, .ticket = ticket });
     return 0;
 }
 
 /* --- what changes by the role's own calls ---------------------------------------------------- */
 
-static int on_tell(sd_event_source *source, void *userdata)
+static int on_change(sd_event_source *source, void *userdata)
 {
     (void)source;
     struct uplink *uplink = userdata;
-    uplink->handlers->changed(uplink->userdata, false);
+    tell_change(uplink, false);
     return 0;
 }
 
 /* By the next turn of the loop: the role is in the middle of something. */
-static void tell_changed(struct uplink *uplink)
+static void tell_change_soon(struct uplink *uplink)
 {
-    sd_event_source_set_enabled(uplink->tell, SD_EVENT_ONESHOT);
+    sd_event_source_set_enabled(uplink->change, SD_EVENT_ONESHOT);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -403,24 +418,25 @@ static int make_sources(struct uplink *uplink)
     if (r >= 0)
         r = sd_event_source_set_enabled(uplink->outbox_timer, SD_EVENT_ON);
     if (r >= 0)
-        r = sd_event_add_defer(uplink->event, &uplink->tell, on_tell, uplink);
+        r = sd_event_add_defer(uplink->event, &uplink->change, on_change, uplink);
     if (r < 0)
         return r;
-    sd_event_source_set_enabled(uplink->tell, SD_EVENT_OFF);
+    sd_event_source_set_enabled(uplink->change, SD_EVENT_OFF);
     sd_event_source_set_enabled(uplink->status_timer, SD_EVENT_OFF);
     return sd_event_source_set_enabled(uplink->stop_timer, SD_EVENT_OFF);
 }
 
 int uplink_new(sd_event *event, struct spool *spool, struct config *config,
-               const struct uplink_options *options, const struct uplink_handlers *handlers,
-               void *userdata, struct uplink **ret_uplink)
+               const struct uplink_options *options,
+               void (*tell_event)(void *userdata, const struct uplink_event *event), void *userdata,
+               struct uplink **ret_uplink)
 {
     _cleanup_(uplink_freep) struct uplink *uplink = calloc(1, sizeof(*uplink));
     if (!uplink)
         return -ENOMEM;
     uplink->event = sd_event_ref(event);
     uplink->config = config_ref(config);
-    uplink->handlers = handlers;
+    uplink->tell = tell_event;
     uplink->userdata = userdata;
     uplink->failures = failure_limit;
     uplink->drops = drop_limit;
@@ -454,7 +470,7 @@ void uplink_free(struct uplink *uplink)
     sd_event_source_disable_unref(uplink->status_timer);
     sd_event_source_disable_unref(uplink->stop_timer);
     sd_event_source_disable_unref(uplink->outbox_timer);
-    sd_event_source_disable_unref(uplink->tell);
+    sd_event_source_disable_unref(uplink->change);
     connection_done(&uplink->connection);
     connection_done(&uplink->next);
     spool_remove(uplink->store);
@@ -544,7 +560,7 @@ int uplink_publish(struct uplink *uplink, const struct outbox_message *message)
 {
     int r = outbox_publish(uplink->outbox, message);
     if (r < 0 || !link_is_connected(uplink->connection.link))
-        tell_changed(uplink);
+        tell_change_soon(uplink);
     return r;
 }
 
@@ -572,7 +588,7 @@ void uplink_count_rejected(struct uplink *uplink, uint64_t count)
         uplink->status_is_soon = true;
         schedule_status(uplink, status_soon_usec);
     }
-    tell_changed(uplink);
+    tell_change_soon(uplink);
 }
 
 const char *uplink_describe(const struct uplink *uplink, char *out, size_t size)

@@ -3,8 +3,8 @@
  * A role's way to the broker: the outbox, the link made from the configuration, the retained
  * status message with its last will, and the log lines of connecting and losing.
  *
- *     uplink_new(), then uplink_start(). handlers.connected() subscribes and publishes what a newly
- *     connected role has to say; uplink_stop() says goodbye and calls handlers.stopped().
+ *     uplink_new(), then uplink_start(). With UPLINK_CONNECTED the role subscribes;
+ *     uplink_stop() says goodbye, and UPLINK_STOPPED comes.
  */
 #pragma once
 
@@ -21,18 +21,24 @@
 struct uplink;
 struct uplink_plan; // another configuration, prepared
 
-/* All but add_status() are called by the loop alone, never from within a call of the role's. */
-struct uplink_handlers {
-    void (*connected)(void *userdata);
-    void (*message)(void *userdata, const struct mqtt_message *message);
-    void (*add_status)(void *userdata, struct json_object *status); // further members; may be NULL
-    // What uplink_describe() says has changed; news: more than a counter.
-    void (*changed)(void *userdata, bool news);
-    // The broker took a message with this tag (not 0) and had nobody to give it to (MQTT 5).
-    void (*unheard)(void *userdata, uint64_t tag); // may be NULL
-    // outbox_recorded() has grown; NULL where outbox_sync_records() is not called.
-    void (*recorded)(void *userdata, uint64_t ticket);
-    void (*stopped)(void *userdata); // after uplink_stop(): free it now
+enum uplink_event_type {
+    UPLINK_CONNECTED, // the role subscribes, and publishes what it has to say
+    UPLINK_MESSAGE,   // one has come in
+    UPLINK_STATUS,    // the status message is made: the role may add members
+    UPLINK_CHANGED,   // what uplink_describe() says
+    UPLINK_UNHEARD,   // the broker took a message and had nobody to give it to (MQTT 5)
+    UPLINK_RECORDED,  // outbox_recorded() has grown
+    UPLINK_STOPPED,   // after uplink_stop(): free it now
+};
+
+/* All but UPLINK_STATUS come from the loop alone, never from within a call of the role's. */
+struct uplink_event {
+    enum uplink_event_type type;
+    const struct mqtt_message *message; // UPLINK_MESSAGE
+    struct json_object *status;         // UPLINK_STATUS
+    bool is_news;                       // UPLINK_CHANGED: more than a counter
+    uint64_t tag;                       // UPLINK_UNHEARD: the message's, not 0
+    uint64_t ticket;                    // UPLINK_RECORDED
 };
 
 struct uplink_options {
@@ -43,12 +49,12 @@ struct uplink_options {
 };
 
 /*
- * Holds a reference to config; borrows spool and handlers, copies options. 0, -ENOMEM, or what
- * sd-event returns.
+ * Holds a reference to config; borrows spool, copies options. 0, -ENOMEM, or what sd-event returns.
  */
 int uplink_new(sd_event *event, struct spool *spool, struct config *config,
-               const struct uplink_options *options, const struct uplink_handlers *handlers,
-               void *userdata, struct uplink **ret_uplink);
+               const struct uplink_options *options,
+               void (*tell)(void *userdata, const struct uplink_event *event), void *userdata,
+               struct uplink **ret_uplink);
 
 /* What waits stays on disk. The broker publishes the last will. */
 void uplink_free(struct uplink *uplink);
@@ -71,8 +77,8 @@ DEFINE_CLEANUP(struct uplink_plan *, uplink_plan_free)
 
 /*
  * Publishes the status "offline", waits for it and for what is in flight, sends DISCONNECT, brings
- * to disk what is to be kept, and calls handlers.stopped() from the main loop: at end_mono_usec at
- * the latest, of which the disk has the last 400 ms for itself.
+ * to disk what is to be kept, and tells UPLINK_STOPPED from the main loop: at end_mono_usec at the
+ * latest, of which the disk has the last 400 ms for itself.
  */
 void uplink_stop(struct uplink *uplink, uint64_t end_mono_usec);
 

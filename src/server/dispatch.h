@@ -48,7 +48,7 @@ extern const struct decider_handlers dispatch_handlers;
 /* How many commands may be sent by now that could not be for want of room. */
 size_t dispatch_room(const struct dispatch *dispatch);
 
-/* For struct uplink_handlers. */
+/* As the uplink says. */
 void dispatch_connected(struct dispatch *dispatch);
 void dispatch_recorded(struct dispatch *dispatch, uint64_t ticket);
 /* How many commands wait for their reply, those of a group once for each of its devices. */

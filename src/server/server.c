@@ -216,9 +216,8 @@ static void take_command(struct server *server, const struct mqtt_message *messa
     arm_timer(server);
 }
 
-static void on_message(void *userdata, const struct mqtt_message *message)
+static void take_message(struct server *server, const struct mqtt_message *message)
 {
-    struct server *server = userdata;
     struct topic_slice id, group;
     if (server->stop_mono_usec > 0)
         return; // what is known by now is being written
@@ -256,58 +255,50 @@ static void subscribe(struct server *server)
         uplink_subscribe(server->uplink, *filter);
 }
 
-static void on_connected(void *userdata)
+static void greet(struct server *server)
 {
-    struct server *server = userdata;
     engine_reconnected(server->engine);
     subscribe(server);
     dispatch_connected(server->dispatch);
     arm_timer(server);
 }
 
-static void on_unheard(void *userdata, uint64_t tag)
+static void add_status(const struct server *server, struct json_object *status)
 {
-    struct server *server = userdata;
-    engine_unheard(server->engine, tag);
-}
-
-static void add_status(void *userdata, struct json_object *status)
-{
-    struct server *server = userdata;
     json_object_object_add(status, "received", json_object_new_uint64(server->n_received));
     json_object_object_add(status, "devices",
                            json_object_new_uint64(engine_n_devices(server->engine)));
     dispatch_add_status(server->dispatch, status);
 }
 
-static void on_recorded(void *userdata, uint64_t ticket)
+static void on_uplink(void *userdata, const struct uplink_event *event)
 {
     struct server *server = userdata;
-    dispatch_recorded(server->dispatch, ticket);
-    keeper_recorded(server->keeper, ticket);
+    switch (event->type) {
+    case UPLINK_CONNECTED:
+        greet(server);
+        break;
+    case UPLINK_MESSAGE:
+        take_message(server, event->message);
+        break;
+    case UPLINK_STATUS:
+        add_status(server, event->status);
+        break;
+    case UPLINK_CHANGED:
+        server->handlers->changed(server->userdata, event->is_news);
+        break;
+    case UPLINK_UNHEARD:
+        engine_unheard(server->engine, event->tag);
+        break;
+    case UPLINK_RECORDED:
+        dispatch_recorded(server->dispatch, event->ticket);
+        keeper_recorded(server->keeper, event->ticket);
+        break;
+    case UPLINK_STOPPED:
+        server->handlers->stopped(server->userdata);
+        break;
+    }
 }
-
-static void on_changed(void *userdata, bool news)
-{
-    struct server *server = userdata;
-    server->handlers->changed(server->userdata, news);
-}
-
-static void on_stopped(void *userdata)
-{
-    struct server *server = userdata;
-    server->handlers->stopped(server->userdata);
-}
-
-static const struct uplink_handlers uplink_handlers = {
-    .connected = on_connected,
-    .message = on_message,
-    .add_status = add_status,
-    .changed = on_changed,
-    .unheard = on_unheard,
-    .recorded = on_recorded,
-    .stopped = on_stopped,
-};
 
 /* --- configuration --------------------------------------------------------------------------- */
 
@@ -365,7 +356,7 @@ static int prepare_uplink(struct server *server, struct config *config,
         .n_streams = 1,
     };
     if (!server->uplink)
-        return uplink_new(server->event, server->spool, config, &options, &uplink_handlers, server,
+        return uplink_new(server->event, server->spool, config, &options, on_uplink, server,
                           &server->uplink);
     // Other subscriptions want another connection: the old filters die with the old one.
     bool renews = !same_sections(server->config, config, "server") ||

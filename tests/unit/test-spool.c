@@ -207,9 +207,11 @@ struct newcomer {
     size_t n_records;
 };
 
-static void on_pause(void *userdata)
+static void on_spool(void *userdata, enum spool_event spool_event)
 {
     struct newcomer *newcomer = userdata;
+    if (spool_event != SPOOL_PAUSES)
+        return;
     newcomer->n_calls++;
     role_init(&newcomer->role, "other", false);
     outbox_tick(newcomer->role.outbox); // its first job, which waits
@@ -227,7 +229,8 @@ static void role_that_comes_later_reads_what_is_there_before_its_first_job(void 
     assert_int_equal(outbox_put_record(one.outbox, "space", "key", "value"), 0);
     outbox_tick(one.outbox);
     assert_int_equal(spool_records(spool, "space", on_record, &newcomer.n_records, NULL), -EBUSY);
-    spool_pause(spool, on_pause, &newcomer);
+    spool_listen(spool, on_spool, &newcomer);
+    spool_pause(spool);
     publish(&one, "one"); // waits as well
     assert_int_equal(newcomer.n_calls, 0);
     finish(&one);
@@ -247,8 +250,9 @@ static void pause_that_is_not_wanted_any_more_is_not_called(void **state)
     spool_start(spool);
     publish(&one, "one");
     outbox_tick(one.outbox);
-    spool_pause(spool, on_pause, &newcomer);
-    spool_pause(spool, NULL, NULL);
+    spool_listen(spool, on_spool, &newcomer);
+    spool_pause(spool);
+    spool_forget_pause(spool);
     finish(&one);
     assert_int_equal(newcomer.n_calls, 0);
     spool_remove(one.client);

@@ -13,22 +13,14 @@ struct role {
     uint64_t recorded_ticket;
 };
 
-static void on_changed(void *userdata, bool news)
-{
-    struct role *role = userdata;
-    (void)news;
-    assert_int_equal(role->depth, 0);
-    role->n_changed++;
-}
-
-static void on_recorded(void *userdata, uint64_t ticket)
+static void on_event(void *userdata, const struct uplink_event *event)
 {
     struct role *role = userdata;
     assert_int_equal(role->depth, 0);
-    role->recorded_ticket = ticket;
+    role->n_changed += event->type == UPLINK_CHANGED;
+    if (event->type == UPLINK_RECORDED)
+        role->recorded_ticket = event->ticket;
 }
-
-static const struct uplink_handlers handlers = { .changed = on_changed, .recorded = on_recorded };
 
 #define CALL(role, call)                                                                           \
     do {                                                                                           \
@@ -57,9 +49,9 @@ static void open_role(struct role *role, bool has_thread)
     assert_int_equal(spool_new(role->event, "file/state", 64 << 20, &role->spool), 0);
     if (has_thread)
         spool_start(role->spool);
-    assert_int_equal(uplink_new(role->event, role->spool, role->config, &options, &handlers, role,
-                                &role->uplink),
-                     0);
+    assert_int_equal(
+        uplink_new(role->event, role->spool, role->config, &options, on_event, role, &role->uplink),
+        0);
 }
 
 static void role_done(struct role *role)
