@@ -1,55 +1,53 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The outbox's life, and what comes in: messages, connections, time. See outbox-internal.h.
+// The outbox's life, and what comes in: messages, connections, time. Its messages are in a queue,
+// which a sender and a writer take from.
 #include "outbox/outbox.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include "outbox/outbox-internal.h"
+#include "outbox/bounds.h"
+#include "outbox/sender.h"
+#include "outbox/writer.h"
 #include "util/clock.h"
 #include "util/killpoint.h"
-#include "util/log.h"
-#include "util/random.h"
 
 static const struct ratelimit warning_limit = { .interval_usec = 600 * USEC_PER_SEC, .burst = 6 };
-// How late a fleet's drains begin, at the most, where there is a drain rate.
-static const uint64_t drain_start_usec = 10 * USEC_PER_SEC;
+
+struct outbox {
+    struct queue queue;
+    struct sender sender;
+    struct writer writer;
+    struct templates *templates;
+    char *name;                  // of the options
+    uint8_t run[STORE_RUN_SIZE]; // under which numbers are used
+    int (*run_job)(void *userdata, struct store_job *job);
+    void *userdata;
+    bool is_freed;
+};
+
+/* Hands the store what there is for it. */
+static void feed_store(struct outbox *outbox)
+{
+    struct store_job *job;
+    int r = -EAGAIN;
+    while (r < 0 && !outbox->is_freed && (job = writer_next(&outbox->writer))) {
+        r = outbox->run_job(outbox->userdata, job);
+        if (r < 0) {
+            writer_take_result(&outbox->writer, r, NULL);
+            sender_pump(&outbox->sender);
+        }
+    }
+}
+
+static void tell_drained(struct outbox *outbox)
+{
+    if (outbox->sender.link)
+        outage_tell(&outbox->queue.outage, outbox->name);
+}
 
 /* --- streams --------------------------------------------------------------------------------- */
-
-static struct stream *find_stream(const struct outbox *outbox, const char *name)
-{
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        if (strcmp(outbox->streams[i]->name, name) == 0)
-            return outbox->streams[i];
-    }
-    return NULL;
-}
-
-static struct stream *stream_new(const struct stream_policy *policy)
-{
-    struct stream *stream = calloc(1, sizeof(*stream));
-    if (!stream)
-        return NULL;
-    stream->name = strdup(policy->name);
-    if (!stream->name) {
-        free(stream);
-        return NULL;
-    }
-    stream->policy = *policy;
-    stream->policy.name = stream->name;
-    stream->policy.topic = NULL;
-    return stream;
-}
-
-static void stream_free(struct stream *stream)
-{
-    if (!stream)
-        return;
-    free(stream->name);
-    free(stream);
-}
 
 static int compare_streams(const void *a, const void *b)
 {
@@ -65,7 +63,7 @@ static int compare_streams(const void *a, const void *b)
 struct outbox_plan {
     struct outbox_options options;
     char *name;
-    struct outbox_topics topics;
+    struct templates *templates;
     struct stream_policy *policies;
     size_t n_policies;
     struct stream **streams; // the outbox's, and behind them those that are new
@@ -74,14 +72,14 @@ struct outbox_plan {
 
 static int plan_streams(const struct outbox *outbox, struct outbox_plan *plan)
 {
-    plan->streams = calloc(outbox->n_streams + plan->n_policies + 1, sizeof(struct stream *));
+    plan->streams = calloc(outbox->queue.n_streams + plan->n_policies + 1, sizeof(struct stream *));
     if (!plan->streams)
         return -ENOMEM;
-    for (size_t i = 0; i < outbox->n_streams; i++)
-        plan->streams[i] = outbox->streams[i];
-    plan->n_streams = plan->n_old = outbox->n_streams;
+    for (size_t i = 0; i < outbox->queue.n_streams; i++)
+        plan->streams[i] = outbox->queue.streams[i];
+    plan->n_streams = plan->n_old = outbox->queue.n_streams;
     for (size_t i = 0; i < plan->n_policies; i++) {
-        if (find_stream(outbox, plan->policies[i].name))
+        if (queue_find_stream(&outbox->queue, plan->policies[i].name))
             continue;
         struct stream *stream = stream_new(&plan->policies[i]);
         if (!stream)
@@ -98,12 +96,7 @@ int outbox_prepare(const struct outbox *outbox, const struct outbox_options *opt
     _cleanup_(outbox_plan_freep) struct outbox_plan *plan = calloc(1, sizeof(*plan));
     if (!plan)
         return -ENOMEM;
-    plan->options = (struct outbox_options){
-        .durability = options->durability,
-        .commit_interval_usec = options->commit_interval_usec,
-        .max_size = options->max_size,
-        .drain_rate = options->drain_rate,
-    };
+    plan->options = *options;
     plan->name = strdup(options->name);
     plan->policies = calloc(n_policies + 1, sizeof(*policies));
     if (!plan->name || !plan->policies)
@@ -111,7 +104,7 @@ int outbox_prepare(const struct outbox *outbox, const struct outbox_options *opt
     for (size_t i = 0; i < n_policies; i++)
         plan->policies[i] = policies[i];
     plan->n_policies = n_policies;
-    int r = outbox_topics_make(options, policies, n_policies, &plan->topics);
+    int r = templates_new(options, policies, n_policies, &plan->templates);
     if (r == 0)
         r = plan_streams(outbox, plan);
     if (r < 0)
@@ -126,44 +119,49 @@ void outbox_plan_free(struct outbox_plan *plan)
         return;
     while (plan->n_streams > plan->n_old)
         stream_free(plan->streams[--plan->n_streams]);
-    outbox_topics_done(&plan->topics);
+    templates_free(plan->templates);
     free(plan->streams);
     free(plan->policies);
     free(plan->name);
     free(plan);
 }
 
-void outbox_commit(struct outbox *outbox, struct outbox_plan *plan)
+/* The streams that the plan has are the outbox's now. */
+static void take_streams(struct outbox *outbox, struct outbox_plan *plan)
 {
-    assert(plan->n_old == outbox->n_streams);
-    free(outbox->streams);
-    outbox->streams = TAKE_PTR(plan->streams);
-    outbox->n_streams = plan->n_streams;
+    struct queue *queue = &outbox->queue;
+    assert(plan->n_old == queue->n_streams);
+    free(queue->streams);
+    queue->streams = TAKE_PTR(plan->streams);
+    queue->n_streams = plan->n_streams;
     plan->n_old = plan->n_streams; // none is the plan's any more
-    outbox_topics_done(&outbox->topics);
-    outbox->topics = plan->topics;
-    plan->topics = (struct outbox_topics){ 0 };
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        outbox->streams[i]->is_configured = false;
-        outbox->streams[i]->topic = outbox->topics.other;
+    for (size_t i = 0; i < queue->n_streams; i++) {
+        queue->streams[i]->is_configured = false;
+        queue->streams[i]->topic = templates_of_others(outbox->templates);
     }
     for (size_t i = 0; i < plan->n_policies; i++) {
-        struct stream *stream = find_stream(outbox, plan->policies[i].name);
+        struct stream *stream = queue_find_stream(queue, plan->policies[i].name);
         assert(stream->policy.is_volatile == plan->policies[i].is_volatile);
-        stream->policy = plan->policies[i];
-        stream->policy.name = stream->name;
-        stream->policy.topic = NULL; // the caller's
-        stream->topic = outbox->topics.streams[i];
+        stream_set_policy(stream, &plan->policies[i]);
+        stream->topic = templates_of_policy(outbox->templates, i);
         stream->is_configured = true;
     }
+    qsort(queue->streams, queue->n_streams, sizeof(struct stream *), compare_streams);
+}
+
+void outbox_commit(struct outbox *outbox, struct outbox_plan *plan)
+{
+    templates_free(outbox->templates);
+    outbox->templates = TAKE_PTR(plan->templates);
+    outbox->sender.templates = outbox->templates;
+    take_streams(outbox, plan);
     free(outbox->name);
     outbox->name = TAKE_PTR(plan->name);
-    outbox->options = plan->options;
-    outbox->options.name = outbox->name;
-    outbox->disk.commit_interval_usec = outbox->options.commit_interval_usec;
+    outbox->queue.options = plan->options;
+    outbox->queue.options.name = outbox->name;
+    outbox->writer.disk.commit_interval_usec = plan->options.commit_interval_usec;
     outbox_plan_free(plan);
-    qsort(outbox->streams, outbox->n_streams, sizeof(struct stream *), compare_streams);
-    outbox_feed_store(outbox);
+    feed_store(outbox);
 }
 
 int outbox_configure(struct outbox *outbox, const struct outbox_options *options,
@@ -176,17 +174,17 @@ int outbox_configure(struct outbox *outbox, const struct outbox_options *options
     return r;
 }
 
-static int add_stream(struct outbox *outbox, const struct stream_policy *policy)
+static int add_stream(struct queue *queue, const struct stream_policy *policy)
 {
     struct stream **streams =
-        reallocarray(outbox->streams, outbox->n_streams + 1, sizeof(struct stream *));
+        reallocarray(queue->streams, queue->n_streams + 1, sizeof(struct stream *));
     if (!streams)
         return -ENOMEM;
-    outbox->streams = streams;
+    queue->streams = streams;
     struct stream *stream = stream_new(policy);
     if (!stream)
         return -ENOMEM;
-    streams[outbox->n_streams++] = stream;
+    streams[queue->n_streams++] = stream;
     return 0;
 }
 
@@ -206,13 +204,14 @@ void outbox_adopt(struct outbox *outbox, char *const *names)
 {
     for (size_t i = 0; names && names[i]; i++) {
         const struct stream_policy policy = orphan_policy(names[i]);
-        if (find_stream(outbox, names[i]))
+        if (queue_find_stream(&outbox->queue, names[i]))
             continue;
-        if (add_stream(outbox, &policy) < 0)
+        if (add_stream(&outbox->queue, &policy) < 0)
             return; // until the next start
-        outbox->streams[outbox->n_streams - 1]->topic = outbox->topics.other;
+        outbox->queue.streams[outbox->queue.n_streams - 1]->topic =
+            templates_of_others(outbox->templates);
     }
-    outbox_feed_store(outbox);
+    feed_store(outbox);
 }
 
 /* --- messages -------------------------------------------------------------------------------- */
@@ -225,7 +224,7 @@ static uint64_t next_seq(struct outbox *outbox, struct stream *stream)
         stream->next_seq = clock_wall_usec() / USEC_PER_MSEC;
     if (stream->next_seq == 0)
         stream->next_seq = 1;
-    outbox->is_sealed &= stream->policy.is_volatile;
+    outbox->writer.is_sealed &= stream->policy.is_volatile;
     return stream->next_seq++;
 }
 
@@ -233,7 +232,7 @@ static int drop(struct outbox *outbox, struct stream *stream, uint32_t n_samples
 {
     stream->delta.sampled += n_samples;
     stream->delta.ended[LEDGER_DROPPED] += n_samples;
-    outbox->n_dropped++;
+    outbox->queue.n_dropped++;
     return result;
 }
 
@@ -241,23 +240,23 @@ static uint64_t when_to_put(const struct outbox *outbox, const struct stream *st
                             uint64_t now_mono_usec)
 {
     // The latest value is out of date soon: while all goes well it need not be written at all.
-    bool may_wait =
-        outbox->options.durability == STREAM_OUTAGE ||
-        (outbox->options.durability == STREAM_BATCHED && stream->policy.keep == STREAM_KEEP_LATEST);
-    bool waits = may_wait && outbox->link && !stream->policy.is_strict;
-    return waits ? now_mono_usec + outbox->options.commit_interval_usec : 0;
+    bool may_wait = outbox->queue.options.durability == STREAM_OUTAGE ||
+                    (outbox->queue.options.durability == STREAM_BATCHED &&
+                     stream->policy.keep == STREAM_KEEP_LATEST);
+    bool waits = may_wait && outbox->queue.is_connected && !stream->policy.is_strict;
+    return waits ? now_mono_usec + outbox->queue.options.commit_interval_usec : 0;
 }
 
 int outbox_publish(struct outbox *outbox, const struct outbox_message *message)
 {
-    struct stream *stream = find_stream(outbox, message->stream);
+    struct stream *stream = queue_find_stream(&outbox->queue, message->stream);
     assert(stream && stream->is_configured);
-    if (disk_is_stopping(&outbox->disk))
+    if (disk_is_stopping(&outbox->writer.disk))
         return -ESHUTDOWN;
     size_t payload_size = strlen(message->payload);
-    if (stream->policy.keep == STREAM_KEEP_NONE && !outbox->link)
+    if (stream->policy.keep == STREAM_KEEP_NONE && !outbox->queue.is_connected)
         return drop(outbox, stream, message->n_samples, -ENOTCONN);
-    if (!outbox_make_room(outbox, stream, payload_size + STORE_MESSAGE_OVERHEAD))
+    if (!bounds_make_room(&outbox->queue, stream, payload_size + STORE_MESSAGE_OVERHEAD))
         return drop(outbox, stream, message->n_samples, -ENOBUFS);
     struct entry *entry = entry_new(stream, message->payload, payload_size, message->subject);
     if (!entry)
@@ -265,157 +264,176 @@ int outbox_publish(struct outbox *outbox, const struct outbox_message *message)
     uint64_t now_mono_usec = clock_mono_usec();
     entry->seq = next_seq(outbox, stream);
     entry->this_boot = true;
-    memcpy(entry->moment.boot, outbox->boot, STORE_BOOT_SIZE);
+    memcpy(entry->moment.boot, outbox->queue.boot, STORE_BOOT_SIZE);
     memcpy(entry->run, outbox->run, STORE_RUN_SIZE);
     entry->moment.mono_usec = message->mono_usec > 0 ? message->mono_usec : now_mono_usec;
     entry->n_samples = message->n_samples;
     entry->tag = message->tag;
-    if (message->qos >= 0)
-        entry->qos = (int8_t)message->qos;
+    entry->qos = (int8_t)(message->qos >= 0 ? message->qos : stream->policy.qos);
     entry->put_mono_usec = when_to_put(outbox, stream, now_mono_usec);
-    outbox_add(outbox, entry);
+    queue_add(&outbox->queue, entry);
     entry_list_append(&stream->fresh, entry);
     KILL_POINT("accepted");
-    outbox_merge(outbox, entry);
-    outbox_pump(outbox);
-    outbox_feed_store(outbox);
+    bounds_merge(&outbox->queue, entry);
+    sender_pump(&outbox->sender);
+    feed_store(outbox);
     return 0;
 }
 
 void outbox_count_samples(struct outbox *outbox, const char *stream_name,
                           const struct ledger *delta)
 {
-    struct stream *stream = find_stream(outbox, stream_name);
+    struct stream *stream = queue_find_stream(&outbox->queue, stream_name);
     assert(stream);
-    if (!disk_is_stopping(&outbox->disk))
+    if (!disk_is_stopping(&outbox->writer.disk))
         ledger_add(&stream->delta, delta);
+}
+
+static int put_record(struct outbox *outbox, const char *space, const char *key, const char *value,
+                      bool is_new)
+{
+    int r = records_put(&outbox->writer.records, space, key, value, is_new);
+    if (r > 0)
+        queue_wake(&outbox->queue, 0); // with what else this turn of the loop brings
+    return r < 0 ? r : 0;
+}
+
+int outbox_put_record(struct outbox *outbox, const char *space, const char *key, const char *value)
+{
+    return put_record(outbox, space, key, value, false);
+}
+
+int outbox_add_record(struct outbox *outbox, const char *space, const char *key, const char *value)
+{
+    return put_record(outbox, space, key, value, true);
 }
 
 uint64_t outbox_sync_records(struct outbox *outbox)
 {
-    outbox_arm(outbox, 0);
-    return disk_ticket(&outbox->disk);
+    queue_wake(&outbox->queue, 0);
+    return disk_ticket(&outbox->writer.disk);
+}
+
+uint64_t outbox_recorded(const struct outbox *outbox)
+{
+    return disk_recorded(&outbox->writer.disk);
+}
+
+void outbox_stored(struct outbox *outbox, int result, const struct why *why)
+{
+    if (outbox->is_freed) {
+        transfer_free(TAKE_PTR(outbox->writer.transfer));
+        outbox_free(outbox);
+        return;
+    }
+    writer_take_result(&outbox->writer, result, why);
+    sender_pump(&outbox->sender);
+    feed_store(outbox);
+    tell_drained(outbox);
+}
+
+void outbox_ask_store(struct outbox *outbox)
+{
+    outbox->writer.must_ask = true;
+    feed_store(outbox);
 }
 
 /* --- the connection -------------------------------------------------------------------------- */
 
-static uint64_t n_lost(const struct outbox *outbox)
-{
-    return outbox->n_dropped + outbox->n_expired + outbox->n_rejected;
-}
-
 void outbox_connected(struct outbox *outbox, struct link *link, unsigned max_inflight)
 {
-    uint64_t now_mono_usec = clock_mono_usec();
-    outbox->link = link;
-    outbox->window = max_inflight;
-    outbox->connected_mono_usec = now_mono_usec;
-    outbox->outage_usec = now_mono_usec - outbox->lost_mono_usec;
-    outbox->lost_mono_usec = 0;
-    outbox->n_backlog = outbox->n_backlog_sent = outbox->n_backlog_lost = 0;
-    outbox->n_lost_meanwhile = n_lost(outbox) - outbox->n_lost_before;
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        struct stream *stream = outbox->streams[i];
+    struct queue *queue = &outbox->queue;
+    uint64_t n_backlog = 0;
+    queue->is_connected = true;
+    for (size_t i = 0; i < queue->n_streams; i++) {
+        struct stream *stream = queue->streams[i];
         stream->hold_mono_usec = stream->hold_usec = stream->wait_mono_usec = 0;
         if (!stream->policy.is_volatile)
-            outbox->n_backlog += stream_n_waiting(stream);
+            n_backlog += stream_n_waiting(stream);
     }
     KILL_POINT("connected");
-    // The first sample mostly precedes the first connection: that is no outage.
-    bool is_outage = outbox->was_connected || outbox->n_inherited > 0;
-    outbox->was_connected = true;
-    outbox->backlog_is_told = outbox->n_backlog == 0 || !is_outage;
-    outbox->drain_mono_usec = now_mono_usec;
-    if (outbox->options.drain_rate > 0 && outbox->n_backlog > 0) {
-        outbox->drain_mono_usec += random_next(&outbox->random) % drain_start_usec;
-    }
-    outbox_pump(outbox);
-    outbox_feed_store(outbox);
+    outage_end(&queue->outage, n_backlog, queue_n_lost(queue), clock_mono_usec());
+    sender_connected(&outbox->sender, link, max_inflight);
+    sender_pump(&outbox->sender);
+    feed_store(outbox);
 }
 
-static void come_back(struct outbox *outbox, struct entry *entry)
+static void come_back(struct queue *queue, struct entry *entry)
 {
-    outbox_take_back(outbox, entry);
+    queue_take_back(queue, entry);
     entry->was_sent = true;
     entry->put_mono_usec = 0;
     if (entry->stream->policy.keep == STREAM_KEEP_NONE)
-        outbox_finish(outbox, entry, LEDGER_DROPPED);
+        queue_finish(queue, entry, LEDGER_DROPPED);
     else
-        outbox_merge(outbox, entry);
+        bounds_merge(queue, entry);
 }
 
 void outbox_disconnected(struct outbox *outbox)
 {
-    outbox->is_closing = false;
-    if (!outbox->link)
+    struct queue *queue = &outbox->queue;
+    struct entry *back;
+    outbox->sender.is_closing = false;
+    if (!queue->is_connected)
         return;
-    outbox->link = NULL;
-    outbox->lost_mono_usec = clock_mono_usec();
-    outbox->n_lost_before = n_lost(outbox);
-    for (size_t i = 0; i < N_MID_BUCKETS; i++) {
-        struct entry *entry = outbox->by_mid[i];
-        outbox->by_mid[i] = NULL;
-        while (entry) {
-            struct entry *next = entry->same_mid_bucket;
-            entry->same_mid_bucket = NULL;
-            come_back(outbox, entry);
-            entry = next;
-        }
-    }
+    queue->is_connected = false;
+    outbox->sender.link = NULL;
+    outage_begin(&queue->outage, queue_n_lost(queue), clock_mono_usec());
+    while ((back = queue_recall_any(queue)))
+        come_back(queue, back);
     KILL_POINT("came-back");
     // What was to be spared the disk is not any more.
-    for (struct entry *entry = outbox->put_first; entry; entry = entry->put_next)
+    for (struct entry *entry = queue->put_first; entry; entry = entry->put_next)
         entry->put_mono_usec = 0;
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        struct stream *stream = outbox->streams[i];
+    for (size_t i = 0; i < queue->n_streams; i++) {
+        struct stream *stream = queue->streams[i];
         while (stream->policy.keep == STREAM_KEEP_NONE && stream->fresh.first)
-            outbox_finish(outbox, stream->fresh.first, LEDGER_DROPPED);
-        outbox_evict(outbox, stream);
+            queue_finish(queue, stream->fresh.first, LEDGER_DROPPED);
+        bounds_evict(queue, stream);
     }
-    outbox_feed_store(outbox);
+    feed_store(outbox);
+}
+
+bool outbox_published(struct outbox *outbox, int mid, int reason_code, uint64_t *ret_tag)
+{
+    if (!sender_settle(&outbox->sender, mid, reason_code, ret_tag))
+        return false;
+    sender_pump(&outbox->sender);
+    feed_store(outbox);
+    tell_drained(outbox);
+    return true;
 }
 
 /* --- time ------------------------------------------------------------------------------------ */
 
-/* In memory; what is on disk, outbox-job.c sees to. */
-static void expire(struct outbox *outbox, struct stream *stream)
+/* In memory; what is on disk, transfer.c sees to. */
+static void expire(struct queue *queue, struct stream *stream)
 {
-    while (stream->fresh.first && outbox_expire(outbox, stream->fresh.first))
+    while (stream->fresh.first && bounds_expire(queue, stream->fresh.first))
         continue;
-    while (stream->loaded.first && outbox_expire(outbox, stream->loaded.first))
+    while (stream->loaded.first && bounds_expire(queue, stream->loaded.first))
         continue;
     const struct entry *entry = stream->fresh.first;
     if (entry && entry->this_boot && stream->policy.max_age_usec != USEC_INFINITY)
-        outbox_arm(outbox, entry->moment.mono_usec + stream->policy.max_age_usec + 1);
-}
-
-/* The end of the story that connecting began. */
-void outbox_tell_drained(struct outbox *outbox)
-{
-    char span[32];
-    if (outbox->backlog_is_told || outbox->n_backlog > 0 || !outbox->link)
-        return;
-    outbox->backlog_is_told = true;
-    log_notice(LOG_FIELDS(LOG_ID(LOG_ID_DRAINED), { "DEVICE", outbox->options.name }),
-               "%s: back after %s: %" PRIu64 " sent, %" PRIu64 " lost", outbox->options.name,
-               clock_format_span(outbox->outage_usec, span, sizeof(span)), outbox->n_backlog_sent,
-               outbox->n_lost_meanwhile + outbox->n_backlog_lost);
+        queue_wake(queue, entry->moment.mono_usec + stream->policy.max_age_usec + 1);
 }
 
 void outbox_tick(struct outbox *outbox)
 {
-    outbox->armed_mono_usec = outbox->disk_mono_usec = USEC_INFINITY;
-    for (size_t i = 0; i < outbox->n_streams; i++)
-        expire(outbox, outbox->streams[i]);
-    outbox_tell_drained(outbox);
-    outbox_pump(outbox);
-    outbox_feed_store(outbox);
+    struct queue *queue = &outbox->queue;
+    queue->wake_mono_usec = outbox->writer.wake_mono_usec = USEC_INFINITY;
+    for (size_t i = 0; i < queue->n_streams; i++)
+        expire(queue, queue->streams[i]);
+    tell_drained(outbox);
+    sender_pump(&outbox->sender);
+    feed_store(outbox);
 }
 
 uint64_t outbox_wake_mono_usec(const struct outbox *outbox)
 {
-    return outbox->armed_mono_usec < outbox->disk_mono_usec ? outbox->armed_mono_usec
-                                                            : outbox->disk_mono_usec;
+    uint64_t queue_mono_usec = outbox->queue.wake_mono_usec;
+    uint64_t disk_mono_usec = outbox->writer.wake_mono_usec;
+    return queue_mono_usec < disk_mono_usec ? queue_mono_usec : disk_mono_usec;
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -429,101 +447,110 @@ int outbox_new(const uint8_t boot[STORE_BOOT_SIZE], const uint8_t run[STORE_RUN_
         return -ENOMEM;
     outbox->run_job = run_job;
     outbox->userdata = userdata;
-    memcpy(outbox->boot, boot, STORE_BOOT_SIZE);
     memcpy(outbox->run, run, STORE_RUN_SIZE);
-    outbox->is_sealed = true; // none was used
-    outbox->armed_mono_usec = outbox->disk_mono_usec = USEC_INFINITY;
-    outbox->lost_mono_usec = clock_mono_usec();
-    outbox->random = clock_wall_usec();
-    outbox->refusals = warning_limit;
-    outbox->drops = warning_limit;
+    memcpy(outbox->queue.boot, boot, STORE_BOOT_SIZE);
+    outbox->queue.drops = warning_limit;
+    outbox->queue.wake_mono_usec = USEC_INFINITY;
+    outbox->queue.outage.lost_mono_usec = clock_mono_usec();
+    outbox->sender = (struct sender){
+        .queue = &outbox->queue,
+        .disk = &outbox->writer.disk,
+        .random = clock_wall_usec(),
+        .refusals = warning_limit,
+    };
+    outbox->writer = (struct writer){
+        .queue = &outbox->queue,
+        .is_sealed = true, // none was used
+        .wake_mono_usec = USEC_INFINITY,
+    };
     *ret_outbox = outbox;
     return 0;
-}
-
-static void free_entries(struct outbox *outbox)
-{
-    for (size_t i = 0; i < N_SEQ_BUCKETS; i++) {
-        struct entry *entry = outbox->by_seq[i];
-        while (entry) {
-            struct entry *next = entry->same_seq_bucket;
-            free(entry);
-            entry = next;
-        }
-    }
 }
 
 void outbox_free(struct outbox *outbox)
 {
     if (!outbox)
         return;
-    if (outbox->job) { // the store reads what is ours
+    if (outbox->writer.transfer) { // the store reads what is ours
         outbox->is_freed = true;
         return;
     }
-    free_entries(outbox);
-    outbox_free_records(&outbox->records);
-    for (size_t i = 0; i < outbox->n_streams; i++)
-        stream_free(outbox->streams[i]);
-    free(outbox->streams);
-    outbox_topics_done(&outbox->topics);
+    writer_done(&outbox->writer);
+    queue_done(&outbox->queue);
+    templates_free(outbox->templates);
     free(outbox->name);
     free(outbox);
 }
 
 void outbox_close(struct outbox *outbox)
 {
-    outbox->is_closing = true;
+    outbox->sender.is_closing = true;
 }
 
 void outbox_quiesce(struct outbox *outbox)
 {
-    disk_stop(&outbox->disk);
+    disk_stop(&outbox->writer.disk);
     KILL_POINT("quiesce");
-    outbox_pump(outbox);
-    outbox_feed_store(outbox);
+    sender_pump(&outbox->sender);
+    feed_store(outbox);
 }
 
 bool outbox_is_quiet(const struct outbox *outbox)
 {
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        if (outbox->streams[i]->policy.urgent && outbox->streams[i]->fresh.first)
+    for (size_t i = 0; i < outbox->queue.n_streams; i++) {
+        if (outbox->queue.streams[i]->policy.urgent && outbox->queue.streams[i]->fresh.first)
             return false;
     }
-    return outbox->n_in_flight == 0;
+    return outbox->queue.n_in_flight == 0;
+}
+
+bool outbox_is_sealed(const struct outbox *outbox)
+{
+    return outbox->writer.is_sealed;
 }
 
 bool outbox_is_committed(const struct outbox *outbox)
 {
-    bool has_news = outbox->records && !disk_is_failing(&outbox->disk); // the tick has it written
-    return !outbox->job && disk_is_over(&outbox->disk) && !has_news;
+    return writer_is_committed(&outbox->writer);
+}
+
+void outbox_end(struct outbox *outbox)
+{
+    writer_end(&outbox->writer);
 }
 
 /* --- counts ---------------------------------------------------------------------------------- */
 
 void outbox_count(const struct outbox *outbox, struct outbox_counters *ret_counters)
 {
+    const struct queue *queue = &outbox->queue;
     uint64_t n_waiting = 0;
-    for (size_t i = 0; i < outbox->n_streams; i++)
-        n_waiting += stream_n_waiting(outbox->streams[i]) - outbox->streams[i]->trim_messages;
+    for (size_t i = 0; i < queue->n_streams; i++)
+        n_waiting += stream_n_waiting(queue->streams[i]) - queue->streams[i]->trim_messages;
     *ret_counters = (struct outbox_counters){
-        .sent = outbox->n_sent,
-        .dropped = outbox->n_dropped,
-        .expired = outbox->n_expired,
-        .rejected = outbox->n_rejected,
-        .queued = n_waiting - outbox->n_in_flight,
-        .in_flight = outbox->n_in_flight,
+        .sent = queue->n_sent,
+        .dropped = queue->n_dropped,
+        .expired = queue->n_expired,
+        .rejected = queue->n_rejected,
+        .queued = n_waiting - queue->n_in_flight,
+        .in_flight = queue->n_in_flight,
     };
 }
 
 bool outbox_ledger(const struct outbox *outbox, size_t i, const char **ret_name,
                    struct ledger *ret_ledger, uint64_t *ret_in_flight)
 {
-    if (i >= outbox->n_streams)
+    const struct queue *queue = &outbox->queue;
+    if (i >= queue->n_streams)
         return false;
-    const struct stream *stream = outbox->streams[i];
+    const struct stream *stream = queue->streams[i];
     *ret_name = stream->name;
     *ret_ledger = stream_ledger(stream);
     *ret_in_flight = stream->n_in_flight_samples;
     return true;
+}
+
+const char *outbox_trouble(const struct outbox *outbox)
+{
+    return disk_cause(&outbox->writer.disk);
 }

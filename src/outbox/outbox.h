@@ -4,9 +4,9 @@
  * crashes and power cuts, and the window in flight. The only place that decides what is sent, when,
  * again, or given up; each sample ends in its stream's ledger.
  *
- *     outbox_new(), outbox_configure() with the streams, outbox_publish() whenever; the connection
- * says outbox_connected(), outbox_disconnected() and outbox_published(), the store outbox_stored(),
- * the timer outbox_tick().
+ *     outbox_new(), outbox_configure() with the streams, outbox_publish()
+ * whenever; the connection says outbox_connected(), outbox_disconnected() and outbox_published(),
+ * the store outbox_stored(), the timer outbox_tick().
  *
  * It is asked when it wants a tick, with each turn of the loop: outbox_wake_mono_usec(). Nothing
  * here sleeps, and no call calls the role. Tests link a clock and a link_publish() of their own.
@@ -21,16 +21,9 @@
 #include "core/mqtt.h"
 #include "core/stream.h"
 #include "io/link.h"
+#include "outbox/outbox-options.h"
 #include "store/store.h"
 #include "util/cleanup.h"
-
-enum {
-    // What is not on disk (yet): more is dropped.
-    OUTBOX_MAX_MESSAGES = 10000,
-    OUTBOX_MAX_BYTES = 4 << 20,
-    // What may be in flight, in bytes, or one message: the connector has memory for that.
-    OUTBOX_MAX_WINDOW_BYTES = 1 << 20,
-};
 
 struct outbox;
 struct outbox_plan; // another configuration, prepared
@@ -52,17 +45,6 @@ struct outbox_counters {
     uint64_t rejected;  // refused by the broker for good, since the start
     uint64_t queued;    // waiting
     uint64_t in_flight; // handed over, not acknowledged
-};
-
-struct outbox_options {
-    enum stream_durability durability; // of the streams that are not volatile
-    uint64_t commit_interval_usec;
-    uint64_t max_size;      // bytes on disk
-    uint64_t drain_rate;    // late messages a second; 0: no limit
-    const char *name;       // for log lines: the client's id
-    const char *id, *group; // for topics, as all of these
-    const char *topic;      // of streams that are not configured any more; NULL: there are none
-    const char *late_topic; // of late messages; NULL: where those go that are not
 };
 
 /*

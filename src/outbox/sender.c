@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/*
- * What is sent next, and how. At any time the urgent comes first, then what is fresh, then what
- * has waited on disk; within each the higher priority.
- */
-#include "outbox/outbox-internal.h"
+// See sender.h.
+#include "outbox/sender.h"
 
 #include <assert.h>
 #include <string.h>
 
+#include "outbox/bounds.h"
 #include "util/clock.h"
 #include "util/killpoint.h"
 #include "util/log.h"
@@ -20,6 +18,8 @@ static const uint64_t late_usec = 2 * USEC_PER_SEC;
 static const uint64_t latest_patience_usec = 1 * USEC_PER_SEC;
 // How long late messages wait, after connecting, for the clock to be set.
 static const uint64_t clock_patience_usec = 20 * USEC_PER_SEC;
+// How late a fleet's drains begin, at the most, where there is a drain rate.
+static const uint64_t drain_start_usec = 10 * USEC_PER_SEC;
 
 static bool is_late(const struct entry *entry, uint64_t now_mono_usec)
 {
@@ -86,14 +86,14 @@ static int address(struct mqtt_message *publication, const char *subject, char *
     return 0;
 }
 
-static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mono_usec)
+static int hand_over(struct sender *sender, struct entry *entry, uint64_t now_mono_usec)
 {
     const struct stream_policy *policy = &entry->stream->policy;
     _cleanup_(freep) char *expanded = NULL, *timed = NULL;
     char time[CLOCK_RFC3339_SIZE], seq[SEQ_SIZE], boot[33];
     struct mqtt_user_property properties[3];
     bool late = is_late(entry, now_mono_usec);
-    uint64_t wall_usec = entry_wall(entry);
+    uint64_t wall_usec = entry_wall_usec(entry);
     struct mqtt_message publication = {
         .payload = entry->payload,
         .qos = entry->qos,
@@ -104,7 +104,7 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
     if (tells_time) // a server's commands do not, and they are many
         clock_format_rfc3339(wall_usec, time);
     int r = policy->subject_is_topic ? address(&publication, entry->subject, &expanded)
-                                     : outbox_topic(outbox, entry, late, &expanded);
+                                     : templates_expand(sender->templates, entry, late, &expanded);
     if (r < 0)
         return r;
     if (!policy->subject_is_topic)
@@ -123,64 +123,10 @@ static int hand_over(struct outbox *outbox, struct entry *entry, uint64_t now_mo
         properties[publication.n_properties++] =
             (struct mqtt_user_property){ "boot", strings_to_hex(entry->run, STORE_RUN_SIZE, boot) };
     }
-    return link_publish(outbox->link, &publication, &entry->mid);
+    return link_publish(sender->link, &publication, &entry->mid);
 }
 
-/* --- in flight ------------------------------------------------------------------------------- */
-
-static struct entry **mid_bucket(struct outbox *outbox, int mid)
-{
-    return &outbox->by_mid[(unsigned)mid % N_MID_BUCKETS];
-}
-
-static void take_off(struct outbox *outbox, struct entry *entry)
-{
-    struct stream *stream = entry->stream;
-    entry_list_remove(entry_list_of(entry), entry);
-    entry->was_loaded = entry->place == ENTRY_LOADED;
-    entry->place = ENTRY_IN_FLIGHT;
-    entry->mid = 0;
-    stream->n_in_flight++;
-    stream->n_in_flight_samples += entry->n_samples;
-    outbox->n_in_flight++;
-    outbox->bytes_in_flight += entry->size;
-}
-
-/* Its flight is over, one way or the other. */
-static void land(struct outbox *outbox, const struct entry *entry)
-{
-    outbox->n_in_flight--;
-    outbox->bytes_in_flight -= entry->size;
-}
-
-/* Back to where it came from, not delivered. */
-void outbox_take_back(struct outbox *outbox, struct entry *entry)
-{
-    struct stream *stream = entry->stream;
-    stream->n_in_flight--;
-    stream->n_in_flight_samples -= entry->n_samples;
-    land(outbox, entry);
-    entry->place = entry->was_loaded ? ENTRY_LOADED : ENTRY_FRESH;
-    entry_list_insert(entry_list_of(entry), entry);
-}
-
-static void remember_mid(struct outbox *outbox, struct entry *entry)
-{
-    struct entry **at = mid_bucket(outbox, entry->mid);
-    entry->same_mid_bucket = *at;
-    *at = entry;
-}
-
-static struct entry *recall_mid(struct outbox *outbox, int mid)
-{
-    struct entry **at = mid_bucket(outbox, mid);
-    while (*at && (*at)->mid != mid)
-        at = &(*at)->same_mid_bucket;
-    struct entry *entry = *at;
-    if (entry)
-        *at = entry->same_mid_bucket;
-    return entry;
-}
+/* --- what the broker says -------------------------------------------------------------------- */
 
 /* What the broker refused may be taken later (0x80 and up: MQTT 5.0, section 2.4). */
 enum verdict { VERDICT_TAKEN, VERDICT_RETRY, VERDICT_HOLD, VERDICT_REJECT };
@@ -204,100 +150,93 @@ static enum verdict judge(const struct entry *entry, int reason_code)
     }
 }
 
-static void hold(struct outbox *outbox, struct stream *stream)
+static void hold(struct sender *sender, struct stream *stream)
 {
     stream->hold_usec = clock_back_off(stream->hold_usec, USEC_PER_SEC, 60 * USEC_PER_SEC);
     stream->hold_mono_usec = clock_mono_usec() + stream->hold_usec;
-    outbox_arm(outbox, stream->hold_mono_usec);
+    queue_wake(sender->queue, stream->hold_mono_usec);
 }
 
-static void warn(struct outbox *outbox, const struct entry *entry, int reason_code,
+static void warn(struct sender *sender, const struct entry *entry, int reason_code,
                  const char *consequence)
 {
     unsigned n_suppressed;
-    if (!ratelimit_pass(&outbox->refusals, clock_mono_usec(), &n_suppressed))
+    if (!ratelimit_pass(&sender->refusals, clock_mono_usec(), &n_suppressed))
         return;
     log_warning(LOG_FIELDS(LOG_ID(LOG_ID_MESSAGE_REFUSED), { "STREAM", entry->stream->name }),
                 "%s: the broker refuses a message of the stream %s: %s (MQTT reason code "
                 "0x%02x)%s; %s",
-                outbox->options.name, entry->stream->name, mqtt_reason(reason_code),
+                sender->queue->options.name, entry->stream->name, mqtt_reason(reason_code),
                 (unsigned)reason_code, n_suppressed ? ", and others before it" : "", consequence);
 }
 
 /* Returns its tag, if that is its end. */
-static uint64_t settle(struct outbox *outbox, struct entry *entry, int reason_code)
+static uint64_t settle(struct sender *sender, struct entry *entry, int reason_code)
 {
     struct stream *stream = entry->stream;
     uint64_t tag = entry->tag;
     switch (judge(entry, reason_code)) {
     case VERDICT_TAKEN:
         stream->hold_usec = 0;
-        land(outbox, entry);
-        outbox_finish(outbox, entry, LEDGER_ACKED);
+        queue_finish(sender->queue, entry, LEDGER_ACKED);
         break;
     case VERDICT_REJECT:
-        warn(outbox, entry, reason_code, "it is given up and counted as rejected");
-        land(outbox, entry);
-        outbox_finish(outbox, entry, LEDGER_REJECTED);
+        warn(sender, entry, reason_code, "it is given up and counted as rejected");
+        queue_finish(sender->queue, entry, LEDGER_REJECTED);
         break;
     case VERDICT_HOLD:
     case VERDICT_RETRY:
         if (stream->policy.is_volatile) { // made anew when it is wanted
-            warn(outbox, entry, reason_code, "it is given up and counted as rejected");
-            land(outbox, entry);
-            outbox_finish(outbox, entry, LEDGER_REJECTED);
+            warn(sender, entry, reason_code, "it is given up and counted as rejected");
+            queue_finish(sender->queue, entry, LEDGER_REJECTED);
             break;
         }
         entry->n_refusals += judge(entry, reason_code) == VERDICT_RETRY;
-        warn(outbox, entry, reason_code,
+        warn(sender, entry, reason_code,
              "the stream is held and tried again; check the broker's access rules and quotas");
-        outbox_take_back(outbox, entry);
-        hold(outbox, stream);
+        queue_take_back(sender->queue, entry);
+        hold(sender, stream);
         return 0;
     }
     return tag;
 }
 
-bool outbox_published(struct outbox *outbox, int mid, int reason_code, uint64_t *ret_tag)
+bool sender_settle(struct sender *sender, int mid, int reason_code, uint64_t *ret_tag)
 {
-    struct entry *entry = recall_mid(outbox, mid);
+    struct entry *entry = queue_recall_mid(sender->queue, mid);
     if (!entry)
         return false;
     KILL_POINT("acknowledged");
-    uint64_t tag = settle(outbox, entry, reason_code);
+    uint64_t tag = settle(sender, entry, reason_code);
     if (ret_tag)
         *ret_tag = tag;
     KILL_POINT("settled");
-    outbox_pump(outbox);
-    outbox_feed_store(outbox);
-    outbox_tell_drained(outbox);
     return true;
 }
 
 /* 0, or -ENOTCONN: the connection takes nothing more. */
-static int send_entry(struct outbox *outbox, struct entry *entry, uint64_t now_mono_usec)
+static int send_entry(struct sender *sender, struct entry *entry, uint64_t now_mono_usec)
 {
-    take_off(outbox, entry);
+    queue_take_off(sender->queue, entry);
     if (entry->stream->policy.is_strict)
         KILL_POINT("strict-stored"); // and nobody has it yet
     KILL_POINT("hand-over");
-    int r = hand_over(outbox, entry, now_mono_usec);
+    int r = hand_over(sender, entry, now_mono_usec);
     KILL_POINT("handed-over");
     if (r == -ENOTCONN || r == -ENOMEM) {
-        outbox_take_back(outbox, entry);
+        queue_take_back(sender->queue, entry);
         return -ENOTCONN;
     }
     if (r < 0) {
         unsigned n_suppressed;
-        if (ratelimit_pass(&outbox->refusals, now_mono_usec, &n_suppressed))
+        if (ratelimit_pass(&sender->refusals, now_mono_usec, &n_suppressed))
             log_err(LOG_FIELDS(LOG_ID(LOG_ID_MESSAGE_REFUSED), { "STREAM", entry->stream->name }),
                     "%s: a message of the stream %s cannot be sent: %s; it is given up and "
                     "counted as rejected",
-                    outbox->options.name, entry->stream->name, strerror(-r));
-        land(outbox, entry);
-        outbox_finish(outbox, entry, LEDGER_REJECTED);
+                    sender->queue->options.name, entry->stream->name, strerror(-r));
+        queue_finish(sender->queue, entry, LEDGER_REJECTED);
     } else {
-        remember_mid(outbox, entry);
+        queue_remember_mid(sender->queue, entry);
     }
     return 0;
 }
@@ -305,15 +244,14 @@ static int send_entry(struct outbox *outbox, struct entry *entry, uint64_t now_m
 /* --- the choice ------------------------------------------------------------------------------ */
 
 /* keep = latest: an older value must not come after a newer one, so one at a time is in flight. */
-static bool is_behind_another(const struct outbox *outbox, const struct entry *entry)
+static bool is_behind_another(const struct queue *queue, const struct entry *entry)
 {
     if (entry->stream->policy.keep != STREAM_KEEP_LATEST || entry->stream->n_in_flight == 0)
         return false;
-    for (size_t i = 0; i < N_MID_BUCKETS; i++) {
-        for (const struct entry *other = outbox->by_mid[i]; other; other = other->same_mid_bucket) {
-            if (other->stream == entry->stream && strings_equal(other->subject, entry->subject))
-                return true;
-        }
+    const struct entry *other = NULL;
+    while ((other = queue_next_in_flight(queue, entry->stream, other))) {
+        if (strings_equal(other->subject, entry->subject))
+            return true;
     }
     return false;
 }
@@ -323,11 +261,11 @@ static bool is_behind_another(const struct outbox *outbox, const struct entry *e
  * this one must be there as well, or that one gone, before this one is sent; but a disk that hangs
  * is not waited for.
  */
-static bool waits_for_disk(struct outbox *outbox, const struct entry *entry, uint64_t now_mono_usec)
+static bool waits_for_disk(struct sender *sender, const struct entry *entry, uint64_t now_mono_usec)
 {
     struct stream *stream = entry->stream;
     if (stream->policy.keep != STREAM_KEEP_LATEST || stream->policy.is_volatile ||
-        disk_is_failing(&outbox->disk))
+        disk_is_failing(sender->disk))
         return false;
     bool is_safe = entry->storage == ENTRY_STORED || !stream_is_on_disk(stream);
     if (is_safe && !stream->is_unsynced) {
@@ -340,47 +278,47 @@ static bool waits_for_disk(struct outbox *outbox, const struct entry *entry, uin
     uint64_t end_mono_usec = stream->wait_mono_usec + latest_patience_usec;
     if (now_mono_usec >= end_mono_usec)
         return false;
-    outbox_arm(outbox, end_mono_usec);
+    queue_wake(sender->queue, end_mono_usec);
     return true;
 }
 
-static bool may_go(struct outbox *outbox, const struct entry *entry, uint64_t now_mono_usec)
+static bool may_go(struct sender *sender, const struct entry *entry, uint64_t now_mono_usec)
 {
     const struct stream *stream = entry->stream;
-    bool is_strict = stream->policy.is_strict || outbox->options.durability == STREAM_STRICT;
+    bool is_strict = stream->policy.is_strict || sender->queue->options.durability == STREAM_STRICT;
     if (is_strict && !stream->policy.is_volatile && entry->storage != ENTRY_STORED &&
-        !disk_is_failing(&outbox->disk))
+        !disk_is_failing(sender->disk))
         return false;
-    if (is_behind_another(outbox, entry) || waits_for_disk(outbox, entry, now_mono_usec))
+    if (is_behind_another(sender->queue, entry) || waits_for_disk(sender, entry, now_mono_usec))
         return false;
-    uint64_t clock_mono_usec = outbox->connected_mono_usec + clock_patience_usec;
+    uint64_t clock_mono_usec = sender->queue->outage.connected_mono_usec + clock_patience_usec;
     if (entry->this_boot && !stream->policy.is_volatile && now_mono_usec < clock_mono_usec &&
         is_late(entry, now_mono_usec) && !clock_is_right()) {
-        outbox_arm(outbox, now_mono_usec + USEC_PER_SEC);
+        queue_wake(sender->queue, now_mono_usec + USEC_PER_SEC);
         return false;
     }
     return true;
 }
 
-static bool is_held(struct outbox *outbox, const struct stream *stream, uint64_t now_mono_usec)
+static bool is_held(struct sender *sender, const struct stream *stream, uint64_t now_mono_usec)
 {
-    if ((outbox->is_closing || disk_is_stopping(&outbox->disk)) && !stream->policy.urgent)
+    if ((sender->is_closing || disk_is_stopping(sender->disk)) && !stream->policy.urgent)
         return true;
     if (stream->hold_mono_usec <= now_mono_usec)
         return false;
-    outbox_arm(outbox, stream->hold_mono_usec);
+    queue_wake(sender->queue, stream->hold_mono_usec);
     return true;
 }
 
 /* The first of a list that may be sent; all but `latest` go strictly in turn. */
-static struct entry *first_to_go(struct outbox *outbox, struct entry_list *list,
+static struct entry *first_to_go(struct sender *sender, struct entry_list *list,
                                  uint64_t now_mono_usec)
 {
     for (struct entry *entry = list->first, *next; entry; entry = next) {
         next = entry->next;
-        if (outbox_expire(outbox, entry))
+        if (bounds_expire(sender->queue, entry))
             continue;
-        if (may_go(outbox, entry, now_mono_usec))
+        if (may_go(sender, entry, now_mono_usec))
             return entry;
         if (entry->stream->policy.keep != STREAM_KEEP_LATEST)
             return NULL;
@@ -388,11 +326,11 @@ static struct entry *first_to_go(struct outbox *outbox, struct entry_list *list,
     return NULL;
 }
 
-static struct entry *choose_fresh(struct outbox *outbox, uint64_t now_mono_usec)
+static struct entry *choose_fresh(struct sender *sender, uint64_t now_mono_usec)
 {
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        struct stream *stream = outbox->streams[i];
-        if (!stream->fresh.first || is_held(outbox, stream, now_mono_usec))
+    for (size_t i = 0; i < sender->queue->n_streams; i++) {
+        struct stream *stream = sender->queue->streams[i];
+        if (!stream->fresh.first || is_held(sender, stream, now_mono_usec))
             continue;
         // In order, or the latest alone: what is older and on disk comes before.
         bool has_older =
@@ -400,24 +338,24 @@ static struct entry *choose_fresh(struct outbox *outbox, uint64_t now_mono_usec)
         if (has_older &&
             (stream->policy.order == STREAM_IN_ORDER || stream->policy.keep == STREAM_KEEP_LATEST))
             continue;
-        struct entry *entry = first_to_go(outbox, &stream->fresh, now_mono_usec);
+        struct entry *entry = first_to_go(sender, &stream->fresh, now_mono_usec);
         if (entry)
             return entry;
     }
     return NULL;
 }
 
-static struct entry *choose_loaded(struct outbox *outbox, uint64_t now_mono_usec)
+static struct entry *choose_loaded(struct sender *sender, uint64_t now_mono_usec)
 {
-    if (outbox->options.drain_rate > 0 && now_mono_usec < outbox->drain_mono_usec) {
-        outbox_arm(outbox, outbox->drain_mono_usec);
+    if (sender->queue->options.drain_rate > 0 && now_mono_usec < sender->drain_mono_usec) {
+        queue_wake(sender->queue, sender->drain_mono_usec);
         return NULL;
     }
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        struct stream *stream = outbox->streams[i];
-        if (!stream->loaded.first || is_held(outbox, stream, now_mono_usec))
+    for (size_t i = 0; i < sender->queue->n_streams; i++) {
+        struct stream *stream = sender->queue->streams[i];
+        if (!stream->loaded.first || is_held(sender, stream, now_mono_usec))
             continue;
-        struct entry *entry = first_to_go(outbox, &stream->loaded, now_mono_usec);
+        struct entry *entry = first_to_go(sender, &stream->loaded, now_mono_usec);
         if (entry)
             return entry;
     }
@@ -426,32 +364,41 @@ static struct entry *choose_loaded(struct outbox *outbox, uint64_t now_mono_usec
 
 /* The distance to the next late message, a quarter longer or shorter, so that no fleet marches in
  * step. */
-static void pace(struct outbox *outbox, uint64_t now_mono_usec)
+static void pace(struct sender *sender, uint64_t now_mono_usec)
 {
-    if (outbox->options.drain_rate == 0)
+    if (sender->queue->options.drain_rate == 0)
         return;
-    uint64_t gap_usec = USEC_PER_SEC / outbox->options.drain_rate;
+    uint64_t gap_usec = USEC_PER_SEC / sender->queue->options.drain_rate;
     // What a late timer has missed is made up for, but for a tenth of a second at most.
-    uint64_t from_usec = outbox->drain_mono_usec;
+    uint64_t from_usec = sender->drain_mono_usec;
     if (from_usec + USEC_PER_SEC / 10 < now_mono_usec)
         from_usec = now_mono_usec - USEC_PER_SEC / 10;
-    outbox->drain_mono_usec = from_usec + random_jitter(&outbox->random, gap_usec);
+    sender->drain_mono_usec = from_usec + random_jitter(&sender->random, gap_usec);
 }
 
-void outbox_pump(struct outbox *outbox)
+void sender_connected(struct sender *sender, struct link *link, unsigned max_inflight)
 {
-    if (!outbox->link)
+    struct queue *queue = sender->queue;
+    sender->link = link;
+    queue->window = max_inflight;
+    sender->drain_mono_usec = queue->outage.connected_mono_usec;
+    if (queue->options.drain_rate > 0 && queue->outage.n_backlog > 0)
+        sender->drain_mono_usec += random_next(&sender->random) % drain_start_usec;
+}
+
+void sender_pump(struct sender *sender)
+{
+    if (!sender->link)
         return;
     uint64_t now_mono_usec = clock_mono_usec();
-    while (outbox->n_in_flight < outbox->window &&
-           outbox->bytes_in_flight < OUTBOX_MAX_WINDOW_BYTES) {
-        struct entry *entry = choose_fresh(outbox, now_mono_usec);
+    while (queue_has_room_in_flight(sender->queue)) {
+        struct entry *entry = choose_fresh(sender, now_mono_usec);
         if (!entry) {
-            entry = choose_loaded(outbox, now_mono_usec);
+            entry = choose_loaded(sender, now_mono_usec);
             if (entry)
-                pace(outbox, now_mono_usec);
+                pace(sender, now_mono_usec);
         }
-        if (!entry || send_entry(outbox, entry, now_mono_usec) < 0)
+        if (!entry || send_entry(sender, entry, now_mono_usec) < 0)
             break;
     }
 }

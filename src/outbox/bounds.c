@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// What is given up: at a bound, when it is too old, and when something newer says the same.
-#include "outbox/outbox-internal.h"
+// See bounds.h.
+#include "outbox/bounds.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -19,14 +19,14 @@ enum {
 /* Part of max_size: pages are never quite full, and there are the tables around them. */
 static const double fill = 0.75;
 
-static void warn_dropped(struct outbox *outbox, const struct stream *stream, const char *bound)
+static void warn_dropped(struct queue *queue, const struct stream *stream, const char *bound)
 {
     unsigned n_suppressed;
-    if (ratelimit_pass(&outbox->drops, clock_mono_usec(), &n_suppressed))
+    if (ratelimit_pass(&queue->drops, clock_mono_usec(), &n_suppressed))
         log_warning(LOG_FIELDS(LOG_ID(LOG_ID_QUEUE_FULL), { "STREAM", stream->name }),
                     "%s: stream %s: %s is reached with %" PRIu64 " messages waiting; the %s are "
                     "dropped and counted",
-                    outbox->options.name, stream->name, bound, stream_n_waiting(stream),
+                    queue->options.name, stream->name, bound, stream_n_waiting(stream),
                     stream->policy.when_full == STREAM_DROP_OLDEST ? "oldest" : "newest");
 }
 
@@ -42,7 +42,7 @@ static struct entry *oldest(const struct stream *stream)
  * Gives up the oldest of a stream, in memory or, by the next job, on disk. false: all there is, is
  * in flight, or being given up already.
  */
-static bool drop_oldest(struct outbox *outbox, struct stream *stream, size_t size)
+static bool drop_oldest(struct queue *queue, struct stream *stream, size_t size)
 {
     bool any_on_disk = stream_n_unloaded(stream) > stream->trim_messages;
     if (!stream->loaded.first && any_on_disk) {
@@ -55,15 +55,15 @@ static bool drop_oldest(struct outbox *outbox, struct stream *stream, size_t siz
     struct entry *entry = oldest(stream);
     if (!entry)
         return false;
-    outbox_finish(outbox, entry, LEDGER_DROPPED);
+    queue_finish(queue, entry, LEDGER_DROPPED);
     return true;
 }
 
-static uint64_t bytes_on_disk(const struct outbox *outbox)
+static uint64_t bytes_on_disk(const struct queue *queue)
 {
     uint64_t bytes = 0;
-    for (size_t i = 0; i < outbox->n_streams; i++) {
-        const struct stream *stream = outbox->streams[i];
+    for (size_t i = 0; i < queue->n_streams; i++) {
+        const struct stream *stream = queue->streams[i];
         if (stream->policy.is_volatile)
             continue;
         uint64_t stays = stream->disk.bytes + stream->unwritten_bytes;
@@ -73,10 +73,10 @@ static uint64_t bytes_on_disk(const struct outbox *outbox)
 }
 
 /* Whose oldest goes when max_size is reached: the least important stream's that has something. */
-static struct stream *victim(const struct outbox *outbox, const struct stream *stream)
+static struct stream *victim(const struct queue *queue, const struct stream *stream)
 {
-    for (size_t i = outbox->n_streams; i > 0; i--) {
-        struct stream *other = outbox->streams[i - 1];
+    for (size_t i = queue->n_streams; i > 0; i--) {
+        struct stream *other = queue->streams[i - 1];
         if (other->policy.priority > stream->policy.priority)
             break;
         if (!other->policy.is_volatile && other->policy.when_full == STREAM_DROP_OLDEST &&
@@ -86,20 +86,20 @@ static struct stream *victim(const struct outbox *outbox, const struct stream *s
     return NULL;
 }
 
-static bool fits_in_memory(const struct outbox *outbox, size_t size)
+static bool fits_in_memory(const struct queue *queue, size_t size)
 {
-    return outbox->n_in_memory < OUTBOX_MAX_MESSAGES &&
-           outbox->n_bytes_in_memory + size <= OUTBOX_MAX_BYTES;
+    return queue->n_in_memory < OUTBOX_MAX_MESSAGES &&
+           queue->n_bytes_in_memory + size <= OUTBOX_MAX_BYTES;
 }
 
 /*
  * Frees memory for what has not come to disk: the oldest such message of the least important
  * stream. What the store is writing just now cannot go.
  */
-static bool drop_from_memory(struct outbox *outbox, const struct stream *stream)
+static bool drop_from_memory(struct queue *queue, const struct stream *stream)
 {
-    for (size_t i = outbox->n_streams; i > 0; i--) {
-        struct stream *other = outbox->streams[i - 1];
+    for (size_t i = queue->n_streams; i > 0; i--) {
+        struct stream *other = queue->streams[i - 1];
         if (other->policy.priority > stream->policy.priority)
             return false;
         if (other->policy.when_full == STREAM_DROP_NEWEST)
@@ -108,41 +108,54 @@ static bool drop_from_memory(struct outbox *outbox, const struct stream *stream)
         while (entry && entry->storage != ENTRY_UNSTORED)
             entry = entry->next;
         if (entry) {
-            outbox_finish(outbox, entry, LEDGER_DROPPED);
+            queue_finish(queue, entry, LEDGER_DROPPED);
             return true;
         }
     }
     return false;
 }
 
-bool outbox_make_room(struct outbox *outbox, struct stream *stream, size_t size)
+bool bounds_make_room(struct queue *queue, struct stream *stream, size_t size)
 {
     const struct stream_policy *policy = &stream->policy;
     bool drops_newest = policy->when_full == STREAM_DROP_NEWEST;
     uint64_t n_waiting = stream_n_waiting(stream) - stream->trim_messages;
     if (n_waiting >= policy->max_messages) {
-        warn_dropped(outbox, stream, "max_messages");
-        if (drops_newest || !drop_oldest(outbox, stream, 0))
+        warn_dropped(queue, stream, "max_messages");
+        if (drops_newest || !drop_oldest(queue, stream, 0))
             return false;
     }
-    while (!fits_in_memory(outbox, size)) {
-        warn_dropped(outbox, stream, "the room in memory");
-        if (drops_newest || !drop_from_memory(outbox, stream))
+    while (!fits_in_memory(queue, size)) {
+        warn_dropped(queue, stream, "the room in memory");
+        if (drops_newest || !drop_from_memory(queue, stream))
             return false;
     }
     if (policy->is_volatile)
         return true;
-    uint64_t limit = (uint64_t)((double)outbox->options.max_size * fill);
-    if (bytes_on_disk(outbox) + size <= limit)
+    uint64_t limit = (uint64_t)((double)queue->options.max_size * fill);
+    if (bytes_on_disk(queue) + size <= limit)
         return true;
-    warn_dropped(outbox, stream, "max_size");
-    struct stream *other = victim(outbox, stream);
-    return !drops_newest && other && drop_oldest(outbox, other, size);
+    warn_dropped(queue, stream, "max_size");
+    struct stream *other = victim(queue, stream);
+    return !drops_newest && other && drop_oldest(queue, other, size);
+}
+
+void bounds_trim_a_part(struct queue *queue)
+{
+    for (size_t i = queue->n_streams; i > 0; i--) {
+        struct stream *stream = queue->streams[i - 1];
+        uint64_t n_messages = stream_n_unloaded(stream) / 16 + 1;
+        if (stream->policy.is_volatile || stream->policy.when_full == STREAM_DROP_NEWEST ||
+            stream_n_unloaded(stream) <= stream->trim_messages)
+            continue;
+        stream->trim_messages += n_messages;
+        return;
+    }
 }
 
 /* --- what is too old ------------------------------------------------------------------------- */
 
-bool outbox_expire(struct outbox *outbox, struct entry *entry)
+bool bounds_expire(struct queue *queue, struct entry *entry)
 {
     uint64_t max_age_usec = entry->stream->policy.max_age_usec;
     if (max_age_usec == USEC_INFINITY)
@@ -154,14 +167,14 @@ bool outbox_expire(struct outbox *outbox, struct entry *entry)
             now_mono_usec > entry->moment.mono_usec ? now_mono_usec - entry->moment.mono_usec : 0;
     } else {
         uint64_t now_wall_usec = clock_wall_usec();
-        uint64_t wall_usec = entry_wall(entry);
+        uint64_t wall_usec = entry_wall_usec(entry);
         if (wall_usec == 0)
             return false;
         age_usec = now_wall_usec > wall_usec ? now_wall_usec - wall_usec : 0;
     }
     if (age_usec <= max_age_usec)
         return false;
-    outbox_finish(outbox, entry, LEDGER_EXPIRED);
+    queue_finish(queue, entry, LEDGER_EXPIRED);
     return true;
 }
 
@@ -174,49 +187,49 @@ static bool replaces(const struct entry *newer, const struct entry *older)
            json_has_keys_of(newer->payload, older->payload);
 }
 
-static void merge_list(struct outbox *outbox, struct entry_list *list, struct entry *newer)
+static void merge_list(struct queue *queue, struct entry_list *list, struct entry *newer)
 {
     for (struct entry *older = list->first, *next; older; older = next) {
         next = older->next;
         if (older != newer && replaces(newer, older))
-            outbox_finish(outbox, older, LEDGER_MERGED);
+            queue_finish(queue, older, LEDGER_MERGED);
     }
 }
 
-static bool is_replaced(const struct outbox *outbox, const struct entry *entry)
+static bool is_replaced(const struct queue *queue, const struct entry *entry)
 {
     const struct entry_list *lists[] = { &entry->stream->fresh, &entry->stream->loaded };
     for (size_t i = 0; i < ELEMENTS(lists); i++) {
-        for (const struct entry *newer = lists[i]->first; newer; newer = newer->next) {
-            if (replaces(newer, entry))
+        for (const struct entry *other = lists[i]->first; other; other = other->next) {
+            if (replaces(other, entry))
                 return true;
         }
     }
-    for (size_t i = 0; i < N_MID_BUCKETS && entry->stream->n_in_flight > 0; i++) {
-        for (const struct entry *newer = outbox->by_mid[i]; newer; newer = newer->same_mid_bucket) {
-            if (newer->stream == entry->stream && replaces(newer, entry))
-                return true;
-        }
+    const struct stream *stream = entry->stream;
+    const struct entry *newer = NULL;
+    while (stream->n_in_flight > 0 && (newer = queue_next_in_flight(queue, stream, newer))) {
+        if (replaces(newer, entry))
+            return true;
     }
     return false;
 }
 
-void outbox_merge(struct outbox *outbox, struct entry *entry)
+void bounds_merge(struct queue *queue, struct entry *entry)
 {
     if (entry->stream->policy.keep != STREAM_KEEP_LATEST)
         return;
-    if (is_replaced(outbox, entry)) {
-        outbox_finish(outbox, entry, LEDGER_MERGED);
+    if (is_replaced(queue, entry)) {
+        queue_finish(queue, entry, LEDGER_MERGED);
         return;
     }
-    merge_list(outbox, &entry->stream->fresh, entry);
-    merge_list(outbox, &entry->stream->loaded, entry);
+    merge_list(queue, &entry->stream->fresh, entry);
+    merge_list(queue, &entry->stream->loaded, entry);
     KILL_POINT("merged");
 }
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
-static void evict_list(struct outbox *outbox, struct entry_list *list)
+static void evict_list(struct queue *queue, struct entry_list *list)
 {
     for (struct entry *entry = list->first, *next; entry; entry = next) {
         next = entry->next;
@@ -224,7 +237,7 @@ static void evict_list(struct outbox *outbox, struct entry_list *list)
             continue;
         stream_rewind(entry->stream, entry->seq);
         KILL_POINT("evict");
-        outbox_forget(outbox, entry);
+        queue_forget(queue, entry);
     }
 }
 
@@ -232,14 +245,14 @@ static void evict_list(struct outbox *outbox, struct entry_list *list)
  * Cut off, all that is on disk goes. Connected, what is to be sent next stays; of a stream in order
  * all goes together, or what follows would overtake it. The latest always stays, to be compared.
  */
-void outbox_evict(struct outbox *outbox, struct stream *stream)
+void bounds_evict(struct queue *queue, struct stream *stream)
 {
     if (stream->policy.is_volatile || stream->policy.keep == STREAM_KEEP_LATEST)
         return;
-    if (!outbox->link)
-        evict_list(outbox, &stream->loaded);
+    if (!queue->is_connected)
+        evict_list(queue, &stream->loaded);
     bool has_older = stream->loaded.first || stream_n_unloaded(stream) > 0;
-    if (!outbox->link || stream->fresh.n > MAX_FRESH ||
+    if (!queue->is_connected || stream->fresh.n > MAX_FRESH ||
         (stream->policy.order == STREAM_IN_ORDER && has_older))
-        evict_list(outbox, &stream->fresh);
+        evict_list(queue, &stream->fresh);
 }
