@@ -216,15 +216,17 @@ static void bench_init(struct bench *bench, const char *directory, const char *n
                                           .max_age_usec = USEC_INFINITY,
                                           .max_messages = UINT64_MAX };
     const uint8_t run[STORE_RUN_SIZE] = { 1 };
+    struct outbox_plan *plan;
     *bench = (struct bench){ .mono_usec = 1000 * USEC_PER_SEC };
     the_bench = bench;
     int r = store_new(&store, &bench->store);
     if (r == 0)
         r = outbox_new(store.boot, run, begin_job, bench, &bench->outbox);
     if (r == 0)
-        r = outbox_configure(bench->outbox, &options, &policy, 1);
+        r = outbox_prepare(bench->outbox, &options, &policy, 1, &plan);
     if (r < 0)
         fail("outbox", r, NULL);
+    outbox_commit(bench->outbox, plan);
     settle(bench);
     // The log comes to its size, and the first numbers are reserved.
     put_in_groups(bench, WARM_UP, WARM_UP_GROUP);

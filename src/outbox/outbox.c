@@ -164,16 +164,6 @@ void outbox_commit(struct outbox *outbox, struct outbox_plan *plan)
     feed_store(outbox);
 }
 
-int outbox_configure(struct outbox *outbox, const struct outbox_options *options,
-                     const struct stream_policy *policies, size_t n_policies)
-{
-    struct outbox_plan *plan;
-    int r = outbox_prepare(outbox, options, policies, n_policies, &plan);
-    if (r == 0)
-        outbox_commit(outbox, plan);
-    return r;
-}
-
 static int add_stream(struct queue *queue, const struct stream_policy *policy)
 {
     struct stream **streams =

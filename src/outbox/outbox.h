@@ -4,7 +4,7 @@
  * crashes and power cuts, and the window in flight. The only place that decides what is sent, when,
  * again, or given up; each sample ends in its stream's ledger.
  *
- *     outbox_new(), outbox_configure() with the streams, outbox_publish()
+ *     outbox_new(), outbox_prepare() and outbox_commit() with the streams, outbox_publish()
  * whenever; the connection says outbox_connected(), outbox_disconnected() and outbox_published(),
  * the store outbox_stored(), the timer outbox_tick().
  *
@@ -29,7 +29,7 @@ struct outbox;
 struct outbox_plan; // another configuration, prepared
 
 struct outbox_message {
-    const char *stream;  // one of outbox_configure()'s
+    const char *stream;  // one of outbox_prepare()'s
     const char *subject; // the sensor in its topic, or the topic itself; NULL: none
     const char *payload; // a JSON object, NUL-terminated
     uint32_t n_samples;  // how many samples are in it; counted in the ledger
@@ -71,10 +71,6 @@ int outbox_prepare(const struct outbox *outbox, const struct outbox_options *opt
 void outbox_commit(struct outbox *outbox, struct outbox_plan *plan);
 void outbox_plan_free(struct outbox_plan *plan);
 DEFINE_CLEANUP(struct outbox_plan *, outbox_plan_free)
-
-/* Both at once. */
-int outbox_configure(struct outbox *outbox, const struct outbox_options *options,
-                     const struct stream_policy *policies, size_t n_policies);
 
 /* Streams that the store has and nobody may have configured: what waits in them is drained. */
 void outbox_adopt(struct outbox *outbox, char *const *names);

@@ -19,7 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "outbox/outbox.h"
+#include "outbox-configure.h"
 #include "store-memory.h"
 #include "util/clock.h"
 

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#include "outbox/outbox.h"
+#include "outbox-configure.h"
 #include "server/issuer.h"
 #include "util/clock.h"
 

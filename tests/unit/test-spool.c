@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "io/worker.h"
+#include "outbox-configure.h"
 #include "outbox/spool.h"
 #include "util/clock.h"
 
