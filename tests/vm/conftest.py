@@ -91,6 +91,27 @@ def bare(machine):
     yield from in_snapshot(machine, image.BOOTED)
 
 
+@pytest.fixture(scope="session")
+def made():
+    """What once() has made, by name."""
+    return {}
+
+
 @pytest.fixture
-def chip(vm):
-    return Chip(vm, "bank", "BUTTON", "LAMP", "PUMP", "SPARE")
+def once(vm, made):
+    """once(name, make): what make() returns, with the machine as it was after make() had run, which it does once."""
+
+    def once(name, make):
+        if name in made:
+            vm.machine.restore(name)
+        else:
+            made[name] = make()
+            vm.machine.save(name)
+        return made[name]
+
+    return once
+
+
+@pytest.fixture
+def chip(vm, once):
+    return once("chip", lambda: Chip(vm, "bank", "BUTTON", "LAMP", "PUMP", "SPARE"))

@@ -53,8 +53,8 @@ class Device:
 
 
 @pytest.fixture
-def device(vm):
-    return Device(vm)
+def device(vm, once):
+    return once("device", lambda: Device(vm))
 
 
 def allow(vm, *units, reboot=False):

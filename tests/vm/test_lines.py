@@ -31,11 +31,15 @@ else = {"lamp": false}
 
 
 @pytest.fixture
-def listener(vm, chip):
+def listener(vm, chip, once):
     """All that is said, on a broker that runs, with the chip's lines low."""
-    vm.start_broker()
-    chip.set("BUTTON", 0)
-    return vm.listen()
+
+    def start():
+        vm.start_broker()
+        chip.set("BUTTON", 0)
+        return vm.listen()
+
+    return once("listener", start)
 
 
 def wait_level(vm, chip, line, level):
@@ -135,13 +139,17 @@ def test_a_chip_that_goes_away_and_comes_back(vm, chip, listener):
 
 
 @pytest.fixture
-def lit(vm, chip, listener):
+def lit(vm, chip, listener, once):
     """The lamp was switched on by a command, which nobody repeats, and is watched."""
-    vm.start(BASE + LAMP)
-    vm.publish("lamp1/commands", {"lamp": True})
-    listener.wait("lamp1/state", {"lamp": True})
-    assert chip.level("LAMP") == 1
-    return chip.watch("LAMP")
+
+    def start():
+        vm.start(BASE + LAMP)
+        vm.publish("lamp1/commands", {"lamp": True})
+        listener.wait("lamp1/state", {"lamp": True})
+        assert chip.level("LAMP") == 1
+        return chip.watch("LAMP")
+
+    return once("lit", start)
 
 
 def test_a_restart_does_not_make_a_line_flicker(vm, chip, listener, lit):

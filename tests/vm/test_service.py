@@ -31,12 +31,16 @@ SHORT_WATCHDOG = "[Service]\nWatchdogSec=5s\n"
 
 
 @pytest.fixture
-def running(vm):
+def running(vm, once):
     """The nightlight, connected, with its light at 250."""
-    vm.start_broker()
-    vm.write("/run/light", "250\n")
-    vm.start(NIGHTLIGHT)
-    wait_connected(vm)
+
+    def start():
+        vm.start_broker()
+        vm.write("/run/light", "250\n")
+        vm.start(NIGHTLIGHT)
+        wait_connected(vm)
+
+    once("nightlight", start)
     return vm
 
 
