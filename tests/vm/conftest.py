@@ -10,6 +10,7 @@ package, and may do with it as it likes. NIGHTLIGHTD_DEB names the package; othe
 scripts/test.
 """
 
+import copy
 import os
 import pathlib
 import shutil
@@ -107,7 +108,7 @@ def once(vm, made):
         else:
             made[name] = make()
             vm.machine.save(name)
-        return made[name]
+        return copy.copy(made[name])  # a test may change it, as it may the machine
 
     return once
 

@@ -85,7 +85,8 @@ def test_a_bad_reload_changes_nothing_and_is_reported(running):
     assert entry["PRIORITY"] == "3" and "interval" in entry["MESSAGE"], entry
     running.write("/run/light", "251\n")
     listener.wait("lamp1/telemetry", {"light": 251})
-    assert running.is_active() and running.unit("MainPID") == pid
+    running.wait(running.is_active, "READY after the reload")
+    assert running.unit("MainPID") == pid
 
 
 def test_a_restart_is_a_new_process_that_connects_again(running):
