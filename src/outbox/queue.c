@@ -121,8 +121,9 @@ void queue_forget(struct queue *queue, struct entry *entry)
         at = &(*at)->same_seq_bucket;
     *at = entry->same_seq_bucket;
     queue_put_never(queue, entry);
-    if (stream_list_of(entry))
-        entry_list_remove(stream_list_of(entry), entry);
+    struct entry_list *list = stream_list_of(entry);
+    if (list)
+        entry_list_remove(list, entry);
     count(queue, entry, -1);
     free(entry);
 }

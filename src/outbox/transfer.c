@@ -156,11 +156,14 @@ static int add_trims(struct queue *queue, struct transfer *transfer, uint64_t no
         return -ENOMEM;
     for (size_t i = 0; i < transfer->store.n_streams; i++) {
         struct stream *stream = transfer->streams[i];
+        bool drops = stream->trim_messages > 0 || stream->trim_bytes > 0;
+        bool expires =
+            stream->policy.max_age_usec != USEC_INFINITY && stream_n_unloaded(stream) > 0;
+        if (!drops && !expires)
+            continue; // most jobs: they need not look through what is in memory
         const struct store_trim base = { .stream = i,
                                          .after_seq = stream->cursor,
                                          .before_seq = first_in_memory(queue, stream) };
-        bool expires =
-            stream->policy.max_age_usec != USEC_INFINITY && stream_n_unloaded(stream) > 0;
         if (expires) {
             struct store_trim *trim = &transfer->store.trims[transfer->store.n_trims++];
             uint64_t now_wall_usec = clock_wall_usec();
@@ -175,7 +178,7 @@ static int add_trims(struct queue *queue, struct transfer *transfer, uint64_t no
                 pause_usec = 600 * USEC_PER_SEC;
             stream->expire_mono_usec = now_mono_usec + pause_usec;
         }
-        if (stream->trim_messages > 0 || stream->trim_bytes > 0) {
+        if (drops) {
             struct store_trim *trim = &transfer->store.trims[transfer->store.n_trims++];
             *trim = base;
             trim->n_messages = stream->trim_messages;

@@ -111,9 +111,9 @@ static uint64_t begin_of_boot(struct writer *writer)
 
 struct store_job *writer_next(struct writer *writer)
 {
-    uint64_t now_mono_usec = clock_mono_usec();
     if (writer->transfer)
         return NULL;
+    uint64_t now_mono_usec = clock_mono_usec();
     struct disk_step step = next_step(writer, now_mono_usec);
     wake_waiting(writer);
     writer->wake_mono_usec = step.wake_mono_usec;
