@@ -5,18 +5,21 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
+import ssl
 
 import pytest
 
 from support import configs, mqtt
 from support import connector as frames
+from support.certs import Authority
 from support.daemon import binary
 from support.family import (
     children, connector_binary, descriptors, exists, is_sanitized, libraries, status, variables, wait_children,
 )  # fmt: skip
 from support.home import Books, home, hostile, make_home, make_hostile  # noqa: F401 (fixtures)
 from support.notify import Manager
-from support.wait import holds_for, wait_until
+from support.wait import DEADLINE, holds_for, wait_until
 
 WINDOW = 1000  # max_inflight
 
@@ -200,6 +203,67 @@ def test_the_broker_s_receive_maximum_is_kept_and_its_acknowledgements_bring_the
             wait_until(lambda: len(payloads()) == 5 + count, "the next")  # noqa: B023
         assert payloads() == [b'{"n": %d}' % number for number in range(1, 11)]
         assert kinds(end).count(frames.ACKNOWLEDGED) == 5
+    finally:
+        end.end()
+
+
+class TlsBroker:
+    """The broker's end of one connection. It does what its test calls, and nothing by itself."""
+
+    def __init__(self, authority):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(*authority.issue("server"))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(DEADLINE)
+        self.port = self._listener.getsockname()[1]
+        self._connection = None
+
+    def accept(self):
+        self._connection = self.context.wrap_socket(self._listener.accept()[0], server_side=True)
+        assert self._connection.recv(4096)[0] >> 4 == mqtt.CONNECT
+        self.send(mqtt.connack(5))
+
+    def send(self, data):
+        """In one record (RFC 8446, section 5.1)."""
+        assert len(data) < 1 << 14 and self._connection.send(data) == len(data)
+
+    def close(self):
+        self._listener.close()
+        if self._connection:
+            self._connection.close()
+
+
+@pytest.fixture
+def tls_broker(tmp_path):
+    broker = TlsBroker(Authority(tmp_path / "authority"))
+    yield broker
+    broker.close()
+
+
+def test_what_tls_has_decrypted_is_read_without_another_word_of_the_broker(tls_broker, tmp_path):
+    """
+    A broker that reads nothing: each PUBACK has to wait, and after each the library stops to read.
+    What is left by the end of a turn is in OpenSSL's memory, where no poll(2) sees it.
+    """
+    ca_file = str(tmp_path / "authority/ca.crt")
+    limits = {"max_message": 4 << 20, "max_rate": 100_000}
+    end = frames.Connector(tmp_path, tls_broker.port, "lamp1", ca_file=ca_file, **limits)
+    try:
+        tls_broker.accept()
+        wait_until(lambda: frames.CONNECTED in kinds(end), "the connection")
+        end.pair.settimeout(DEADLINE)
+        for number in range(1, 101):  # more than the kernel takes
+            end.publish(number, "lamp1/telemetry", bytes(60_000))
+        end.pair.setblocking(False)
+        tls_broker.send(b"".join(mqtt.publish(5, "a", b"", 1, n + 1) for n in range(1000)))
+        arrived = []
+
+        def all_have_come():
+            arrived.extend(kinds(end))
+            return arrived.count(frames.MESSAGE) == 1000
+
+        wait_until(all_have_come, lambda: f"1000 messages; {arrived.count(frames.MESSAGE)} came")
+        assert frames.ACKNOWLEDGED not in arrived
     finally:
         end.end()
 

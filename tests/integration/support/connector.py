@@ -51,12 +51,13 @@ def message(topic, payload, qos=1, retain=0, correlation=None):
 
 
 def options(port, client_id, protocol=5, hosts=("127.0.0.1",), keepalive=60, will=None, max_message=256 << 10,
-            max_rate=0, version=VERSION, parent=None, username=None):  # fmt: skip
+            max_rate=0, version=VERSION, parent=None, username=None, ca_file=None):  # fmt: skip
     topic, payload = will or (None, None)
+    tls = [u64(1 if ca_file else 0), text(ca_file), *[text(None)] * 5]
     return b"".join((
         u32(version), u64(parent or os.getpid()), u64(len(hosts)), *map(text, hosts), u64(port), u64(0),
-        u64(protocol), u64(0), text(client_id), u64(keepalive), u64(0), text(username), text(None), u64(0),
-        *[text(None)] * 6, text(topic), text(payload), u64(65535), u64(max_message), u64(max_rate),
+        u64(protocol), u64(0), text(client_id), u64(keepalive), u64(0), text(username), text(None),
+        *tls, text(topic), text(payload), u64(65535), u64(max_message), u64(max_rate),
     ))  # fmt: skip
 
 
