@@ -52,6 +52,9 @@ def check_sample(binary, top):
 
 
 def main():
+    if len(sys.argv) != 3:
+        print("Usage: tests/house/options.py MAN-OPTIONS SOURCE-DIRECTORY", file=sys.stderr)
+        return 2
     binary, top = sys.argv[1], Path(sys.argv[2])
     errors = list(check_manual(binary, top)) + list(check_sample(binary, top))
     print("\n".join(errors))
