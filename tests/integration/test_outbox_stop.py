@@ -1,62 +1,32 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A stop while the disk is full, or has room again; and a role that a reload switches off."""
+"""
+A stop while the disk is full, has room again, or does not answer, and while nothing else does; and a
+role that a reload switches off.
+"""
 
-import os
-import pathlib
 import re
-import shutil
+import time
 
 import pytest
 
-from support import configs, crash, mounts, preload
+from support import configs, crash
+from support.disks import Full, Stalled
 from support.stored import Stored
 from support.wait import wait_until
 
 TELEMETRY = "lamp1/telemetry"
-
-needs_mounts = pytest.mark.skipif(not mounts.can_be_had(), reason="needs root and mount namespaces")
-
-
-class SmallDisk:
-    """A file system of 3 MB for a daemon's state, which can be looked at when the daemon has gone."""
-
-    def __init__(self, daemon):
-        self._daemon = daemon
-        state = daemon.state_directory
-        daemon.argv = [*mounts.prefix(f"mount -t tmpfs -o size=3M none {state}"), *daemon.argv]
-        self._fd = -1
-
-    def open(self):
-        inside = mounts.seen_by(self._daemon, self._daemon.state_directory)
-        self._fd = os.open(inside, os.O_RDONLY | os.O_DIRECTORY)
-        self.path = pathlib.Path(f"/proc/{os.getpid()}/fd/{self._fd}")
-
-    def fill(self):
-        with open(self.path / "filler", "wb", buffering=0) as filler:
-            with pytest.raises(OSError):
-                while True:
-                    filler.write(bytes(4096))
-
-    def make_room(self):
-        (self.path / "filler").unlink()
-
-    def close(self):
-        if self._fd >= 0:
-            os.close(self._fd)
-
 
 @pytest.fixture
 def full(line, make_daemon, value):
     """A daemon that is cut off, with some samples in memory, and its full disk."""
     light = value("light", 1)
     daemon = make_daemon("lamp1", crash.base(line.port) + configs.sensor("light", light, "50ms"))
-    disk = SmallDisk(daemon)
+    disk = Full(daemon)
     daemon.start()
     line.witness.wait(TELEMETRY)
-    disk.open()
     line.proxy.cut(refuse=True)
     daemon.wait_log("connection to the broker lost")
-    disk.fill()
+    disk.begin()
     daemon.wait_log("the queue on disk cannot be written: .*No space left", timeout=60)
     mark = daemon.mark()
     wait_until(lambda: len(daemon.grep('"light": 1}', mark)) >= 100, "samples in memory", 60)
@@ -64,19 +34,13 @@ def full(line, make_daemon, value):
     disk.close()
 
 
-@needs_mounts
 def test_a_stop_writes_what_was_in_memory_when_there_is_room_again(line, full):
     daemon, disk = full
-    disk.make_room()
+    disk.end()
     daemon.stop()
     assert daemon.grep("works again; what was kept in memory is written")
     assert not daemon.grep("lost with this stop")
-    Stored(disk.path)
-    for name in ("queue.db", "queue.db-wal"):
-        if (disk.path / name).exists():
-            shutil.copy(disk.path / name, daemon.state_directory)
-    # As it is after a start on the same disk.
-    daemon.argv = daemon.argv[daemon.argv.index("sh", 4) + 1 :]
+    Stored(disk.state)
     line.proxy.mend()
     mark = daemon.mark()
     daemon.start()
@@ -86,7 +50,6 @@ def test_a_stop_writes_what_was_in_memory_when_there_is_room_again(line, full):
     assert seqs[-1] - seqs[0] + 1 == len(seqs), "every number has arrived"
 
 
-@needs_mounts
 def test_a_stop_with_a_full_disk_counts_and_tells_what_is_lost(full):
     daemon, disk = full
     mark = daemon.mark()
@@ -96,7 +59,67 @@ def test_a_stop_with_a_full_disk_counts_and_tells_what_is_lost(full):
     assert not daemon.grep("works again", mark)
     lost = int(re.search(r"lamp1: (\d+) messages \(telemetry (\d+)\) and \d+ records are lost", said[0])[1])
     assert lost > 0  # before the stop the store may have found some room yet
-    assert Stored(disk.path).streams["telemetry"]["dropped"] == lost
+    assert Stored(disk.state).streams["telemetry"]["dropped"] == lost
+
+
+@pytest.fixture
+def make_stalled(make_daemon):
+    """make_stalled(config): a daemon with a disk that may hang, and that disk."""
+    disks = []
+
+    def make(config):
+        daemon = make_daemon("lamp1", config)
+        disks.append(Stalled(daemon))
+        return daemon, disks[-1]
+
+    yield make
+    for disk in disks:
+        disk.end()  # before the daemons are stopped
+
+
+def stop_in_time(daemon):
+    begin = time.monotonic()
+    daemon.stop()
+    assert time.monotonic() - begin < 2
+
+
+def test_a_stop_cuts_off_a_commit_that_hangs_and_tells_what_is_lost(line, make_stalled, value):
+    light = value("light", 1)
+    daemon, disk = make_stalled(crash.base(line.port) + configs.sensor("light", light, "50ms"))
+    daemon.start()
+    line.witness.wait(TELEMETRY)
+    line.proxy.cut(refuse=True)
+    daemon.wait_log("connection to the broker lost")
+    disk.begin()
+    mark = daemon.mark()
+    light.write(2)
+    daemon.wait_log('"light": 2}', mark, count=10)
+    stop_in_time(daemon)
+    said = daemon.grep("are lost with this stop", mark)
+    assert len(said) == 1
+    lost = re.search(
+        r"lamp1: (\d+) messages \(telemetry (\d+)\) and .* the queue on disk cannot be written: it does not answer$",
+        said[0],
+    )
+    assert lost and int(lost[1]) >= 10
+
+
+def test_a_commit_has_its_time_behind_an_actuator_and_a_broker_that_hang(line, make_daemon):
+    """What the broker has not acknowledged is first written at the stop: commit_interval is long."""
+    hangs = '[actuator arm]\ndriver = exec\ntype = bool\non_exit = safe\nsafe = no\ncommand = sleep 30\n'
+    more = hangs + "[queue]\ndurability = outage\ncommit_interval = 1min\n"
+    noise = crash.SENSOR.format(name="noise", interval="50ms", stream="telemetry")
+    daemon = make_daemon("lamp1", crash.base(line.port) + noise + more).start()
+    line.witness.wait(TELEMETRY)
+    line.proxy.swallow_acks()
+    since = len(line.witness.arrivals)
+    line.witness.wait(TELEMETRY, since=since, count=10)
+    line.proxy.freeze()
+    stop_in_time(daemon)
+    assert not daemon.grep("lost with this stop")
+    seqs = [each.seq for each in line.witness.of(TELEMETRY, since)]
+    stored = Stored(daemon.state_directory).seqs("telemetry")
+    assert set(seqs) <= set(stored), "what was not acknowledged has been written"
 
 
 LOCAL_RULE = """
@@ -108,28 +131,25 @@ else = {"led_on": false}
 """
 
 
-def test_a_role_that_a_reload_switches_off_writes_its_records(tmp_path, line, make_daemon, value):
+def test_a_role_that_a_reload_switches_off_writes_its_records(line, make_stalled, value):
     light, led = value("light", 1), value("led")
-    stall = tmp_path / "stall"
-    env = {"LD_PRELOAD": preload.value("diskshim"), "DISKSHIM_STALL": str(stall)}
     config = configs.base(line.port) + configs.sensor("light", light) + configs.actuator("led_on", led)
-    daemon = make_daemon("lamp1", config + LOCAL_RULE, env=env).start()
-    try:
-        led.wait("0\n")
-        line.witness.wait(TELEMETRY)
-        wait_until(
-            lambda: ("actuator", "led_on") in Stored(daemon.state_directory, checks=False).records, "the record"
-        )
-        before = Stored(daemon.state_directory, checks=False).records["actuator", "led_on"]
-        stall.touch()
-        for _ in range(2):  # the store is at work on something else
-            line.witness.wait(TELEMETRY, since=len(line.witness.arrivals))
-        light.write(900)  # its rule switches it on, which is to be written down
-        led.wait("1\n")
-        mark = daemon.reload(configs.server(line.port, "lamp1"))
-        daemon.wait_log("configuration reloaded", mark)
-    finally:
-        stall.unlink(missing_ok=True)
+    daemon, disk = make_stalled(config + LOCAL_RULE)
+    daemon.start()
+    led.wait("0\n")
+    line.witness.wait(TELEMETRY)
+    wait_until(
+        lambda: ("actuator", "led_on") in Stored(daemon.state_directory, checks=False).records, "the record"
+    )
+    before = Stored(daemon.state_directory, checks=False).records["actuator", "led_on"]
+    disk.begin()
+    for _ in range(2):  # the store is at work on something else
+        line.witness.wait(TELEMETRY, since=len(line.witness.arrivals))
+    light.write(900)  # its rule switches it on, which is to be written down
+    led.wait("1\n")
+    mark = daemon.reload(configs.server(line.port, "lamp1"))
+    daemon.wait_log("configuration reloaded", mark)
+    disk.end()
     line.witness.wait("lamp1/status", lambda status: status.get("role") == "server")
     daemon.stop()
     assert Stored(daemon.state_directory).records["actuator", "led_on"] != before
