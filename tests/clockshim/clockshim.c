@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// A time of day that can be set, for a daemon that this is loaded into: what the file that
-// CLOCKSHIM names holds, a 64-bit number of microseconds in the machine's own byte order, is added
-// to it. All other clocks go on, as they do when a person or NTP sets the time. The kernel's time
-// stays what it is, for timers and the times of files.
+// Clocks that can be set, for a daemon that this is loaded into. The file that CLOCKSHIM names
+// holds two 64-bit numbers of microseconds in the machine's own byte order: one is added to the
+// time of day, as a person or NTP sets it; the other to the time since boot, as if so much had
+// passed. The kernel's times stay what they are: for timers, which fire late but are looked at
+// whenever the daemon wakes up, and for the times of files.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -17,7 +19,11 @@
 
 static const int64_t usec_per_sec = 1000000;
 
-static _Atomic int64_t *shared_usec;
+struct added {
+    _Atomic int64_t wall_usec, boot_usec;
+};
+
+static const struct added *added;
 
 __attribute__((constructor)) static void share(void)
 {
@@ -25,25 +31,29 @@ __attribute__((constructor)) static void share(void)
     int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     if (fd < 0)
         return;
-    void *memory = mmap(NULL, sizeof(*shared_usec), PROT_READ, MAP_SHARED, fd, 0);
+    void *memory = mmap(NULL, sizeof(*added), PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     if (memory != MAP_FAILED)
-        shared_usec = memory;
+        added = memory;
 }
 
-/* The time of day with what is added, in whole microseconds. */
-static int64_t wall_usec(const struct timespec *real)
+static int64_t added_to(clockid_t clock)
 {
-    int64_t more_usec = shared_usec ? atomic_load(shared_usec) : 0;
-    return (int64_t)real->tv_sec * usec_per_sec + real->tv_nsec / 1000 + more_usec;
+    if (!added)
+        return 0;
+    if (clock == CLOCK_BOOTTIME)
+        return atomic_load(&added->boot_usec);
+    bool is_wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+    return is_wall ? atomic_load(&added->wall_usec) : 0;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
     int r = NEXT(clock_gettime)(clock, now);
-    if (r < 0 || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE))
+    int64_t more_usec = added_to(clock);
+    if (r < 0 || more_usec == 0)
         return r;
-    int64_t usec = wall_usec(now);
+    int64_t usec = (int64_t)now->tv_sec * usec_per_sec + now->tv_nsec / 1000 + more_usec;
     now->tv_nsec = usec % usec_per_sec * 1000;
     now->tv_sec = usec / usec_per_sec;
     return 0;

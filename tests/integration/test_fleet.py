@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Several servers for one fleet: shared telemetry, one of them killed, and what each decides for."""
+"""
+Several servers for one fleet: shared telemetry, one of them killed, and what each decides for. And what
+one server knows after its end.
+"""
 
 import json
 import random
@@ -8,6 +11,8 @@ import time
 import pytest
 
 from support import configs
+from support.clock import Clock
+from support.stored import Stored
 from support.wait import wait_until
 
 RULE = """
@@ -205,3 +210,34 @@ def test_what_is_known_of_a_fleet_outlives_a_stop(start_broker, start_daemon, co
         wait_until(lambda: len(topics(mark)) == n, lambda: f"{len(topics(mark))} devices have a command", 40)
         server.stop()
     assert {each.payload for each in peer.messages[mark:]} == {b'{"led_on": true}'}
+
+
+def test_of_what_is_known_of_a_fleet_a_kill_costs_five_minutes_at_the_most(broker, make_daemon, connect, tmp_path):
+    clock, peer = Clock(tmp_path / "clock"), connect(broker, "+/commands")
+    server = make_daemon("server1", configs.server(broker.port, rule=WINDOW), env=clock.env)
+
+    def start():
+        mark = broker.mark()
+        server.start()
+        broker.wait_log(r"server1 1 .*telemetry", mark)
+
+    def is_kept():
+        peer.publish("d2/telemetry", {"light": 1})  # wakes it up
+        return any(space == "fleet" for space, _ in Stored(server.state_directory, checks=False).records)
+
+    start()
+    peer.publish("d1/telemetry", {"light": 900})
+    peer.wait("d1/commands", {"led_on": True})
+    assert not is_kept()
+    clock.let_pass(300)
+    wait_until(is_kept, "what is known to be on disk")
+    server.kill()
+    clock.let_pass(0)  # for the kernel's timers none has passed
+    known = peer.mark()
+    start()
+    mark = server.mark()
+    peer.publish("d1/telemetry", {"light": 1})
+    server.wait_log("telemetry from d1", mark)
+    peer.wait("d1/commands", {"led_on": True}, known)
+    said = {each.payload for each in peer.messages[known:] if each.topic == "d1/commands"}
+    assert said == {b'{"led_on": true}'}, "a window that began now would say the contrary"

@@ -480,6 +480,26 @@ static void a_series_outlives_a_restart(void **state)
 }
 
 /* Between the two conditions of a latch only what was decided before says what holds. */
+static void what_changes_all_the_time_is_written_all_the_same(void **state)
+{
+    (void)state;
+    static struct world world;
+    struct disk disk = { 0 };
+    unsigned last_sec = 0;
+    keep_world(&world, WINDOW_RULE, SIZE_MAX);
+    for (unsigned sec = 1; sec <= 900; sec++) {
+        say(&world, "a", NULL, "{\"light\": 100}");
+        pass(&world, USEC_PER_SEC);
+        if (write_down(&world, &disk, false) == 0)
+            continue;
+        assert_true(sec - last_sec > 100 && sec - last_sec <= 160); // seldom, and in time
+        last_sec = sec;
+    }
+    assert_true(last_sec > 700);
+    world_done(&world);
+    disk_done(&disk);
+}
+
 static void a_decision_outlives_a_restart(void **state)
 {
     (void)state;
@@ -973,6 +993,7 @@ int main(void)
         in_directory(a_group_can_look_at_windows),
         in_directory(a_window_of_a_silent_device_does_not_count),
         in_directory(a_series_outlives_a_restart),
+        in_directory(what_changes_all_the_time_is_written_all_the_same),
         in_directory(a_decision_outlives_a_restart),
         in_directory(a_groups_decision_outlives_a_restart),
         in_directory(what_is_not_ours_any_more_is_not_taken_back),

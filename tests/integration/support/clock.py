@@ -35,12 +35,12 @@ decimals = 3
 
 
 class Clock:
-    """What is added to the time of day, in a file that libclockshim.so reads."""
+    """What is added to the time of day and to that since boot, in a file that libclockshim.so reads."""
 
     def __init__(self, path):
-        path.write_bytes(bytes(8))
+        path.write_bytes(bytes(16))
         with open(path, "r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), 8)
+            self._memory = mmap.mmap(file.fileno(), 16)
         self.env = {"LD_PRELOAD": preload.value("clockshim"), "CLOCKSHIM": str(path)}
         self._settings = [(time.monotonic(), 0.0)]  # since when so much is added
         self._opened = None  # when the sensor was, by time.monotonic()
@@ -53,8 +53,12 @@ class Clock:
 
     def set(self, added):
         """To so many seconds from the real time."""
-        self._memory[:] = struct.pack("=q", int(added * 1e6))
+        self._memory[:8] = struct.pack("=q", int(added * 1e6))
         self._settings.append((time.monotonic(), added))
+
+    def let_pass(self, seconds):
+        """So much of the time since boot; what is due by then happens when the daemon next wakes up."""
+        self._memory[8:] = struct.pack("=q", int(seconds * 1e6))
 
     def now(self):
         return time.time() + self._settings[-1][1]
