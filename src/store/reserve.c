@@ -35,10 +35,10 @@ static bool allocate(int fd)
     return posix_fallocate(fd, 0, 2 * SIZE) == 0 && ftruncate(fd, SIZE) == 0;
 }
 
-void reserve_make(struct reserve *reserve)
+void reserve_make(struct reserve *reserve, bool at_once)
 {
     uint64_t now = clock_mono_usec();
-    if (reserve->is_there || now < reserve->next_mono_usec)
+    if (reserve->is_there || (now < reserve->next_mono_usec && !at_once))
         return;
     reserve->next_mono_usec = now + RETRY_USEC;
     char path[PATH_MAX];

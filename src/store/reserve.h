@@ -14,8 +14,9 @@ struct reserve {
     uint64_t next_mono_usec; // no attempt to make it before
 };
 
-/* Makes it if it is not there, there is room, and it was not tried in the last 10 s. */
-void reserve_make(struct reserve *reserve);
+/* Makes it if it is not there and there is room. Unless at_once, not within 10 s of the last try.
+ */
+void reserve_make(struct reserve *reserve, bool at_once);
 
 /* Gives it back. Returns whether it was there. */
 bool reserve_give_back(struct reserve *reserve);

@@ -196,7 +196,8 @@ static bool give_back(struct store *store)
 /* Only what makes the queue smaller may use what the reserve was. */
 static int check_room(struct store *store, const struct store_job *job, struct why *why)
 {
-    reserve_make(&store->reserve);
+    // Messages come again after the outbox's own pause, and at a stop without one.
+    reserve_make(&store->reserve, !store->has_room && job->n_puts > 0);
     store->has_room = store->has_room || store->reserve.is_there;
     if (!store->has_room && job->n_puts > 0)
         return why_set(why, ENOSPC, "%s: %s", store->path, strerror(ENOSPC));
