@@ -7,8 +7,7 @@ Disks that a test takes away from a daemon, and gives back.
     disk.end()                  # before the daemon is stopped by its fixture
 
 state: where the daemon's state can be looked at, also when the daemon has ended; cause: what the daemon
-says of the disk, as a pattern, None if it says nothing; delays_a_start: until the end, no daemon comes up;
-takes_counts: it has room for what was lost to be counted.
+says of the disk, as a pattern, None if it says nothing; delays_a_start: until the end, no daemon comes up.
 """
 
 import errno
@@ -24,7 +23,7 @@ class Shimmed:
     """A disk behind tests/diskshim: a file says what happens to it."""
 
     variable = content = cause = None
-    delays_a_start = takes_counts = False
+    delays_a_start = False
 
     def __init__(self, daemon):
         self.state = daemon.state_directory
@@ -65,7 +64,7 @@ class Full:
     """A file system of 3 MB, in a mount namespace that outlives the daemon."""
 
     cause = "No space left on device"
-    delays_a_start, takes_counts = False, True
+    delays_a_start = False
 
     def __init__(self, daemon):
         if not mounts.can_be_had():
