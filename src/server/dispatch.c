@@ -90,17 +90,19 @@ static int publish(struct dispatch *dispatch, const char *device, const char *gr
             .stream = stream, .subject = topic, .payload = payload, .qos = qos, .tag = tag });
 }
 
-static void tell(struct dispatch *dispatch, const struct issuer_letter *letter, const char *text)
+/* id: of the command, or NULL. */
+static void tell(struct dispatch *dispatch, const char *device, const char *group, const char *rule,
+                 const char *id, const char *text)
 {
     _cleanup_(freep) char *topic = NULL;
     if (!log_enabled(LOG_INFO) || !ratelimit_pass(&dispatch->story, clock_mono_usec(), NULL))
         return;
-    if (make_topic(dispatch, letter->device, letter->group, &topic) < 0)
+    if (make_topic(dispatch, device, group, &topic) < 0)
         return; // then it was not sent either
-    log_info(LOG_FIELDS({ "DEVICE", letter->device }, { "GROUP", letter->group },
-                        { "RULE", letter->rule }, { "COMMAND", letter->id }, { "TOPIC", topic }),
-             "rule %s: command %s to %s%s", letter->rule, text, letter->device ? "" : "group ",
-             letter->device ? letter->device : letter->group);
+    log_info(LOG_FIELDS({ "DEVICE", device }, { "GROUP", group }, { "RULE", rule },
+                        { "COMMAND", id }, { "TOPIC", topic }),
+             "rule %s: command %s to %s%s", rule, text, device ? "" : "group ",
+             device ? device : group);
 }
 
 /* --- the issuer's handlers ------------------------------------------------------------------- */
@@ -121,18 +123,18 @@ static uint64_t on_sync(void *userdata)
     return outbox_sync_records(uplink_outbox(dispatch->uplink));
 }
 
-static int on_send(void *userdata, const struct issuer_letter *letter)
+static int on_send(void *userdata, const struct letter *letter, const char *device)
 {
     struct dispatch *dispatch = userdata;
     if (!uplink_is_connected(dispatch->uplink))
         return -ENOTCONN;
-    int r = publish(dispatch, letter->device, letter->group, letter->payload, letter->qos, 0);
+    int r = publish(dispatch, device, letter->group, letter->payload, letter->qos, 0);
     if (r == 0)
-        tell(dispatch, letter, letter->payload);
+        tell(dispatch, device, letter->group, letter->rule, letter->id, letter->payload);
     return r;
 }
 
-static const struct issuer_handlers issuer_handlers = {
+static const struct pending_handlers issuer_handlers = {
     .save = on_save,
     .sync = on_sync,
     .send = on_send,
@@ -166,7 +168,7 @@ static bool is_understood(const struct dispatch *dispatch, const struct ruleset_
 }
 
 static int issue(struct dispatch *dispatch, const struct ruleset_target *target,
-                 const struct issuer_order *order)
+                 const struct letter_order *order)
 {
     const struct ruleset_now at = now();
     if (target->device) {
@@ -182,7 +184,7 @@ static int issue(struct dispatch *dispatch, const struct ruleset_target *target,
 }
 
 /* What a plain command sets is not open any more; most often nothing is. */
-static void overrule(struct dispatch *dispatch, const struct issuer_order *order)
+static void overrule(struct dispatch *dispatch, const struct letter_order *order)
 {
     if (issuer_is_idle(dispatch->issuer))
         return;
@@ -198,7 +200,7 @@ static int on_command(void *userdata, const struct ruleset_target *target,
     assert(target->device || target->group);
     const struct rule_config *config = rule->config;
     const struct group *group = target->device ? target->device->group : target->group;
-    const struct issuer_order order = {
+    const struct letter_order order = {
         .device = target->device ? target->device->id : NULL,
         .group = group ? group->name : NULL,
         .rule = rule->section->name,
@@ -217,10 +219,7 @@ static int on_command(void *userdata, const struct ruleset_target *target,
     if (r < 0)
         return r;
     overrule(dispatch, &order);
-    const struct issuer_letter letter = { .device = order.device,
-                                          .group = order.group,
-                                          .rule = order.rule };
-    tell(dispatch, &letter, command->json);
+    tell(dispatch, order.device, order.group, order.rule, NULL, command->json);
     return 0;
 }
 
@@ -320,8 +319,8 @@ void dispatch_add_status(const struct dispatch *dispatch, struct json_object *st
     issuer_count(dispatch->issuer, &counts);
     json_object_object_add(object, "open", json_object_new_uint64(counts.n_open));
     json_object_object_add(object, "outstanding", json_object_new_uint64(counts.n_outstanding));
-    for (int end = 0; end < ISSUER_ENDS; end++)
-        json_object_object_add(object, issuer_end_names[end],
+    for (int end = 0; end < LETTER_ENDS; end++)
+        json_object_object_add(object, letter_end_names[end],
                                json_object_new_uint64(counts.ended[end]));
     json_object_object_add(object, "refused", json_object_new_uint64(counts.refused));
     json_object_object_add(status, "commands", object);

@@ -19,62 +19,14 @@
 #include <stdint.h>
 
 #include "core/answer.h"
-#include "core/command.h"
 #include "core/topic.h"
-#include "server/ruleset.h"
+#include "server/letter.h"
+#include "server/pending.h"
 #include "util/cleanup.h"
 
-enum {
-    ISSUER_MAX_OPEN = 20000,      // commands to devices, and as many to groups
-    ISSUER_MAX_BYTES = 16 << 20,  // of those, as they are sent
-    ISSUER_MAX_OPEN_DEVICE = 100, // of one device
-    ISSUER_MAX_FOLLOWED = 100000, // devices that are to reply to their group's commands
-    ISSUER_MAX_DEVICES = 250000,  // that have announced themselves
-    ISSUER_MAX_TRIES = 30,        // of a `latest` one that a device does not reply to
-    ISSUER_ID_SIZE = 40,
-};
-
-/* What became of a command; those of enum reply_status come first, in their order. */
-enum issuer_end {
-    ISSUER_DONE = REPLY_DONE,
-    ISSUER_REJECTED = REPLY_REJECTED,
-    ISSUER_FAILED = REPLY_FAILED,
-    ISSUER_EXPIRED = REPLY_EXPIRED,       // the device says so, or here
-    ISSUER_SUPERSEDED = REPLY_SUPERSEDED, // likewise
-    ISSUER_UNANSWERED,                    // given up
-    ISSUER_ENDS,
-};
-extern const char *const issuer_end_names[ISSUER_ENDS];
+enum { ISSUER_MAX_DEVICES = 250000 }; // that have announced themselves
 
 struct issuer;
-
-/* One command to one device, or to a group. */
-struct issuer_letter {
-    const char *device; // NULL: the group's
-    const char *group;  // NULL: of none
-    const char *id, *rule, *payload;
-    int qos;
-};
-
-struct issuer_handlers {
-    // Writes down, or with value NULL removes. 0 or -ENOMEM.
-    int (*save)(void *userdata, const char *key, const char *value);
-    // What was saved is to come to disk: a ticket, growing, for issuer_recorded().
-    uint64_t (*sync)(void *userdata);
-    // 0, or -errno: it is tried again; -ENOTCONN: after issuer_connected().
-    int (*send)(void *userdata, const struct issuer_letter *letter);
-};
-
-struct issuer_order {
-    const char *device; // NULL: the group's
-    const char *group;  // NULL: the device's topic names none
-    const char *rule;
-    const struct command *command;
-    bool is_ordered; // else latest
-    int qos;
-    uint64_t expires_usec, lease_usec; // from now; USEC_INFINITY: none
-    bool has_seq; // the clock is right: devices may order by it what they are sent
-};
 
 /* An open command, as issuer_next() shows it. */
 struct issuer_item {
@@ -86,14 +38,14 @@ struct issuer_item {
 };
 
 struct issuer_counts {
-    uint64_t ended[ISSUER_ENDS]; // since the start
+    uint64_t ended[LETTER_ENDS]; // since the start
     uint64_t refused;            // at a bound, until there was room
     size_t n_open;               // a device's own
     size_t n_outstanding;        // devices that have not replied to their group's command
 };
 
 /* seed: any number that no server had before; ids are made of it. 0 or -ENOMEM. */
-int issuer_new(uint64_t seed, const struct issuer_handlers *handlers, void *userdata,
+int issuer_new(uint64_t seed, const struct pending_handlers *handlers, void *userdata,
                struct issuer **ret_issuer);
 void issuer_free(struct issuer *issuer);
 DEFINE_CLEANUP(struct issuer *, issuer_free)
@@ -108,17 +60,17 @@ void issuer_recalled(struct issuer *issuer, const struct ruleset_now *now);
  * the device and of ours, and remains so; -ENOBUFS at a bound; -EDQUOT at that of the device;
  * -ENOMEM.
  */
-int issuer_issue(struct issuer *issuer, const struct issuer_order *order,
+int issuer_issue(struct issuer *issuer, const struct letter_order *order,
                  const struct ruleset_now *now);
 
 /*
  * Issues a command to a group: it is published once, and those of devices (a vector of ids) that
  * have announced themselves are to reply: each that does not is sent it on its own, with the same
  * $id. So are devices that have not replied to an older one whose place it takes, and may not have
- * been heard of since a restart. Of more than ISSUER_MAX_FOLLOWED no reply is expected. Returns as
+ * been heard of since a restart. Of more than PENDING_MAX_FOLLOWED no reply is expected. Returns as
  * issuer_issue(); 1 also when a rule that has begun anew only repeats itself.
  */
-int issuer_issue_group(struct issuer *issuer, const struct issuer_order *order,
+int issuer_issue_group(struct issuer *issuer, const struct letter_order *order,
                        const char *const *devices, size_t n_devices, const struct ruleset_now *now);
 
 /* How many commands more may be issued. */
@@ -128,7 +80,7 @@ size_t issuer_room(const struct issuer *issuer);
 bool issuer_is_idle(const struct issuer *issuer);
 
 /* What order says was published without being seen through: what it replaces is out of date. */
-void issuer_overrule(struct issuer *issuer, const struct issuer_order *order,
+void issuer_overrule(struct issuer *issuer, const struct letter_order *order,
                      const struct ruleset_now *now);
 
 /*

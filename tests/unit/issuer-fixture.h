@@ -71,21 +71,21 @@ static inline uint64_t on_sync(void *userdata)
     return ++((struct world *)userdata)->ticket;
 }
 
-static inline int on_send(void *userdata, const struct issuer_letter *letter)
+static inline int on_send(void *userdata, const struct letter *letter, const char *device)
 {
     struct world *world = userdata;
     if (world->is_offline)
         return -ENOTCONN;
     assert_true(world->n_sent < MAX_SENT);
     struct sent *sent = &world->sent[world->n_sent++];
-    snprintf(sent->device, sizeof(sent->device), "%s", letter->device ? letter->device : "");
+    snprintf(sent->device, sizeof(sent->device), "%s", device ? device : "");
     snprintf(sent->group, sizeof(sent->group), "%s", letter->group ? letter->group : "");
     snprintf(sent->id, sizeof(sent->id), "%s", letter->id);
     snprintf(sent->payload, sizeof(sent->payload), "%s", letter->payload);
     return 0;
 }
 
-static const struct issuer_handlers handlers = {
+static const struct pending_handlers handlers = {
     .save = on_save,
     .sync = on_sync,
     .send = on_send,
@@ -163,9 +163,9 @@ static inline void pass(struct world *world, uint64_t usec)
     world->now.mono_usec = until_mono_usec;
 }
 
-static inline struct issuer_order order_for(const char *device)
+static inline struct letter_order order_for(const char *device)
 {
-    return (struct issuer_order){
+    return (struct letter_order){
         .device = device,
         .group = "default",
         .rule = "r",
@@ -176,7 +176,7 @@ static inline struct issuer_order order_for(const char *device)
     };
 }
 
-static inline int issue(struct world *world, struct issuer_order order, const char *json)
+static inline int issue(struct world *world, struct letter_order order, const char *json)
 {
     struct command *command;
     assert_int_equal(command_parse(json, strlen(json), &command, NULL), 0);
@@ -193,7 +193,7 @@ static inline int issue_latest(struct world *world, const char *device, const ch
 
 static inline int issue_ordered(struct world *world, const char *device, const char *json)
 {
-    struct issuer_order order = order_for(device);
+    struct letter_order order = order_for(device);
     order.is_ordered = true;
     return issue(world, order, json);
 }
@@ -247,7 +247,7 @@ static inline int issue_group(struct world *world, const char *json, const char 
                               size_t n)
 {
     struct command *command;
-    struct issuer_order order = order_for(NULL);
+    struct letter_order order = order_for(NULL);
     order.group = "north";
     assert_int_equal(command_parse(json, strlen(json), &command, NULL), 0);
     order.command = command;

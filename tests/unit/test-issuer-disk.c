@@ -18,7 +18,7 @@ enum { N_DEVICES = 4, N_STEPS = 40, MAX_SENT = 1024 };
 
 struct sent {
     char device[16]; // "": the group
-    char id[ISSUER_ID_SIZE];
+    char id[LETTER_ID_SIZE];
 };
 
 struct world {
@@ -78,14 +78,14 @@ static uint64_t on_sync(void *userdata)
     return outbox_sync_records(((struct world *)userdata)->outbox);
 }
 
-static int on_send(void *userdata, const struct issuer_letter *letter)
+static int on_send(void *userdata, const struct letter *letter, const char *device)
 {
     struct world *world = userdata;
     if (!world->is_connected)
         return -ENOTCONN;
     assert_true(world->n_sent < MAX_SENT);
     struct sent *sent = &world->sent[world->n_sent++];
-    snprintf(sent->device, sizeof(sent->device), "%s", letter->device ? letter->device : "");
+    snprintf(sent->device, sizeof(sent->device), "%s", device ? device : "");
     snprintf(sent->id, sizeof(sent->id), "%s", letter->id);
     return outbox_publish(world->outbox, &(struct outbox_message){ .stream = "$commands",
                                                                    .subject = "t",
@@ -93,7 +93,7 @@ static int on_send(void *userdata, const struct issuer_letter *letter)
                                                                    .qos = letter->qos });
 }
 
-static const struct issuer_handlers handlers = {
+static const struct pending_handlers handlers = {
     .save = on_save,
     .sync = on_sync,
     .send = on_send,
@@ -161,7 +161,7 @@ static void issue(struct world *world, const char *device, bool is_ordered, int 
     static const char *const ids[N_DEVICES] = { "d0", "d1", "d2", "d3" };
     snprintf(text, sizeof(text), "{\"led\": %d}", value);
     assert_int_equal(command_parse(text, strlen(text), &command, NULL), 0);
-    const struct issuer_order order = {
+    const struct letter_order order = {
         .device = device,
         .group = "hall",
         .rule = "r",

@@ -38,7 +38,7 @@ static void group_is_told_once_and_each_device_replies(void **state)
     assert_string_equal(last(world)->id, first.id);
     assert_true(reply(world, "c", first.id, REPLY_DONE));
     assert_int_equal(count(world).n_outstanding, 0);
-    assert_int_equal(count(world).ended[ISSUER_DONE], 3);
+    assert_int_equal(count(world).ended[LETTER_DONE], 3);
     assert_int_equal(world->n_records, 0);
     pass(world, 60 * MINUTE);
     assert_int_equal(world->n_sent, 3);
@@ -133,7 +133,7 @@ static void lease_of_a_group_is_renewed_whoever_has_not_replied(void **state)
     struct world *world = *state;
     const char *const *devices = make_group(world, 2);
     struct command *command;
-    struct issuer_order order = order_for(NULL);
+    struct letter_order order = order_for(NULL);
     order.lease_usec = MINUTE;
     assert_int_equal(command_parse(ON, strlen(ON), &command, NULL), 0);
     order.command = command;
@@ -219,7 +219,7 @@ static void newer_command_of_a_group_takes_the_place_of_the_older(void **state)
     issue_group(world, OFF, devices, 2);
     settle(world);
     assert_int_equal(count(world).n_outstanding, 2);
-    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 2);
+    assert_int_equal(count(world).ended[LETTER_SUPERSEDED], 2);
     announce(world, "a", true);
     expect_last(world, 3, "a", "false");
     announce(world, "b", true);
@@ -303,7 +303,7 @@ static void plain_command_takes_the_place_of_what_is_open(void **state)
 {
     struct world *world = *state;
     struct command *command;
-    struct issuer_order order = order_for("lamp");
+    struct letter_order order = order_for("lamp");
     const char *const *devices = make_group(world, 2);
     announce(world, "d1", false);
     issue_group(world, "{\"led\": true, \"fan\": 1}", devices, 2);
@@ -320,7 +320,7 @@ static void plain_command_takes_the_place_of_what_is_open(void **state)
     order.device = NULL;
     order.group = "north";
     issuer_overrule(world->issuer, &order, &world->now);
-    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 3);
+    assert_int_equal(count(world).ended[LETTER_SUPERSEDED], 3);
     settle(world);
     announce(world, "d1", true);
     expect_last(world, world->n_sent, "d1", "\"fan\": 1}");
@@ -333,7 +333,7 @@ static void group_does_not_get_an_expired_command(void **state)
     struct world *world = *state;
     const char *const *devices = make_group(world, 2);
     struct command *command;
-    struct issuer_order order = order_for(NULL);
+    struct letter_order order = order_for(NULL);
     order.expires_usec = MINUTE;
     assert_int_equal(command_parse(ON, strlen(ON), &command, NULL), 0);
     order.command = command;
@@ -346,7 +346,7 @@ static void group_does_not_get_an_expired_command(void **state)
     issuer_connected(world->issuer, &world->now);
     pass(world, MINUTE);
     assert_int_equal(world->n_sent, 0);
-    assert_int_equal(count(world).ended[ISSUER_EXPIRED], 2);
+    assert_int_equal(count(world).ended[LETTER_EXPIRED], 2);
     assert_int_equal(world->n_records, 0);
     command_free(command);
 }
@@ -359,8 +359,8 @@ static void group_that_does_not_reply_is_given_up(void **state)
     settle(world);
     reply(world, "d0", last(world)->id, REPLY_DONE);
     pass(world, 24 * 60 * MINUTE);
-    assert_int_equal(world->n_sent, ISSUER_MAX_TRIES);
-    assert_int_equal(count(world).ended[ISSUER_UNANSWERED], 1);
+    assert_int_equal(world->n_sent, PENDING_MAX_TRIES);
+    assert_int_equal(count(world).ended[LETTER_UNANSWERED], 1);
     assert_int_equal(world->n_records, 0);
 }
 

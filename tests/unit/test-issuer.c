@@ -34,7 +34,7 @@ static void reply_closes_it(void **state)
     assert_true(reply(world, "lamp", last(world)->id, REPLY_DONE));
     assert_false(reply(world, "lamp", last(world)->id, REPLY_DONE));
     assert_int_equal(world->n_records, 0);
-    assert_int_equal(count(world).ended[ISSUER_DONE], 1);
+    assert_int_equal(count(world).ended[LETTER_DONE], 1);
     pass(world, 24 * 60 * MINUTE);
     assert_int_equal(world->n_sent, 1);
 }
@@ -92,8 +92,8 @@ static void unanswered_one_is_sent_again_with_longer_pauses(void **state)
     assert_in_range(world->n_sent, 12, 25);
     assert_string_equal(world->sent[0].id, last(world)->id);
     pass(world, 24 * 60 * MINUTE);
-    assert_int_equal(world->n_sent, ISSUER_MAX_TRIES);
-    assert_int_equal(count(world).ended[ISSUER_UNANSWERED], 1);
+    assert_int_equal(world->n_sent, PENDING_MAX_TRIES);
+    assert_int_equal(count(world).ended[LETTER_UNANSWERED], 1);
     assert_int_equal(world->n_records, 0);
 }
 
@@ -167,7 +167,7 @@ static void newer_command_takes_the_place_of_the_older(void **state)
     issue_latest(world, "lamp", OFF);
     settle(world);
     assert_int_equal(world->n_records, 1);
-    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 1);
+    assert_int_equal(count(world).ended[LETTER_SUPERSEDED], 1);
     announce(world, "lamp", true);
     expect_last(world, 1, "lamp", "\"led\": false}");
 }
@@ -198,7 +198,7 @@ static void same_command_is_a_new_one_for_a_device_that_was_away(void **state)
     assert_int_equal(issue_latest(world, "lamp", ON), 0);
     settle(world);
     assert_string_not_equal(last(world)->id, first.id);
-    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 1);
+    assert_int_equal(count(world).ended[LETTER_SUPERSEDED], 1);
     assert_int_equal(issue_latest(world, "lamp", ON), 1);
 
     issuer_connected(world->issuer, &world->now); // it is we who were away
@@ -321,7 +321,7 @@ static void what_another_server_has_said_first_is_not_said_again(void **state)
     settle(world);
     assert_int_equal(world->n_sent, 0);
     assert_int_equal(world->n_records, 0);
-    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 1);
+    assert_int_equal(count(world).ended[LETTER_SUPERSEDED], 1);
 
     issue_latest(world, "lamp", ON);
     observe(world, "lamp", "{\"$id\": \"a-2\", \"$seq\": 1, \"led\": false}"); // older than ours
@@ -361,7 +361,7 @@ static void what_another_server_says_later_takes_the_place_of_the_older(void **s
 static void expired_one_is_never_sent(void **state)
 {
     struct world *world = *state;
-    struct issuer_order order = order_for("lamp");
+    struct letter_order order = order_for("lamp");
     order.expires_usec = MINUTE;
     order.lease_usec = 10 * MINUTE;
     announce(world, "lamp", false);
@@ -373,7 +373,7 @@ static void expired_one_is_never_sent(void **state)
     expect_last(world, 1, "lamp", "\"$expires\": \"2026-11-24T");
     expect_last(world, 1, "lamp", "\"$for\": \"600000ms\"");
     pass(world, 1);
-    assert_int_equal(count(world).ended[ISSUER_EXPIRED], 1);
+    assert_int_equal(count(world).ended[LETTER_EXPIRED], 1);
     issuer_connected(world->issuer, &world->now);
     pass(world, 60 * MINUTE);
     assert_int_equal(world->n_sent, 1);
@@ -383,7 +383,7 @@ static void expired_one_is_never_sent(void **state)
 static void expired_one_lets_the_next_go(void **state)
 {
     struct world *world = *state;
-    struct issuer_order order = order_for("arm");
+    struct letter_order order = order_for("arm");
     order.is_ordered = true;
     order.expires_usec = MINUTE;
     issue(world, order, "{\"raise\": true}");
@@ -430,7 +430,7 @@ static void what_no_rule_says_any_more_is_not_sent(void **state)
     issue_group(world, ON, devices, 2);
     settle(world);
     assert_int_equal(give_up(world, sets_no_led), 3);
-    assert_int_equal(count(world).ended[ISSUER_SUPERSEDED], 3);
+    assert_int_equal(count(world).ended[LETTER_SUPERSEDED], 3);
     assert_int_equal(count(world).n_outstanding, 0);
     crash(world);
     assert_int_equal(count(world).n_open, 2);
@@ -458,7 +458,7 @@ static void device_that_no_rule_is_for_any_more_leaves_its_group(void **state)
 static void too_many_are_refused_and_counted(void **state)
 {
     struct world *world = *state;
-    for (unsigned i = 0; i < ISSUER_MAX_OPEN_DEVICE; i++)
+    for (unsigned i = 0; i < PENDING_MAX_DEVICE; i++)
         assert_int_equal(issue_ordered(world, "arm", "{\"grip\": true}"), 0);
     assert_int_equal(issue_ordered(world, "arm", "{\"grip\": true}"), -EDQUOT);
     assert_int_equal(count(world).refused, 1);

@@ -150,9 +150,9 @@ static uint64_t sync_letters(void *userdata)
     return outbox_sync_records(world.outbox);
 }
 
-static int send_letter(void *userdata, const struct issuer_letter *letter)
+static int send_letter(void *userdata, const struct letter *letter, const char *device)
 {
-    (void)userdata;
+    (void)userdata, (void)device;
     n_letters++;
     return outbox_publish(world.outbox, &(struct outbox_message){ .stream = "$commands",
                                                                   .subject = "a/commands",
@@ -160,7 +160,7 @@ static int send_letter(void *userdata, const struct issuer_letter *letter)
                                                                   .qos = letter->qos });
 }
 
-static const struct issuer_handlers issuer_handlers = { save_letter, sync_letters, send_letter };
+static const struct pending_handlers issuer_handlers = { save_letter, sync_letters, send_letter };
 
 static void letters_recorded(struct world *of, uint64_t ticket)
 {
@@ -182,7 +182,7 @@ static void command_to_a_group_that_nobody_replies_to_stands_a_disk_that_fails(v
     store_memory_set_error(world.store, EIO);
     _cleanup_(command_freep) struct command *command = NULL;
     assert_int_equal(command_parse("{\"led\": true}", 13, &command, NULL), 0);
-    struct issuer_order order = { .group = "hall",
+    struct letter_order order = { .group = "hall",
                                   .rule = "flood",
                                   .command = command,
                                   .qos = 1,
