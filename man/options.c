@@ -51,6 +51,20 @@ static void print_options(const struct schema_option *options, size_t n)
         print_option(&options[i]);
 }
 
+static void print_driver(const struct driver *driver)
+{
+    printf(".SS driver = %s\n", driver->name);
+    put(driver->help);
+    putchar('\n');
+    print_options(driver->options, driver->n_options);
+}
+
+static void print_driver_keys(const char *kind, const struct driver *driver)
+{
+    for (size_t i = 0; i < driver->n_options; i++)
+        printf("%s/%s.%s\n", kind, driver->name, driver->options[i].key);
+}
+
 static void print_manual(void)
 {
     for (size_t i = 0; schema_sections[i]; i++) {
@@ -61,19 +75,11 @@ static void print_manual(void)
         print_options(section->options, section->n_options);
     }
     puts(".SH SENSOR DRIVERS");
-    for (size_t i = 0; sensor_drivers[i]; i++) {
-        printf(".SS driver = %s\n", sensor_drivers[i]->name);
-        put(sensor_drivers[i]->help);
-        putchar('\n');
-        print_options(sensor_drivers[i]->options, sensor_drivers[i]->n_options);
-    }
+    for (size_t i = 0; sensor_drivers[i]; i++)
+        print_driver(&sensor_drivers[i]->base);
     puts(".SH ACTUATOR DRIVERS");
-    for (size_t i = 0; actuator_drivers[i]; i++) {
-        printf(".SS driver = %s\n", actuator_drivers[i]->name);
-        put(actuator_drivers[i]->help);
-        putchar('\n');
-        print_options(actuator_drivers[i]->options, actuator_drivers[i]->n_options);
-    }
+    for (size_t i = 0; actuator_drivers[i]; i++)
+        print_driver(&actuator_drivers[i]->base);
 }
 
 static void print_plain(void)
@@ -86,12 +92,9 @@ static void print_plain(void)
         }
     }
     for (size_t i = 0; sensor_drivers[i]; i++)
-        for (size_t k = 0; k < sensor_drivers[i]->n_options; k++)
-            printf("sensor/%s.%s\n", sensor_drivers[i]->name, sensor_drivers[i]->options[k].key);
+        print_driver_keys("sensor", &sensor_drivers[i]->base);
     for (size_t i = 0; actuator_drivers[i]; i++)
-        for (size_t k = 0; k < actuator_drivers[i]->n_options; k++)
-            printf("actuator/%s.%s\n", actuator_drivers[i]->name,
-                   actuator_drivers[i]->options[k].key);
+        print_driver_keys("actuator", &actuator_drivers[i]->base);
 }
 
 int main(int argc, char **argv)

@@ -228,8 +228,8 @@ void actuator_set(struct actuator *actuator, const struct value *value, struct w
 
 void actuator_node_changed(struct actuator *actuator, const char *name)
 {
-    const struct actuator_driver *driver = actuator->job->section->driver;
-    if (actuator->started && driver_has_node(driver->node, name) && !job_busy(actuator->job))
+    const struct driver *driver = actuator->job->section->driver;
+    if (actuator->started && driver_has_node(driver, name) && !job_busy(actuator->job))
         begin(actuator);
 }
 

@@ -5,15 +5,9 @@
 #include <assert.h>
 #include <string.h>
 
-/* --- the driver, whose kind the section says ---------------------------------------------------
- */
+/* --- the driver, whose kind the section says ------------------------------------------------- */
 
-static const struct sensor_driver *as_sensor(const struct job *job)
-{
-    return job->section->driver;
-}
-
-static const struct actuator_driver *as_actuator(const struct job *job)
+static const struct driver *driver_of(const struct job *job)
 {
     return job->section->driver;
 }
@@ -21,19 +15,25 @@ static const struct actuator_driver *as_actuator(const struct job *job)
 static int call_open(struct job *job, void **ret_state)
 {
     const struct config_section *section = job->section;
-    if (job->is_sensor)
-        return as_sensor(job)->open(section->driver_data, ret_state, &job->why);
-    return as_actuator(job)->open(section->driver_data, config_actuator(section)->limits.type,
-                                  ret_state, &job->start, &job->why);
+    if (job->is_sensor) {
+        const struct sensor_driver *driver = section->driver;
+        return driver->open(section->driver_data, ret_state, &job->why);
+    }
+    const struct actuator_driver *driver = section->driver;
+    return driver->open(section->driver_data, config_actuator(section)->limits.type, ret_state,
+                        &job->start, &job->why);
 }
 
 static int call(struct job *job)
 {
-    if (job->is_sensor)
-        return as_sensor(job)->read(job->state, &job->reading, &job->why);
+    if (job->is_sensor) {
+        const struct sensor_driver *driver = job->section->driver;
+        return driver->read(job->state, &job->reading, &job->why);
+    }
     if (job->value.type == VALUE_NONE)
         return 0; // it was to be opened
-    return as_actuator(job)->set(job->state, &job->value, &job->why);
+    const struct actuator_driver *driver = job->section->driver;
+    return driver->set(job->state, &job->value, &job->why);
 }
 
 /* --- calls ----------------------------------------------------------------------------------- */
@@ -51,7 +51,7 @@ static void close_driver(struct job *job)
     if (!state)
         return;
     set_state(job, NULL); // from here on nobody cancels it
-    (job->is_sensor ? as_sensor(job)->close : as_actuator(job)->close)(state);
+    driver_of(job)->close(state);
 }
 
 static void run(struct worker_job *base)
@@ -85,11 +85,10 @@ static void done(struct worker_job *base)
 /* Of a call under way; it may have returned meanwhile. */
 static void cancel(struct job *job)
 {
-    void (*call_cancel)(void *state) =
-        job->is_sensor ? as_sensor(job)->cancel : as_actuator(job)->cancel;
+    const struct driver *driver = driver_of(job);
     pthread_mutex_lock(&job->lock);
-    if (job->state && call_cancel)
-        call_cancel(job->state);
+    if (job->state && driver->cancel)
+        driver->cancel(job->state);
     pthread_mutex_unlock(&job->lock);
 }
 
@@ -117,8 +116,7 @@ int job_new(sd_event *event, struct config *config, const struct config_section 
         .owner = owner,
     };
     pthread_mutex_init(&job->lock, NULL);
-    bool blocking = job->is_sensor ? as_sensor(job)->blocking : as_actuator(job)->blocking;
-    int r = blocking ? worker_new(event, section->name, &job->worker) : 0;
+    int r = driver_of(job)->blocking ? worker_new(event, section->name, &job->worker) : 0;
     if (r < 0) {
         destroy(&job->base);
         return r;

@@ -94,25 +94,24 @@ static struct sensor_news take_raw(struct sensor *sensor, double raw, bool is_ed
 
 /* --- edges ----------------------------------------------------------------------------------- */
 
-static void on_edge(double value, uint64_t mono_usec, void *userdata)
-{
-    struct sensor *sensor = userdata;
-    const struct sensor_news news = take_raw(sensor, value, true, mono_usec);
-    sensor->heard(sensor->userdata, sensor, &news);
-}
-
 static int on_edge_ready(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
     (void)source, (void)fd, (void)events;
     struct sensor *sensor = userdata;
+    struct sensor_edge edges[SENSOR_MAX_EDGES];
+    struct sensor_news news = { .has_reading = false };
     struct why why = { "" };
-    int r = sensor->driver->dispatch(sensor->job->state, on_edge, sensor, &why);
-    if (r < 0) {
+    int n = sensor->driver->dispatch(sensor->job->state, edges, &why);
+    for (int i = 0; i < n; i++) {
+        news = take_raw(sensor, edges[i].value, true, edges[i].mono_usec);
+        sensor->heard(sensor->userdata, sensor, &news);
+    }
+    if (n < 0) {
         unwatch(sensor);
         sensor->job->broken = true;
-        mark_failed(sensor, why.text, r);
+        mark_failed(sensor, why.text, n);
         back_off(sensor);
-        sensor->heard(sensor->userdata, sensor, &(struct sensor_news){ .has_reading = false });
+        sensor->heard(sensor->userdata, sensor, &news);
     }
     return 0;
 }
@@ -181,7 +180,7 @@ uint64_t sensor_retry_mono_usec(const struct sensor *sensor)
 
 bool sensor_node_changed(struct sensor *sensor, const char *name)
 {
-    if (!driver_has_node(sensor->driver->node, name))
+    if (!driver_has_node(&sensor->driver->base, name))
         return false;
     sensor->retry_mono_usec = 0;
     return true;

@@ -90,15 +90,15 @@ static void exec_actuator_cancel(void *state)
 }
 
 const struct actuator_driver actuator_driver_exec = {
-    .name = "exec",
-    .help = "Runs a program with the value as its last argument.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct exec_config),
-    .blocking = true,
+    .base.name = "exec",
+    .base.help = "Runs a program with the value as its last argument.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct exec_config),
+    .base.blocking = true,
     .types = 1 << VALUE_BOOL | 1 << VALUE_NUMBER | 1 << VALUE_STRING,
     .open = exec_actuator_open,
     .set = exec_actuator_set,
-    .close = exec_actuator_close,
-    .cancel = exec_actuator_cancel,
+    .base.close = exec_actuator_close,
+    .base.cancel = exec_actuator_cancel,
 };

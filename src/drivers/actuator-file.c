@@ -113,14 +113,14 @@ static int file_set(void *state, const struct value *value, struct why *why)
 }
 
 const struct actuator_driver actuator_driver_file = {
-    .name = "file",
-    .help = "Writes the value to a file.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct file_config),
-    .blocking = true,
+    .base.name = "file",
+    .base.help = "Writes the value to a file.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct file_config),
+    .base.blocking = true,
     .types = 1 << VALUE_BOOL | 1 << VALUE_NUMBER | 1 << VALUE_STRING,
     .open = file_open,
     .set = file_set,
-    .close = free,
+    .base.close = free,
 };

@@ -82,14 +82,14 @@ static void gpio_actuator_close(void *state)
 }
 
 const struct actuator_driver actuator_driver_gpio = {
-    .name = "gpio",
-    .help = "A GPIO line, on and off.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct gpio_config),
-    .node = "gpiochip",
+    .base.name = "gpio",
+    .base.help = "A GPIO line, on and off.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct gpio_config),
+    .base.node = "gpiochip",
     .types = 1 << VALUE_BOOL,
     .open = gpio_actuator_open,
     .set = gpio_actuator_set,
-    .close = gpio_actuator_close,
+    .base.close = gpio_actuator_close,
 };

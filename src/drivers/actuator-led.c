@@ -79,14 +79,14 @@ static int led_set(void *state, const struct value *value, struct why *why)
 }
 
 const struct actuator_driver actuator_driver_led = {
-    .name = "led",
-    .help = "A Linux LED, on and off or dimmed.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct led_config),
-    .blocking = true, // an LED behind I2C or USB takes its time
+    .base.name = "led",
+    .base.help = "A Linux LED, on and off or dimmed.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct led_config),
+    .base.blocking = true, // an LED behind I2C or USB takes its time
     .types = 1 << VALUE_BOOL | 1 << VALUE_NUMBER,
     .open = led_open,
     .set = led_set,
-    .close = free,
+    .base.close = free,
 };

@@ -24,10 +24,11 @@ static void log_close(void *state)
 }
 
 const struct actuator_driver actuator_driver_log = {
-    .name = "log",
-    .help = "A dry run: nothing moves, and the log shows each command and each decision of a rule.",
+    .base.name = "log",
+    .base.help =
+        "A dry run: nothing moves, and the log shows each command and each decision of a rule.",
     .types = 1 << VALUE_BOOL | 1 << VALUE_NUMBER | 1 << VALUE_STRING,
     .open = log_open,
     .set = log_set,
-    .close = log_close,
+    .base.close = log_close,
 };

@@ -153,14 +153,14 @@ static int pwm_set(void *state, const struct value *value, struct why *why)
 }
 
 const struct actuator_driver actuator_driver_pwm = {
-    .name = "pwm",
-    .help = "A Linux PWM channel: a dimmed lamp, a fan, a servo.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct pwm_config),
-    .blocking = true,
+    .base.name = "pwm",
+    .base.help = "A Linux PWM channel: a dimmed lamp, a fan, a servo.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct pwm_config),
+    .base.blocking = true,
     .types = 1 << VALUE_BOOL | 1 << VALUE_NUMBER,
     .open = pwm_open,
     .set = pwm_set,
-    .close = free,
+    .base.close = free,
 };

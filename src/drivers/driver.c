@@ -7,56 +7,37 @@
 
 enum { MAX_DRIVERS = 64 }; // of each kind; a build with more stops at the first assert
 
-static size_t list_sensors(struct config_driver *out)
+static struct config_driver describe(const struct driver *driver, unsigned types)
 {
-    size_t n = 0;
-    for (; sensor_drivers[n]; n++) {
-        const struct sensor_driver *driver = sensor_drivers[n];
-        assert(n < MAX_DRIVERS);
-        out[n] = (struct config_driver){
-            .name = driver->name,
-            .driver = driver,
-            .options = driver->options,
-            .n_options = driver->n_options,
-            .config_size = driver->config_size,
-            .check = driver->check,
-        };
-    }
-    return n;
+    return (struct config_driver){
+        .name = driver->name,
+        .driver = driver,
+        .options = driver->options,
+        .n_options = driver->n_options,
+        .config_size = driver->config_size,
+        .types = types,
+        .check = driver->check,
+    };
 }
 
-static size_t list_actuators(struct config_driver *out)
+bool driver_has_node(const struct driver *driver, const char *name)
 {
-    size_t n = 0;
-    for (; actuator_drivers[n]; n++) {
-        const struct actuator_driver *driver = actuator_drivers[n];
-        assert(n < MAX_DRIVERS);
-        out[n] = (struct config_driver){
-            .name = driver->name,
-            .driver = driver,
-            .options = driver->options,
-            .n_options = driver->n_options,
-            .config_size = driver->config_size,
-            .types = driver->types,
-            .check = driver->check,
-        };
-    }
-    return n;
-}
-
-bool driver_has_node(const char *node, const char *name)
-{
-    return node && strncmp(name, node, strlen(node)) == 0;
+    return driver->node && strncmp(name, driver->node, strlen(driver->node)) == 0;
 }
 
 void driver_add_to(struct config_sources *sources)
 {
     static struct config_driver sensors[MAX_DRIVERS], actuators[MAX_DRIVERS];
     static size_t n_sensors, n_actuators;
-    if (n_sensors == 0)
-        n_sensors = list_sensors(sensors);
-    if (n_actuators == 0)
-        n_actuators = list_actuators(actuators);
+    for (; sensor_drivers[n_sensors]; n_sensors++) {
+        assert(n_sensors < MAX_DRIVERS);
+        sensors[n_sensors] = describe(&sensor_drivers[n_sensors]->base, 0);
+    }
+    for (; actuator_drivers[n_actuators]; n_actuators++) {
+        assert(n_actuators < MAX_DRIVERS);
+        const struct actuator_driver *driver = actuator_drivers[n_actuators];
+        actuators[n_actuators] = describe(&driver->base, driver->types);
+    }
     sources->sensor_drivers = sensors;
     sources->n_sensor_drivers = n_sensors;
     sources->actuator_drivers = actuators;

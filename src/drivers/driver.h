@@ -18,10 +18,8 @@
 #include "core/value.h"
 #include "util/why.h"
 
-/* An edge of a line: the value after it (0 or 1, active_low applied) and when it was. */
-typedef void (*sensor_edge_fn)(double value, uint64_t mono_usec, void *userdata);
-
-struct sensor_driver {
+/* What every driver has. */
+struct driver {
     const char *name;
     const char *help;                    // one sentence for the manual
     const struct schema_option *options; // offsets are into a structure of config_size
@@ -33,23 +31,35 @@ struct sensor_driver {
     // A check of the keys together, when the configuration is read; NULL. -EINVAL with why.
     int (*check)(const void *config, struct why *why);
 
+    void (*close)(void *state);
+
+    // Blocking drivers whose call can take long: makes one under way in the worker return soon.
+    // Called on the main loop; NULL where there is nothing to do.
+    void (*cancel)(void *state);
+};
+
+/* An edge of a line: the value after it (0 or 1, active_low applied) and when it was. */
+struct sensor_edge {
+    double value;
+    uint64_t mono_usec;
+};
+
+enum { SENSOR_MAX_EDGES = 64 }; // in one dispatch
+
+struct sensor_driver {
+    struct driver base; // first: a section's driver is known by it
+
     // config outlives the state. *ret_state is the driver's own.
     int (*open)(const void *config, void **ret_state, struct why *why);
 
     // The raw value now. Any finite number; -errno with why (the reading alone is lost).
     int (*read)(void *state, double *ret_value, struct why *why);
 
-    void (*close)(void *state);
-
-    // Blocking drivers whose read can take long: makes a read under way in the worker return soon.
-    // Called on the main loop; NULL where there is nothing to do.
-    void (*cancel)(void *state);
-
     // Sensors that speak up: a descriptor to watch for reading, -EBADF if this one has none; and
-    // what to do when it is ready: at most 64 edges, each handed to on_edge. Not with blocking.
-    // NULL both.
+    // the edges when it is ready, a vector of SENSOR_MAX_EDGES: returns how many there are, or
+    // -errno with why. Not with blocking. NULL both.
     int (*fd)(void *state);
-    int (*dispatch)(void *state, sensor_edge_fn on_edge, void *userdata, struct why *why);
+    int (*dispatch)(void *state, struct sensor_edge *ret_edges, struct why *why);
 };
 
 /* What is known of an actuator when its driver is opened. */
@@ -60,16 +70,8 @@ struct actuator_start {
 };
 
 struct actuator_driver {
-    const char *name;
-    const char *help;
-    const struct schema_option *options;
-    size_t n_options;
-    size_t config_size;
-    bool blocking;
-    const char *node; // as above
-    unsigned types;   // the value types that it takes: mask of 1 << VALUE_...
-
-    int (*check)(const void *config, struct why *why);
+    struct driver base; // first, as above
+    unsigned types;     // the value types that it takes: mask of 1 << VALUE_...
 
     // Opens without moving anything where the hardware allows that; one that has to be given a
     // value gets start->last. start's out members are zero and stay so where nothing is known.
@@ -79,13 +81,10 @@ struct actuator_driver {
 
     // Sets an absolute state; setting the same again does no harm.
     int (*set)(void *state, const struct value *value, struct why *why);
-
-    void (*close)(void *state);
-    void (*cancel)(void *state); // as above
 };
 
-/* Whether the node in /dev of that name may be one that a driver speaks to, which says node. */
-bool driver_has_node(const char *node, const char *name);
+/* Whether the node in /dev of that name may be one that driver speaks to. */
+bool driver_has_node(const struct driver *driver, const char *name);
 
 /* Every driver there is, NULL-terminated; written by the build. */
 extern const struct sensor_driver *const sensor_drivers[];

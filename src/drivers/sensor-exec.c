@@ -80,14 +80,14 @@ static void exec_sensor_cancel(void *state)
 }
 
 const struct sensor_driver sensor_driver_exec = {
-    .name = "exec",
-    .help = "The number that a program prints.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct exec_config),
-    .blocking = true,
+    .base.name = "exec",
+    .base.help = "The number that a program prints.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct exec_config),
+    .base.blocking = true,
     .open = exec_sensor_open,
     .read = exec_sensor_read,
-    .close = exec_sensor_close,
-    .cancel = exec_sensor_cancel,
+    .base.close = exec_sensor_close,
+    .base.cancel = exec_sensor_cancel,
 };

@@ -81,13 +81,13 @@ static int file_read(void *state, double *ret_value, struct why *why)
 }
 
 const struct sensor_driver sensor_driver_file = {
-    .name = "file",
-    .help = "A number, or a member of a JSON object, in a file.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct file_config),
-    .blocking = true,
+    .base.name = "file",
+    .base.help = "A number, or a member of a JSON object, in a file.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct file_config),
+    .base.blocking = true,
     .open = file_open,
     .read = file_read,
-    .close = free,
+    .base.close = free,
 };

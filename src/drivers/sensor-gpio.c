@@ -7,8 +7,6 @@
 #include "io/gpio.h"
 #include "util/cleanup.h"
 
-enum { EDGES_MAX = 64 }; // in one dispatch (driver.h)
-
 struct gpio_config {
     char *chip;
     char *line;
@@ -136,32 +134,32 @@ static int gpio_sensor_fd(void *state)
     return gpio_fd(state);
 }
 
-static int gpio_sensor_dispatch(void *state, sensor_edge_fn on_edge, void *userdata,
-                                struct why *why)
+static int gpio_sensor_dispatch(void *state, struct sensor_edge *ret_edges, struct why *why)
 {
-    for (int i = 0; i < EDGES_MAX; i++) {
+    int n = 0;
+    for (; n < SENSOR_MAX_EDGES; n++) {
         struct gpio_event event;
         int r = gpio_read_event(state, &event);
-        if (r < 0)
+        if (r < 0 && n == 0)
             return why_set(why, -r, "cannot read the line's edges: %s", strerror(-r));
-        if (r == 0)
-            break;
-        on_edge(event.value, event.mono_usec, userdata);
+        if (r <= 0)
+            break; // an error comes again, when those before it have been told
+        ret_edges[n] = (struct sensor_edge){ event.value, event.mono_usec };
     }
-    return 0;
+    return n;
 }
 
 const struct sensor_driver sensor_driver_gpio = {
-    .name = "gpio",
-    .help = "A GPIO line: 0 or 1.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct gpio_config),
-    .node = "gpiochip",
-    .check = gpio_sensor_check,
+    .base.name = "gpio",
+    .base.help = "A GPIO line: 0 or 1.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct gpio_config),
+    .base.node = "gpiochip",
+    .base.check = gpio_sensor_check,
     .open = gpio_sensor_open,
     .read = gpio_sensor_read,
-    .close = gpio_sensor_close,
+    .base.close = gpio_sensor_close,
     .fd = gpio_sensor_fd,
     .dispatch = gpio_sensor_dispatch,
 };

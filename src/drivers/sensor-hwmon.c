@@ -122,13 +122,13 @@ static int hwmon_read(void *state, double *ret_value, struct why *why)
 }
 
 const struct sensor_driver sensor_driver_hwmon = {
-    .name = "hwmon",
-    .help = "An input of a Linux hardware monitoring chip: temperature, voltage, fan, power.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct hwmon_config),
-    .blocking = true,
+    .base.name = "hwmon",
+    .base.help = "An input of a Linux hardware monitoring chip: temperature, voltage, fan, power.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct hwmon_config),
+    .base.blocking = true,
     .open = hwmon_open,
     .read = hwmon_read,
-    .close = free,
+    .base.close = free,
 };

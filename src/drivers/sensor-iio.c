@@ -128,13 +128,13 @@ static int iio_read(void *state, double *ret_value, struct why *why)
 }
 
 const struct sensor_driver sensor_driver_iio = {
-    .name = "iio",
-    .help = "A channel of a Linux industrial I/O device: light, analogue input, temperature.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct iio_config),
-    .blocking = true,
+    .base.name = "iio",
+    .base.help = "A channel of a Linux industrial I/O device: light, analogue input, temperature.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct iio_config),
+    .base.blocking = true,
     .open = iio_open,
     .read = iio_read,
-    .close = free,
+    .base.close = free,
 };

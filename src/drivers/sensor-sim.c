@@ -148,14 +148,14 @@ static int sim_read(void *state, double *ret_value, struct why *why)
 }
 
 const struct sensor_driver sensor_driver_sim = {
-    .name = "sim",
-    .help = "A simulated sensor: a curve over time, noise, or a recording.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct sim_config),
-    .blocking = true,
-    .check = sim_check,
+    .base.name = "sim",
+    .base.help = "A simulated sensor: a curve over time, noise, or a recording.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct sim_config),
+    .base.blocking = true,
+    .base.check = sim_check,
     .open = sim_open,
     .read = sim_read,
-    .close = sim_close,
+    .base.close = sim_close,
 };

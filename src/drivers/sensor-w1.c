@@ -71,13 +71,13 @@ static int w1_read(void *state, double *ret_value, struct why *why)
 }
 
 const struct sensor_driver sensor_driver_w1 = {
-    .name = "w1",
-    .help = "A 1-Wire thermometer, such as the DS18B20.",
-    .options = options,
-    .n_options = ELEMENTS(options),
-    .config_size = sizeof(struct w1_config),
-    .blocking = true,
+    .base.name = "w1",
+    .base.help = "A 1-Wire thermometer, such as the DS18B20.",
+    .base.options = options,
+    .base.n_options = ELEMENTS(options),
+    .base.config_size = sizeof(struct w1_config),
+    .base.blocking = true,
     .open = w1_open,
     .read = w1_read,
-    .close = free,
+    .base.close = free,
 };

@@ -162,20 +162,22 @@ static inline void fixture_set_pairs(const struct schema_option *options, size_t
 
 static inline void *make_sensor_config(const struct sensor_driver *driver, ...)
 {
-    void *config = fixture_new_config(driver->options, driver->n_options, driver->config_size);
+    void *config =
+        fixture_new_config(driver->base.options, driver->base.n_options, driver->base.config_size);
     va_list pairs;
     va_start(pairs, driver);
-    fixture_set_pairs(driver->options, driver->n_options, config, pairs);
+    fixture_set_pairs(driver->base.options, driver->base.n_options, config, pairs);
     va_end(pairs);
     return config;
 }
 
 static inline void *make_actuator_config(const struct actuator_driver *driver, ...)
 {
-    void *config = fixture_new_config(driver->options, driver->n_options, driver->config_size);
+    void *config =
+        fixture_new_config(driver->base.options, driver->base.n_options, driver->base.config_size);
     va_list pairs;
     va_start(pairs, driver);
-    fixture_set_pairs(driver->options, driver->n_options, config, pairs);
+    fixture_set_pairs(driver->base.options, driver->base.n_options, config, pairs);
     va_end(pairs);
     return config;
 }
@@ -199,7 +201,7 @@ static inline void fixture_free_config(const struct schema_option *options, size
 }
 
 #define free_config(driver, config)                                                                \
-    fixture_free_config((driver)->options, (driver)->n_options, config)
+    fixture_free_config((driver)->base.options, (driver)->base.n_options, config)
 
 /* Opens an actuator of which nothing is known; *now is what it is. */
 static inline int open_actuator(const struct actuator_driver *driver, const void *config,
@@ -223,7 +225,7 @@ static inline int read_once(const struct sensor_driver *driver, const void *conf
         return r;
     assert_non_null(sensor);
     r = driver->read(sensor, value, why);
-    driver->close(sensor);
+    driver->base.close(sensor);
     return r;
 }
 

@@ -31,7 +31,7 @@ static void each_type_is_written_with_a_newline(void **state)
     assert_file("out", "21.4\n");
     set(actuator, (struct value){ .type = VALUE_STRING, .string = "up and \"away\"" });
     assert_file("out", "up and \"away\"\n");
-    driver->close(actuator);
+    driver->base.close(actuator);
     free_config(driver, config);
 }
 
@@ -41,7 +41,7 @@ static struct value value_now(enum value_type type)
     void *actuator = NULL;
     struct value now = { .type = VALUE_NONE };
     assert_int_equal(open_actuator(driver, config, type, &actuator, &now, NULL), 0);
-    driver->close(actuator);
+    driver->base.close(actuator);
     free_config(driver, config);
     return now;
 }
@@ -84,13 +84,13 @@ static void a_fifo_is_written_to_and_never_read(void **state)
     assert_non_null(strstr(why.text, "fifo"));
     _cleanup_(closep) int reader = open(file_path("fifo"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     set(actuator, on);
-    driver->close(actuator);
+    driver->base.close(actuator);
     assert_int_equal(open_actuator(driver, config, VALUE_BOOL, &actuator, &now, NULL), 0);
     assert_int_equal(now.type, VALUE_NONE);
     char got[8] = "";
     assert_int_equal(read(reader, got, sizeof(got) - 1), 2);
     assert_string_equal(got, "1\n");
-    driver->close(actuator);
+    driver->base.close(actuator);
     free_config(driver, config);
 }
 

@@ -32,7 +32,7 @@ static void a_bool_is_nothing_or_the_full_brightness(void **state)
     assert_file(LED "brightness", "127\n");
     assert_int_equal(driver->set(actuator, &(struct value){ .type = VALUE_BOOL }, NULL), 0);
     assert_file(LED "brightness", "0\n");
-    driver->close(actuator);
+    driver->base.close(actuator);
     assert_file(LED "brightness", "0\n");
     free_config(driver, config);
 }
@@ -57,7 +57,7 @@ static void a_number_is_a_brightness_within_the_leds_own(void **state)
     value.number = 1e300;
     assert_int_equal(driver->set(actuator, &value, NULL), -ERANGE);
     assert_file(LED "brightness", "100\n");
-    driver->close(actuator);
+    driver->base.close(actuator);
     free_config(driver, config);
 }
 

@@ -47,7 +47,7 @@ static const char *order_of_set(double number)
         snprintf(order + used, sizeof(order) - used, "%s ", event->name);
         at += (ssize_t)(sizeof(*event) + event->len);
     }
-    driver->close(actuator);
+    driver->base.close(actuator);
     free_config(driver, config);
     return order;
 }
@@ -89,7 +89,7 @@ static void a_bool_is_none_or_all_of_the_period_and_stays_enabled(void **state)
     assert_int_equal(driver->set(actuator, &(struct value){ .type = VALUE_BOOL }, NULL), 0);
     assert_file(CHIP "pwm1/duty_cycle", "0\n");
     assert_file(CHIP "pwm1/enable", "1\n");
-    driver->close(actuator);
+    driver->base.close(actuator);
     assert_file(CHIP "pwm1/enable", "1\n");
     free_config(driver, config);
 }
@@ -100,14 +100,14 @@ static void what_it_is_now_is_known_only_while_it_runs(void **state)
     void *config;
     struct value now;
     put_channel("1000000\n", "250000\n", "1\n");
-    driver->close(open_pwm("0", VALUE_NUMBER, &config, &now));
+    driver->base.close(open_pwm("0", VALUE_NUMBER, &config, &now));
     free_config(driver, config);
     assert_true(now.type == VALUE_NUMBER && now.number == 0.25);
-    driver->close(open_pwm("0", VALUE_BOOL, &config, &now)); // neither off nor full
+    driver->base.close(open_pwm("0", VALUE_BOOL, &config, &now)); // neither off nor full
     free_config(driver, config);
     assert_int_equal(now.type, VALUE_NONE);
     put_channel("1000000\n", "250000\n", "0\n");
-    driver->close(open_pwm("0", VALUE_NUMBER, &config, &now));
+    driver->base.close(open_pwm("0", VALUE_NUMBER, &config, &now));
     free_config(driver, config);
     assert_int_equal(now.type, VALUE_NONE);
 }
@@ -125,7 +125,7 @@ static void what_is_out_of_range_changes_nothing(void **state)
     value.number = -0.1;
     assert_int_equal(driver->set(actuator, &value, NULL), -ERANGE);
     assert_file(CHIP "pwm1/period", "1000\n");
-    driver->close(actuator);
+    driver->base.close(actuator);
     free_config(driver, config);
 }
 

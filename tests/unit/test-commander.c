@@ -42,11 +42,13 @@ static void fake_close(void *state)
     (void)state;
 }
 
-static const struct actuator_driver quick = {
-    .name = "quick", .open = fake_open, .set = fake_set, .close = fake_close
-};
+static const struct actuator_driver quick = { .base = { .name = "quick", .close = fake_close },
+                                              .open = fake_open,
+                                              .set = fake_set };
 static const struct actuator_driver slow = {
-    .name = "slow", .blocking = true, .open = fake_open, .set = fake_set, .close = fake_close
+    .base = { .name = "slow", .blocking = true, .close = fake_close },
+    .open = fake_open,
+    .set = fake_set,
 };
 static const struct config_driver fake_table[] = {
     { .name = "quick", .driver = &quick, .types = 1 << VALUE_BOOL },

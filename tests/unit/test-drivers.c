@@ -70,13 +70,13 @@ static void every_sensor_driver_is_described_as_the_configuration_needs_it(void 
     (void)state;
     for (size_t i = 0; sensor_drivers[i]; i++) {
         const struct sensor_driver *driver = sensor_drivers[i];
-        check_text("sensor", driver->name, driver->help);
-        check_options(driver->name, "sensor", driver->options, driver->n_options,
-                      driver->config_size);
-        assert_true(driver->open && driver->read && driver->close);
-        assert_true(driver->blocking || !driver->cancel);
+        check_text("sensor", driver->base.name, driver->base.help);
+        check_options(driver->base.name, "sensor", driver->base.options, driver->base.n_options,
+                      driver->base.config_size);
+        assert_true(driver->open && driver->read && driver->base.close);
+        assert_true(driver->base.blocking || !driver->base.cancel);
         assert_int_equal(driver->fd != NULL, driver->dispatch != NULL);
-        assert_false(driver->blocking && driver->fd);
+        assert_false(driver->base.blocking && driver->fd);
     }
 }
 
@@ -86,11 +86,11 @@ static void every_actuator_driver_is_described_as_the_configuration_needs_it(voi
     const unsigned all = 1 << VALUE_BOOL | 1 << VALUE_NUMBER | 1 << VALUE_STRING;
     for (size_t i = 0; actuator_drivers[i]; i++) {
         const struct actuator_driver *driver = actuator_drivers[i];
-        check_text("actuator", driver->name, driver->help);
-        check_options(driver->name, "actuator", driver->options, driver->n_options,
-                      driver->config_size);
-        assert_true(driver->open && driver->set && driver->close);
-        assert_true(driver->blocking || !driver->cancel);
+        check_text("actuator", driver->base.name, driver->base.help);
+        check_options(driver->base.name, "actuator", driver->base.options, driver->base.n_options,
+                      driver->base.config_size);
+        assert_true(driver->open && driver->set && driver->base.close);
+        assert_true(driver->base.blocking || !driver->base.cancel);
         assert_true(driver->types != 0 && (driver->types & ~all) == 0);
     }
 }
@@ -141,13 +141,13 @@ static void a_sensor_that_is_not_there_fails_with_a_cause(void **state)
         const struct sensor_driver *driver = sensor_drivers[i];
         void *config = make_config(driver, NULL);
         bool any_required = false;
-        for (size_t k = 0; k < driver->n_options; k++)
-            any_required |= driver->options[k].required;
-        fill_with_nonsense(driver->options, driver->n_options, config);
+        for (size_t k = 0; k < driver->base.n_options; k++)
+            any_required |= driver->base.options[k].required;
+        fill_with_nonsense(driver->base.options, driver->base.n_options, config);
         double value = 42;
         struct why why = { 0 };
         int r = read_once(driver, config, &value, &why);
-        print_message("%s: %d %s\n", driver->name, r, why.text);
+        print_message("%s: %d %s\n", driver->base.name, r, why.text);
         if (any_required) { // else its defaults are enough
             assert_true(r < 0);
             assert_string_not_equal(why.text, "");
@@ -176,7 +176,7 @@ static int set_once(const struct actuator_driver *driver, const void *config, st
     assert_non_null(actuator);
     assert_true(now.type == VALUE_NONE || now.type == values[i].type);
     r = driver->set(actuator, &values[i], why);
-    driver->close(actuator);
+    driver->base.close(actuator);
     return r;
 }
 
@@ -186,11 +186,11 @@ static void an_actuator_that_is_not_there_fails_with_a_cause(void **state)
     for (size_t i = 0; actuator_drivers[i]; i++) {
         const struct actuator_driver *driver = actuator_drivers[i];
         void *config = make_config(driver, NULL);
-        fill_with_nonsense(driver->options, driver->n_options, config);
+        fill_with_nonsense(driver->base.options, driver->base.n_options, config);
         struct why why = { 0 };
         int r = set_once(driver, config, &why);
-        print_message("%s: %d %s\n", driver->name, r, why.text);
-        if (driver->n_options > 0) {
+        print_message("%s: %d %s\n", driver->base.name, r, why.text);
+        if (driver->base.n_options > 0) {
             assert_true(r < 0);
             assert_string_not_equal(why.text, "");
             assert_true(set_once(driver, config, NULL) < 0);
@@ -210,7 +210,7 @@ static void the_configuration_gets_every_driver(void **state)
     assert_null(actuator_drivers[sources.n_actuator_drivers]);
     for (size_t i = 0; i < sources.n_sensor_drivers; i++) {
         assert_ptr_equal(sources.sensor_drivers[i].driver, sensor_drivers[i]);
-        assert_string_equal(sources.sensor_drivers[i].name, sensor_drivers[i]->name);
+        assert_string_equal(sources.sensor_drivers[i].name, sensor_drivers[i]->base.name);
     }
     for (size_t i = 0; i < sources.n_actuator_drivers; i++) {
         assert_ptr_equal(sources.actuator_drivers[i].driver, actuator_drivers[i]);

@@ -229,7 +229,7 @@ static void the_actuator_hands_over_the_value_as_the_last_argument(void **state)
         if (driver->set(actuator, &cases[i].value, &why) < 0)
             fail_msg("%s", why.text);
         assert_file("handed", cases[i].written);
-        driver->close(actuator);
+        driver->base.close(actuator);
     }
     free_config(driver, config);
 }

@@ -254,7 +254,7 @@ static void actuator_survives_a_restart_without_a_flicker(void **state)
     const struct value on = { .type = VALUE_BOOL, .boolean = true };
     assert_int_equal(driver->set(actuator, &on, &why), 0);
     assert_int_equal(gpioshim_level(0, LED), 0);
-    driver->close(actuator);
+    driver->base.close(actuator);
     start = (struct actuator_start){ .last = { .type = VALUE_BOOL, .boolean = false } };
     assert_int_equal(driver->open(config, VALUE_BOOL, &actuator, &start, &why), 0);
     assert_true(start.now.boolean);
@@ -262,7 +262,7 @@ static void actuator_survives_a_restart_without_a_flicker(void **state)
     assert_int_equal(gpioshim_level(0, LED), 0);
     gpioshim_remove(0);
     assert_int_equal(driver->set(actuator, &on, &why), -ENODEV);
-    driver->close(actuator);
+    driver->base.close(actuator);
     free_config(driver, config);
 }
 
@@ -276,7 +276,7 @@ static void actuator_without_the_store_begins_as_it_was_last(void **state)
     assert_int_equal(driver->open(config, VALUE_BOOL, &actuator, &start, NULL), 0);
     assert_true(start.now.boolean);
     assert_int_equal(gpioshim_changes(0, LED), 1); // from an input to high, and never low
-    driver->close(actuator);
+    driver->base.close(actuator);
     free_config(driver, config);
 }
 

@@ -48,16 +48,13 @@ static void fake_cancel(void *state)
     sem_post(&driver.may_return);
 }
 
-static const struct sensor_driver quick_driver = {
-    .name = "quick", .open = fake_open, .read = fake_read, .close = fake_close
-};
+static const struct sensor_driver quick_driver = { .base = { .name = "quick", .close = fake_close },
+                                                   .open = fake_open,
+                                                   .read = fake_read };
 static const struct sensor_driver slow_driver = {
-    .name = "slow",
-    .blocking = true,
+    .base = { .name = "slow", .blocking = true, .close = fake_close, .cancel = fake_cancel },
     .open = fake_open,
     .read = fake_read,
-    .close = fake_close,
-    .cancel = fake_cancel,
 };
 static const struct config_driver fake_table[] = { { .name = "quick", .driver = &quick_driver },
                                                    { .name = "slow", .driver = &slow_driver } };

@@ -19,7 +19,7 @@ static void a_number_is_read_anew_each_time(void **state)
     put_file("light", " 320.5 \n");
     assert_int_equal(driver->read(sensor, &value, NULL), 0);
     assert_float_equal(value, 320.5, 0);
-    driver->close(sensor);
+    driver->base.close(sensor);
     free_config(driver, config);
 }
 
@@ -76,7 +76,7 @@ static void what_is_no_file_is_refused(void **state)
 static void a_member_needs_names_between_its_dots(void **state)
 {
     (void)state;
-    const struct schema_option *json = &driver->options[1];
+    const struct schema_option *json = &driver->base.options[1];
     assert_string_equal(json->key, "json");
     assert_int_equal(json->check("a.0.b", NULL), 0);
     assert_int_equal(json->check("a..b", NULL), -EINVAL);

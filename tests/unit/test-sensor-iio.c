@@ -88,19 +88,19 @@ static void what_is_not_there_is_named(void **state)
 static void names_cannot_lead_out_of_sysfs(void **state)
 {
     (void)state;
-    assert_int_equal(driver->options[0].check("../x", NULL), -EINVAL);
-    assert_int_equal(driver->options[0].check("a/b", NULL), -EINVAL);
-    assert_int_equal(driver->options[1].check("../x", NULL), -EINVAL);
+    assert_int_equal(driver->base.options[0].check("../x", NULL), -EINVAL);
+    assert_int_equal(driver->base.options[0].check("a/b", NULL), -EINVAL);
+    assert_int_equal(driver->base.options[1].check("../x", NULL), -EINVAL);
 }
 
 static void a_number_alone_is_no_device(void **state)
 {
     (void)state;
     struct why why = { 0 };
-    assert_int_equal(driver->options[0].check("0", &why), -EINVAL);
+    assert_int_equal(driver->base.options[0].check("0", &why), -EINVAL);
     assert_string_equal(why.text,
                         "'0' is a number alone; expected a name such as bh1750, or iio:device0");
-    assert_int_equal(driver->options[0].check("iio:device0", NULL), 0);
+    assert_int_equal(driver->base.options[0].check("iio:device0", NULL), 0);
 }
 
 int main(void)

@@ -8,7 +8,7 @@ static const struct sensor_driver *const driver = &sensor_driver_sim;
 static void assert_check(void *config, int expected_r)
 {
     struct why why = { 0 };
-    assert_int_equal(driver->check(config, &why), expected_r);
+    assert_int_equal(driver->base.check(config, &why), expected_r);
     assert_int_equal(why.text[0] != '\0', expected_r < 0);
     free_config(driver, config);
 }
@@ -50,8 +50,8 @@ static void two_noises_differ(void **state)
     driver->read(a, &value_a, NULL);
     driver->read(b, &value_b, NULL);
     assert_true(value_a != value_b);
-    driver->close(a);
-    driver->close(b);
+    driver->base.close(a);
+    driver->base.close(b);
     free_config(driver, config);
 }
 
@@ -68,7 +68,7 @@ static void a_recording_is_replayed_in_a_loop(void **state)
         assert_int_equal(driver->read(sensor, &value, NULL), 0);
         assert_float_equal(value, expected[i], 0);
     }
-    driver->close(sensor);
+    driver->base.close(sensor);
     free_config(driver, config);
 }
 

@@ -26,10 +26,9 @@ static void fake_close(void *state)
 }
 
 static const struct sensor_driver fake_driver = {
-    .name = "fake",
+    .base = { .name = "fake", .close = fake_close },
     .open = fake_open,
     .read = fake_read,
-    .close = fake_close,
 };
 
 static const struct config_driver fake_table[] = { { .name = "fake", .driver = &fake_driver } };
