@@ -27,8 +27,9 @@ struct decider {
     struct ruleset *rules;
     struct fleet *fleet;
     struct groups *groups;
-    struct reasons *reasons; // of what they have decided
-    struct pages *pages;     // NULL: nothing is kept
+    struct reasons *reasons;     // of what they have decided
+    struct pages *pages;         // NULL: nothing is kept
+    struct decisions *decisions; // of ordered rules; NULL: none are kept
 
     // Grows with each connection: a command sent before it may have been lost with the old one.
     uint32_t epoch;
@@ -96,9 +97,8 @@ static bool has_sent(const struct decider *decider, const struct fleet_rule *sta
 static void tell_decision(struct decider *decider, const struct ruleset_target *target,
                           const struct server_rule *rule, const struct fleet_rule *state)
 {
-    if (rule->config->delivery == DELIVERY_ORDERED && decider->handlers->decided)
-        decider->handlers->decided(decider->userdata, target->device->id, rule,
-                                   state->state.outcome);
+    if (rule->config->delivery == DELIVERY_ORDERED && decider->decisions)
+        decisions_put(decider->decisions, rule->section, target->device->id, state->state.outcome);
 }
 
 static void wait_for_room(struct decider *decider, const struct ruleset_target *target, int r,
@@ -202,13 +202,12 @@ void decider_evaluate_group(struct decider *decider, struct group *group,
 /* What is carried out in order is not carried out again since the server has been started anew. */
 void decider_recall(const struct decider *decider, struct fleet_device *device)
 {
-    for (size_t i = 0; decider->handlers->recall && i < ruleset_n_device_rules(decider->rules);
-         i++) {
+    for (size_t i = 0; decider->decisions && i < ruleset_n_device_rules(decider->rules); i++) {
         const struct server_rule *rule = ruleset_rule(decider->rules, i);
         struct fleet_rule *state = &device->rules[i];
         if (!state->applies || rule->config->delivery != DELIVERY_ORDERED)
             continue;
-        state->state.outcome = decider->handlers->recall(decider->userdata, device->id, rule);
+        state->state.outcome = decisions_find(decider->decisions, rule->section, device->id);
         state->sent_epoch = FLEET_ASSURED;
     }
 }
@@ -512,6 +511,11 @@ uint64_t decider_next_mono_usec(const struct decider *decider)
 void decider_keep(struct decider *decider, struct pages *pages)
 {
     decider->pages = pages;
+}
+
+void decider_remember(struct decider *decider, struct decisions *decisions)
+{
+    decider->decisions = decisions;
 }
 
 void decider_reconnected(struct decider *decider)

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "server/decisions.h"
 #include "server/fleet.h"
 #include "server/groups.h"
 #include "server/pages.h"
@@ -24,12 +25,6 @@ struct decider_handlers {
     // there is (decider_make_room()); else -errno: with the next reading.
     int (*send)(void *userdata, const struct ruleset_target *target, const struct server_rule *rule,
                 const struct command *command);
-    // What a rule with delivery = ordered had decided for a device in an earlier run, so that it is
-    // not carried out anew; RULE_UNDECIDED: nothing. May be NULL.
-    enum rule_outcome (*recall)(void *userdata, const char *device, const struct server_rule *rule);
-    // Such a rule has decided, and its command, if there is one, has been sent. May be NULL.
-    void (*decided)(void *userdata, const char *device, const struct server_rule *rule,
-                    enum rule_outcome outcome);
 };
 
 /* What it decides about; all are borrowed. */
@@ -48,6 +43,12 @@ DEFINE_CLEANUP(struct decider *, decider_free)
 
 /* What it decides is noted there, from now on; borrowed. */
 void decider_keep(struct decider *decider, struct pages *pages);
+
+/*
+ * There is kept what rules with delivery = ordered decide once their command, if there is one, has
+ * been sent, and was decided in an earlier run is not carried out anew. Borrowed.
+ */
+void decider_remember(struct decider *decider, struct decisions *decisions);
 
 /* What was sent before may be lost: every command is sent again with the next reading. */
 void decider_reconnected(struct decider *decider);

@@ -14,7 +14,10 @@ struct decision {
 
 struct decisions {
     struct decision *table; // the oldest first
+    struct outbox *outbox;
 };
+
+const char decisions_space[] = "decided";
 
 static struct decision *find(const struct decisions *decisions, const char *key)
 {
@@ -28,6 +31,18 @@ static void drop(struct decisions *decisions, struct decision *decision)
     HASH_DEL(decisions->table, decision);
     free(decision->value);
     free(decision);
+}
+
+/* Without memory it is written, or removed, another time. */
+static void save(const struct decisions *decisions, const char *key, const char *value)
+{
+    (void)outbox_put_record(decisions->outbox, decisions_space, key, value);
+}
+
+static void forget(struct decisions *decisions, struct decision *decision)
+{
+    save(decisions, decision->key, NULL);
+    drop(decisions, decision);
 }
 
 static int add(struct decisions *decisions, const char *key, struct decision **ret_decision)
@@ -85,13 +100,17 @@ static char *format_key(const char *rule, const char *device)
     return asprintf(&text, "%s/%s", rule, device) < 0 ? NULL : text;
 }
 
-int decisions_recall(struct decisions *decisions, const char *key, const char *value)
+void decisions_keep(struct decisions *decisions, struct outbox *outbox)
+{
+    decisions->outbox = outbox;
+}
+
+void decisions_recall(struct decisions *decisions, const char *key, const char *value)
 {
     struct decision *decision;
-    if (!strchr(key, '/'))
-        return -EBADMSG;
-    int r = set(decisions, key, strdup(value), &decision);
-    return r < 0 ? r : 0;
+    int r = strchr(key, '/') ? set(decisions, key, strdup(value), &decision) : -EBADMSG;
+    if (r < 0 && r != -ENOMEM)
+        save(decisions, key, NULL);
 }
 
 enum rule_outcome decisions_find(const struct decisions *decisions,
@@ -107,37 +126,23 @@ enum rule_outcome decisions_find(const struct decisions *decisions,
     return RULE_UNDECIDED;
 }
 
-char *decisions_make_room(struct decisions *decisions)
-{
-    if (HASH_COUNT(decisions->table) < DECISIONS_MAX)
-        return NULL;
-    char *key = strdup(decisions->table->key);
-    drop(decisions, decisions->table);
-    return key;
-}
-
-int decisions_put(struct decisions *decisions, const struct config_section *rule,
-                  const char *device, enum rule_outcome outcome, const char **ret_key,
-                  const char **ret_value)
+void decisions_put(struct decisions *decisions, const struct config_section *rule,
+                   const char *device, enum rule_outcome outcome)
 {
     _cleanup_(freep) char *key = format_key(rule->name, device);
     struct decision *decision;
-    int r = key ? set(decisions, key, format_value(rule, outcome), &decision) : -ENOMEM;
-    if (r <= 0)
-        return r;
-    *ret_key = decision->key;
-    *ret_value = decision->value;
-    return 1;
+    if (HASH_COUNT(decisions->table) >= DECISIONS_MAX)
+        forget(decisions, decisions->table);
+    if (key && set(decisions, key, format_value(rule, outcome), &decision) > 0)
+        save(decisions, decision->key, decision->value);
 }
 
-char *decisions_forget(struct decisions *decisions, const char *rule, const char *device)
+void decisions_forget(struct decisions *decisions, const char *rule, const char *device)
 {
     _cleanup_(freep) char *key = format_key(rule, device);
     struct decision *decision = key ? find(decisions, key) : NULL;
-    if (!decision)
-        return NULL;
-    drop(decisions, decision);
-    return TAKE_PTR(key);
+    if (decision)
+        forget(decisions, decision);
 }
 
 int decisions_new(struct decisions **ret_decisions)

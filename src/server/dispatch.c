@@ -14,7 +14,7 @@
 #include "util/ratelimit.h"
 
 static const char stream[] = "$commands"; // the server's, volatile
-static const char issued_space[] = "issued", decisions_space[] = "decided";
+static const char issued_space[] = "issued";
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 
 enum { MAX_WAITING = OUTBOX_MAX_MESSAGES / 2 };
@@ -107,14 +107,10 @@ static void tell(struct dispatch *dispatch, const char *device, const char *grou
 
 /* --- the issuer's handlers ------------------------------------------------------------------- */
 
-static int save(struct dispatch *dispatch, const char *space, const char *key, const char *value)
-{
-    return outbox_put_record(uplink_outbox(dispatch->uplink), space, key, value);
-}
-
 static int on_save(void *userdata, const char *key, const char *value)
 {
-    return save(userdata, issued_space, key, value);
+    struct dispatch *dispatch = userdata;
+    return outbox_put_record(uplink_outbox(dispatch->uplink), issued_space, key, value);
 }
 
 static uint64_t on_sync(void *userdata)
@@ -231,30 +227,12 @@ size_t dispatch_room(const struct dispatch *dispatch)
     return issued < published ? issued : published;
 }
 
-static enum rule_outcome on_recall(void *userdata, const char *device,
-                                   const struct server_rule *rule)
-{
-    struct dispatch *dispatch = userdata;
-    return decisions_find(dispatch->decisions, rule->section, device);
-}
+const struct decider_handlers dispatch_handlers = { .send = on_command };
 
-static void on_decided(void *userdata, const char *device, const struct server_rule *rule,
-                       enum rule_outcome outcome)
+struct decisions *dispatch_decisions(const struct dispatch *dispatch)
 {
-    struct dispatch *dispatch = userdata;
-    const char *key, *value;
-    _cleanup_(freep) char *gone = decisions_make_room(dispatch->decisions);
-    if (gone)
-        (void)save(dispatch, decisions_space, gone, NULL);
-    if (decisions_put(dispatch->decisions, rule->section, device, outcome, &key, &value) > 0)
-        (void)save(dispatch, decisions_space, key, value);
+    return dispatch->decisions;
 }
-
-const struct decider_handlers dispatch_handlers = {
-    .send = on_command,
-    .recall = on_recall,
-    .decided = on_decided,
-};
 
 /* --- what comes in --------------------------------------------------------------------------- */
 
@@ -338,9 +316,7 @@ static void recall_issued(void *userdata, const char *key, const char *value)
 static void recall_decision(void *userdata, const char *key, const char *value)
 {
     struct dispatch *dispatch = userdata;
-    int r = decisions_recall(dispatch->decisions, key, value);
-    if (r < 0 && r != -ENOMEM)
-        (void)save(dispatch, decisions_space, key, NULL);
+    decisions_recall(dispatch->decisions, key, value);
 }
 
 int dispatch_new(sd_event *event, struct dispatch **ret_dispatch)
@@ -382,6 +358,7 @@ void dispatch_configure(struct dispatch *dispatch, struct uplink *uplink,
 {
     dispatch->uplink = uplink;
     dispatch->intake = intake;
+    decisions_keep(dispatch->decisions, uplink_outbox(uplink));
     arm_timer(dispatch);
 }
 
@@ -405,13 +382,6 @@ void dispatch_load(struct dispatch *dispatch, struct spool *spool)
 
 /* --- other rules ----------------------------------------------------------------------------- */
 
-static void forget_decision(struct dispatch *dispatch, const struct issuer_item *item)
-{
-    _cleanup_(freep) char *gone = decisions_forget(dispatch->decisions, item->rule, item->device);
-    if (gone)
-        (void)save(dispatch, decisions_space, gone, NULL);
-}
-
 void dispatch_review(struct dispatch *dispatch, const struct config *config,
                      const struct intake *intake)
 {
@@ -428,7 +398,7 @@ void dispatch_review(struct dispatch *dispatch, const struct config *config,
                      item.rule, item.device ? "" : "group ",
                      item.device ? item.device : item.group);
         if (item.is_ordered) // should the rule come back, it decides anew
-            forget_decision(dispatch, &item);
+            decisions_forget(dispatch->decisions, item.rule, item.device);
         n += issuer_give_up(dispatch->issuer, &cursor, &at);
     }
     if (n > 0)

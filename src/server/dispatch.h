@@ -45,6 +45,9 @@ void dispatch_flush(struct dispatch *dispatch);
 /* What the engine decides is sent; their userdata is the dispatch. */
 extern const struct decider_handlers dispatch_handlers;
 
+/* For engine_remember(). */
+struct decisions *dispatch_decisions(const struct dispatch *dispatch);
+
 /* How many commands may be sent by now that could not be for want of room. */
 size_t dispatch_room(const struct dispatch *dispatch);
 

@@ -577,6 +577,11 @@ void engine_free(struct engine *engine)
     free(engine);
 }
 
+void engine_remember(struct engine *engine, struct decisions *decisions)
+{
+    decider_remember(engine->decider, decisions);
+}
+
 size_t engine_n_devices(const struct engine *engine)
 {
     return fleet_count(engine->fleet);

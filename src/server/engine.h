@@ -25,6 +25,9 @@ int engine_new(struct config *config, const struct decider_handlers *handlers, v
 void engine_free(struct engine *engine);
 DEFINE_CLEANUP(struct engine *, engine_free)
 
+/* As decider_remember(); before the first device is heard of. */
+void engine_remember(struct engine *engine, struct decisions *decisions);
+
 size_t engine_n_devices(const struct engine *engine);
 
 /*

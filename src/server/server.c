@@ -390,9 +390,11 @@ static int make_plan(struct server *server, struct config *config, struct server
         !same_sections(server->config, config, "group") ||
         !same_sections(server->config, config, "server")) {
         r = engine_new(config, &dispatch_handlers, server->dispatch, &plan->engine);
+        if (r < 0)
+            return r;
+        engine_remember(plan->engine, dispatch_decisions(server->dispatch));
         // Half of the store, lest what is known of the fleet leaves no room for messages.
-        if (r >= 0)
-            r = engine_keep(plan->engine, config->queue->max_size / 2);
+        r = engine_keep(plan->engine, config->queue->max_size / 2);
     }
     if (r >= 0)
         r = plan_recorder(server, config->server, plan);

@@ -19,14 +19,14 @@ static int on_send(void *userdata, const struct ruleset_target *target,
     return 0;
 }
 
-static enum rule_outcome on_recall(void *userdata, const char *device,
-                                   const struct server_rule *rule)
-{
-    (void)userdata, (void)rule;
-    return strcmp(device, "arm") == 0 ? RULE_THEN : RULE_UNDECIDED;
-}
+static const struct decider_handlers handlers = { .send = on_send };
+static struct decisions *decisions; // of an earlier run; NULL: there are none
 
-static const struct decider_handlers handlers = { .send = on_send, .recall = on_recall };
+int outbox_put_record(struct outbox *outbox, const char *space, const char *key, const char *value)
+{
+    (void)outbox, (void)space, (void)key, (void)value;
+    return 0;
+}
 
 static struct engine *make_engine(const char *text)
 {
@@ -34,6 +34,7 @@ static struct engine *make_engine(const char *text)
     struct config *config = load_main(text);
     now = (struct ruleset_now){ 1000 * USEC_PER_SEC, 1790000000 * USEC_PER_SEC };
     assert_int_equal(engine_new(config, &handlers, NULL, &engine), 0);
+    engine_remember(engine, decisions);
     engine_reconnected(engine);
     config_unref(config);
     return engine;
@@ -109,6 +110,8 @@ static void a_group_is_explained_by_its_aggregates(void **state)
 static void what_others_have_decided_is_told_as_such(void **state)
 {
     (void)state;
+    assert_int_equal(decisions_new(&decisions), 0);
+    decisions_recall(decisions, "arm/arm", "then {\"up\": true}");
     struct engine *engine = make_engine(LAMP "[rule arm]\nwhen = light < 5\ndelivery = ordered\n"
                                              "then = {\"up\": true}\n");
     struct json_object *command = json_tokener_parse("{\"$id\": \"x\", \"led\": true}");
@@ -122,6 +125,7 @@ static void what_others_have_decided_is_told_as_such(void **state)
            "{\"error\":\"rule arm has decided nothing for lamp1 so far; at present light = "
            "unknown\"}");
     engine_free(engine);
+    decisions_recall(decisions, "arm/arm", "then {\"up\": true}"); // that one has decided by now
     engine = make_engine("[rule arm]\nwhen = light < 5\nuntil = light > 500\ndelivery = ordered\n"
                          "then = {\"up\": true}\n");
     say(engine, "arm", "{\"light\": 400}");
@@ -129,6 +133,7 @@ static void what_others_have_decided_is_told_as_such(void **state)
            "{\"text\":\"arm  rule arm: {\\\"up\\\": true}  decided so long ago that its readings "
            "are not kept\\nat present light = 400\"}");
     engine_free(engine);
+    decisions_free(TAKE_PTR(decisions));
 }
 
 static void what_there_is_not_is_told(void **state)
