@@ -165,9 +165,11 @@ int actuator_new(sd_event *event, struct config *config, const struct config_sec
     if (!actuator)
         return -ENOMEM;
     actuator->wishes = wishes;
-    int r = job_new(event, config, section, on_finished, actuator, &actuator->job);
+    int r = job_new(event, config, section, &actuator->job);
     if (r < 0)
         return r;
+    actuator->job->finished = on_finished;
+    actuator->job->owner = actuator;
     r = sd_event_add_time_relative(event, &actuator->retry_timer, CLOCK_BOOTTIME, retry_min_usec,
                                    USEC_PER_SEC / 10, on_retry, actuator);
     if (r < 0)

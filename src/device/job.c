@@ -102,7 +102,7 @@ static void destroy(struct worker_job *base)
 }
 
 int job_new(sd_event *event, struct config *config, const struct config_section *section,
-            job_finished_fn finished, void *owner, struct job **ret_job)
+            struct job **ret_job)
 {
     struct job *job = calloc(1, sizeof(*job));
     if (!job)
@@ -112,8 +112,6 @@ int job_new(sd_event *event, struct config *config, const struct config_section 
         .config = config_ref(config),
         .section = section,
         .is_sensor = strcmp(section->schema->name, "sensor") == 0,
-        .finished = finished,
-        .owner = owner,
     };
     pthread_mutex_init(&job->lock, NULL);
     int r = driver_of(job)->blocking ? worker_new(event, section->name, &job->worker) : 0;

@@ -4,8 +4,8 @@
  * so that the next call opens it anew. A blocking driver runs in a worker of its own, any other at
  * once.
  *
- *     job_new(), job_start() whenever !job_busy(); look at job->result when it says so, else in
- *     finished().
+ *     job_new(), set job->finished; job_start() whenever !job_busy(); look at job->result when it
+ *     says so, else in finished().
  */
 #pragma once
 
@@ -20,17 +20,15 @@
 
 struct job;
 
-/* A call that job_start() began has ended: look at job->result. From the loop alone. */
-typedef void (*job_finished_fn)(struct job *job);
-
 struct job {
     struct worker_job base; // first: the worker knows no more
     struct config *config;  // keeps section alive
     const struct config_section *section;
     bool is_sensor;        // else an actuator
     struct worker *worker; // NULL: the driver does not block
-    job_finished_fn finished;
-    void *owner; // of finished()
+    // The owner's: a call that job_start() began has ended. From the loop alone.
+    void (*finished)(struct job *job);
+    void *owner;
 
     pthread_mutex_t lock; // for state, between the worker and job_free()'s cancel
     void *state;          // the driver's; NULL while closed
@@ -50,7 +48,7 @@ struct job {
  * -ENOMEM or what sd-event returns.
  */
 int job_new(sd_event *event, struct config *config, const struct config_section *section,
-            job_finished_fn finished, void *owner, struct job **ret_job);
+            struct job **ret_job);
 
 /* Never blocks: a call under way in the worker is cancelled and cleans up after itself. */
 void job_free(struct job *job);

@@ -23,7 +23,7 @@ static const uint64_t start_usec = 10 * USEC_PER_SEC;
 
 struct localrules {
     struct config *config;
-    localrules_apply_fn apply;
+    void (*apply)(void *userdata, const char *rule, const struct command *command);
     void *userdata;
     sd_event_source *timer; // for what changes without a reading, and for what is held
     uint64_t start_mono_usec;
@@ -283,7 +283,8 @@ static int collect(struct localrules *rules)
 }
 
 int localrules_new(sd_event *event, struct config *config, const struct localrules *previous,
-                   localrules_apply_fn apply, void *userdata, struct localrules **ret_rules)
+                   void (*apply)(void *userdata, const char *rule, const struct command *command),
+                   void *userdata, struct localrules **ret_rules)
 {
     _cleanup_(localrules_freep) struct localrules *rules = calloc(1, sizeof(*rules));
     if (!rules)

@@ -14,17 +14,14 @@
 
 struct localrules;
 
-/* A rule has decided: set the actuators. */
-typedef void (*localrules_apply_fn)(void *userdata, const char *rule,
-                                    const struct command *command);
-
 /*
  * Makes the rules of config. What previous (NULL at the start) knows goes on: readings by the
  * sensors' names, decisions by the rules' names where the rule is the same. previous is not freed.
- * 0 or -errno.
+ * apply: a rule has decided, set the actuators. 0 or -errno.
  */
 int localrules_new(sd_event *event, struct config *config, const struct localrules *previous,
-                   localrules_apply_fn apply, void *userdata, struct localrules **ret_rules);
+                   void (*apply)(void *userdata, const char *rule, const struct command *command),
+                   void *userdata, struct localrules **ret_rules);
 void localrules_free(struct localrules *rules);
 DEFINE_CLEANUP(struct localrules *, localrules_free)
 

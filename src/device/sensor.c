@@ -18,7 +18,7 @@ static const uint64_t backoff_max_usec = 60 * USEC_PER_SEC;
 struct sensor {
     const struct sensor_driver *driver;
     const struct sensor_config *config;
-    sensor_heard_fn heard;
+    void (*heard)(void *userdata, struct sensor *sensor, const struct sensor_news *news);
     void *userdata;
     sd_event *event;
     struct job *job;
@@ -206,7 +206,8 @@ int sensor_take(struct sensor *sensor, uint64_t now_mono_usec, double *ret_value
 /* --- life ------------------------------------------------------------------------------------ */
 
 int sensor_new(sd_event *event, struct config *config, const struct config_section *section,
-               sensor_heard_fn heard, void *userdata, struct sensor **ret_sensor)
+               void (*heard)(void *userdata, struct sensor *sensor, const struct sensor_news *news),
+               void *userdata, struct sensor **ret_sensor)
 {
     _cleanup_(sensor_freep) struct sensor *sensor = calloc(1, sizeof(*sensor));
     if (!sensor)
@@ -216,9 +217,11 @@ int sensor_new(sd_event *event, struct config *config, const struct config_secti
     sensor->heard = heard;
     sensor->userdata = userdata;
     sensor->event = sd_event_ref(event);
-    int r = job_new(event, config, section, on_finished, sensor, &sensor->job);
+    int r = job_new(event, config, section, &sensor->job);
     if (r < 0)
         return r;
+    sensor->job->finished = on_finished;
+    sensor->job->owner = sensor;
     *ret_sensor = TAKE_PTR(sensor);
     return 0;
 }

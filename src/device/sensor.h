@@ -23,13 +23,13 @@ struct sensor_news {
     uint64_t mono_usec; // of it
 };
 
-/* A sample that sensor_sample() began has ended; an edge; the edges have failed. From the loop. */
-typedef void (*sensor_heard_fn)(void *userdata, struct sensor *sensor,
-                                const struct sensor_news *news);
-
-/* config is referenced; section stands in it. The driver is opened by the first sample. */
+/*
+ * config is referenced; section stands in it. The driver is opened by the first sample. heard: a
+ * sample that sensor_sample() began has ended; an edge; the edges have failed. From the loop alone.
+ */
 int sensor_new(sd_event *event, struct config *config, const struct config_section *section,
-               sensor_heard_fn heard, void *userdata, struct sensor **ret_sensor);
+               void (*heard)(void *userdata, struct sensor *sensor, const struct sensor_news *news),
+               void *userdata, struct sensor **ret_sensor);
 void sensor_free(struct sensor *sensor);
 DEFINE_CLEANUP(struct sensor *, sensor_free)
 

@@ -89,9 +89,8 @@ static struct bench make_bench(bool blocking)
     put_main(blocking ? "[sensor light]\ndriver = slow\n" : "[sensor light]\ndriver = quick\n");
     assert_int_equal(config_load(&sources, &config, &errors), 0);
     assert_true(sd_event_new(&bench.event) >= 0);
-    assert_int_equal(job_new(bench.event, config, config_nth(config, "sensor", 0), on_finished,
-                             NULL, &bench.job),
-                     0);
+    assert_int_equal(job_new(bench.event, config, config_nth(config, "sensor", 0), &bench.job), 0);
+    bench.job->finished = on_finished;
     config_unref(config); // the job has its own reference
     return bench;
 }
