@@ -102,9 +102,8 @@ static int on_status_timer(sd_event_source *source, uint64_t usec, void *userdat
 }
 
 /* News shows in `systemctl status` at once, counters with what wakes up the loop next. */
-static void on_role_changed(void *userdata, bool news)
+static void tell_later(struct daemon *daemon, bool news)
 {
-    struct daemon *daemon = userdata;
     int enabled = SD_EVENT_OFF;
     if (daemon->stopping) // the status says so
         return;
@@ -125,7 +124,7 @@ static void tell_reloaded(struct daemon *daemon)
         return;
     notify_send("READY=1", -EBADF);
     daemon->status[0] = '\0'; // tell_reloading() has told another
-    on_role_changed(daemon, true);
+    tell_later(daemon, true);
 }
 
 /*
@@ -183,24 +182,6 @@ static void role_stopped(struct daemon *daemon)
         take_turn(daemon);
 }
 
-/* One that was switched off is freed when what it had to keep is on disk. */
-static void on_device_stopped(void *userdata)
-{
-    struct daemon *daemon = userdata;
-    if (daemon->old_device) {
-        device_free(TAKE_PTR(daemon->old_device));
-        fdstore_prune(); // of what no actuator has any more
-    }
-    role_stopped(daemon);
-}
-
-static void on_server_stopped(void *userdata)
-{
-    struct daemon *daemon = userdata;
-    server_free(TAKE_PTR(daemon->old_server));
-    role_stopped(daemon);
-}
-
 static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
@@ -238,17 +219,33 @@ static int on_stop_signal(sd_event_source *source, const struct signalfd_siginfo
 
 static void start_reload(struct daemon *daemon);
 
-static void on_reload_wanted(void *userdata)
+/* One that was switched off is freed when what it had to keep is on disk. */
+static void on_device_event(void *userdata, enum owner_event event)
 {
-    start_reload(userdata);
+    struct daemon *daemon = userdata;
+    if (event == OWNER_RELOAD) {
+        start_reload(daemon);
+    } else if (event == OWNER_STOPPED) {
+        if (daemon->old_device) {
+            device_free(TAKE_PTR(daemon->old_device));
+            fdstore_prune(); // of what no actuator has any more
+        }
+        role_stopped(daemon);
+    } else {
+        tell_later(daemon, event == OWNER_CHANGED);
+    }
 }
 
-static const struct device_handlers device_handlers = {
-    .changed = on_role_changed,
-    .stopped = on_device_stopped,
-    .reload = on_reload_wanted,
-};
-static const struct server_handlers server_handlers = { on_role_changed, on_server_stopped };
+static void on_server_event(void *userdata, enum owner_event event)
+{
+    struct daemon *daemon = userdata;
+    if (event == OWNER_STOPPED) {
+        server_free(TAKE_PTR(daemon->old_server));
+        role_stopped(daemon);
+    } else {
+        tell_later(daemon, event == OWNER_CHANGED);
+    }
+}
 
 static bool has_device(const struct config *config)
 {
@@ -292,15 +289,17 @@ static void plan_done(struct plan *plan)
 
 static int prepare(struct daemon *daemon, struct config *config, struct plan *plan, struct why *why)
 {
+    const struct owner of_device = { on_device_event, daemon };
+    const struct owner of_server = { on_server_event, daemon };
     int r = 0;
     if (has_device(config))
-        r = daemon->device ? device_prepare(daemon->device, config, &plan->device_plan, why)
-                           : device_new(daemon->event, daemon->spool, config, &device_handlers,
-                                        daemon, &plan->device, why);
+        r = daemon->device
+                ? device_prepare(daemon->device, config, &plan->device_plan, why)
+                : device_new(daemon->event, daemon->spool, config, &of_device, &plan->device, why);
     if (r >= 0 && has_server(config))
-        r = daemon->server ? server_prepare(daemon->server, config, &plan->server_plan)
-                           : server_new(daemon->event, daemon->spool, config, &server_handlers,
-                                        daemon, &plan->server);
+        r = daemon->server
+                ? server_prepare(daemon->server, config, &plan->server_plan)
+                : server_new(daemon->event, daemon->spool, config, &of_server, &plan->server);
     return r;
 }
 
@@ -418,7 +417,7 @@ static void on_spool(void *userdata, enum spool_event event)
 {
     struct daemon *daemon = userdata;
     if (event == SPOOL_NEWS) {
-        on_role_changed(daemon, true);
+        tell_later(daemon, true);
         return;
     }
     struct reload *reload = TAKE_PTR(daemon->reload);

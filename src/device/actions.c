@@ -46,8 +46,7 @@ struct task {
 struct actions {
     sd_event *event;
     struct telemetry *telemetry;
-    void (*reload)(void *userdata);
-    void *userdata;
+    struct owner owner;
     sd_event_source *turn;
     struct systemd *systemd;
     sd_event_source *reboot_timer;
@@ -226,7 +225,7 @@ static int begin_reload(struct actions *actions, struct config *config,
         return why_set(why, ENOMEM, "out of memory");
     task->is_reload = true;
     add_task(task);
-    actions->reload(actions->userdata);
+    actions->owner.told(actions->owner.userdata, OWNER_RELOAD);
     return 0;
 }
 
@@ -386,16 +385,15 @@ int actions_begin(struct actions *actions, struct config *config, const struct e
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-int actions_new(sd_event *event, struct telemetry *telemetry, void (*reload)(void *userdata),
-                void *userdata, struct actions **ret_actions)
+int actions_new(sd_event *event, struct telemetry *telemetry, const struct owner *owner,
+                struct actions **ret_actions)
 {
     _cleanup_(actions_freep) struct actions *actions = calloc(1, sizeof(*actions));
     if (!actions)
         return -ENOMEM;
     actions->event = sd_event_ref(event);
     actions->telemetry = telemetry;
-    actions->reload = reload;
-    actions->userdata = userdata;
+    actions->owner = *owner;
     int r = systemd_new(event, on_systemd_done, &actions->systemd);
     if (r >= 0)
         r = sd_event_add_defer(event, &actions->turn, on_turn, actions);

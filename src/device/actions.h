@@ -30,9 +30,9 @@ struct actions_waiter {
     void *userdata; // of his own: actions_await() knows him by it
 };
 
-/* telemetry is borrowed. reload: load the configuration again; actions_reloaded() tells its end. */
-int actions_new(sd_event *event, struct telemetry *telemetry, void (*reload)(void *userdata),
-                void *userdata, struct actions **ret_actions);
+/* telemetry is borrowed. owner is told of a reload, and calls actions_reloaded() at its end. */
+int actions_new(sd_event *event, struct telemetry *telemetry, const struct owner *owner,
+                struct actions **ret_actions);
 
 /* Nobody hears of the end of what is under way. */
 void actions_free(struct actions *actions);

@@ -25,7 +25,8 @@ struct actuators {
     sd_event_source *timer; // for the guards
     struct outbox *outbox;
     struct wishes *wishes;
-    const struct actuators_handlers *handlers;
+    struct localrules *rules; // NULL: none
+    void (*rested)(void *userdata);
     void *userdata;
     uint8_t boot[GUARD_BOOT_SIZE];
     uint64_t lost_mono_usec; // the connection; 0 while there is one
@@ -147,7 +148,7 @@ static void on_guard_event(struct actuators *actuators, struct entry *entry, enu
     if (event == GUARD_LEASE_ENDED)
         fall_back(actuators, entry, "its lease has ended");
     if (event == GUARD_CUT_OFF &&
-        !actuators->handlers->is_decided(actuators->userdata, actuator_name(entry->actuator)))
+        !(actuators->rules && localrules_decide(actuators->rules, actuator_name(entry->actuator))))
         fall_back(actuators, entry, "the device is cut off from the broker");
 }
 
@@ -216,7 +217,7 @@ static void on_told(void *userdata)
             save(actuators, &actuators->entries[i]);
     }
     if (!actuators_are_moving(actuators))
-        actuators->handlers->rested(actuators->userdata);
+        actuators->rested(actuators->userdata);
 }
 
 void actuators_set(struct actuators *actuators, struct actuator *actuator,
@@ -311,8 +312,9 @@ static void take_entry(struct actuators *actuators, struct entry *entry, const c
 }
 
 void actuators_commit(struct actuators *actuators, const struct config *config,
-                      struct actuators_plan *plan)
+                      struct localrules *rules, struct actuators_plan *plan)
 {
+    actuators->rules = rules;
     for (size_t i = 0; i < plan->n_entries; i++)
         take_entry(actuators, &plan->entries[i], config_nth(config, "actuator", i)->name);
     free_entries(actuators->entries, actuators->n_entries);
@@ -337,16 +339,15 @@ void actuators_start(struct actuators *actuators)
 /* --- life and looking ------------------------------------------------------------------------ */
 
 int actuators_new(sd_event *event, struct outbox *outbox,
-                  const uint8_t boot[static GUARD_BOOT_SIZE],
-                  const struct actuators_handlers *handlers, void *userdata,
-                  struct actuators **ret_actuators)
+                  const uint8_t boot[static GUARD_BOOT_SIZE], void (*rested)(void *userdata),
+                  void *userdata, struct actuators **ret_actuators)
 {
     _cleanup_(actuators_freep) struct actuators *actuators = calloc(1, sizeof(*actuators));
     if (!actuators)
         return -ENOMEM;
     actuators->event = sd_event_ref(event);
     actuators->outbox = outbox;
-    actuators->handlers = handlers;
+    actuators->rested = rested;
     actuators->userdata = userdata;
     memcpy(actuators->boot, boot, sizeof(actuators->boot));
     int r = sd_event_add_time(event, &actuators->timer, CLOCK_BOOTTIME, 0, 10 * USEC_PER_MSEC,

@@ -17,6 +17,7 @@
 #include "core/guard.h"
 #include "core/value.h"
 #include "device/actuator.h"
+#include "device/localrules.h"
 #include "outbox/outbox.h"
 #include "util/cleanup.h"
 #include "util/why.h"
@@ -24,24 +25,16 @@
 struct actuators;
 struct actuators_plan;
 
-struct actuators_handlers {
-    // None is moving, and what they are may have changed. From the loop alone.
-    void (*rested)(void *userdata);
-    // The device has been cut off for too long: whether a rule of its own has a word to say here.
-    bool (*is_decided)(void *userdata, const char *name);
-};
-
 /* The space of their records, each named as its actuator. */
 extern const char actuators_space[];
 
 /*
  * outbox keeps the records, borrowed. boot: the id of this one, by which a lease of another is
- * known.
+ * known. rested: none is moving, and what they are may have changed; from the loop alone.
  */
 int actuators_new(sd_event *event, struct outbox *outbox,
-                  const uint8_t boot[static GUARD_BOOT_SIZE],
-                  const struct actuators_handlers *handlers, void *userdata,
-                  struct actuators **ret_actuators);
+                  const uint8_t boot[static GUARD_BOOT_SIZE], void (*rested)(void *userdata),
+                  void *userdata, struct actuators **ret_actuators);
 
 /* Nobody hears of his wishes any more. */
 void actuators_free(struct actuators *actuators);
@@ -56,9 +49,12 @@ int actuators_prepare(struct actuators *actuators, struct config *config,
 void actuators_plan_free(struct actuators_plan *plan);
 DEFINE_CLEANUP(struct actuators_plan *, actuators_plan_free)
 
-/* Puts a plan into force and frees it; cannot fail. The new ones wait for actuators_start(). */
+/*
+ * Puts a plan into force and frees it; cannot fail. The new ones wait for actuators_start(). rules,
+ * borrowed, are asked before one falls back because the device is cut off; NULL: there are none.
+ */
 void actuators_commit(struct actuators *actuators, const struct config *config,
-                      struct actuators_plan *plan);
+                      struct localrules *rules, struct actuators_plan *plan);
 
 /* Before the first start: an actuator's record; what is of no use is passed over. */
 void actuators_recall(struct actuators *actuators, const char *name, const char *record);

@@ -24,8 +24,7 @@
 struct device {
     sd_event *event;
     struct spool *spool;
-    const struct device_handlers *handlers;
-    void *userdata;
+    struct owner owner;
     struct config *config;
     struct topics *topics;
     struct uplink *uplink;
@@ -53,6 +52,11 @@ static const uint64_t safe_limit_usec = 400 * USEC_PER_MSEC;
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 
 /* --- state ----------------------------------------------------------------------------------- */
+
+static void tell(const struct device *device, enum owner_event event)
+{
+    device->owner.told(device->owner.userdata, event);
+}
 
 static void publish_state(struct device *device)
 {
@@ -84,18 +88,10 @@ static void on_rested(void *userdata)
 {
     struct device *device = userdata;
     publish_state(device);
-    device->handlers->changed(device->userdata, true);
+    tell(device, OWNER_CHANGED);
     if (device->goodbye_timer)
         say_goodbye(device);
 }
-
-static bool is_decided(void *userdata, const char *name)
-{
-    struct device *device = userdata;
-    return localrules_decide(device->rules, name);
-}
-
-static const struct actuators_handlers actuators_handlers = { on_rested, is_decided };
 
 static void on_rule(void *userdata, const char *rule, const struct command *command)
 {
@@ -118,14 +114,6 @@ static void on_reading(void *userdata, size_t i, double value, uint64_t mono_use
     localrules_reading(device->rules, i, value, mono_usec);
     actions_reading(device->actions, config_nth(device->config, "sensor", i)->name, value);
 }
-
-static void on_telemetry_changed(void *userdata)
-{
-    struct device *device = userdata;
-    device->handlers->changed(device->userdata, true);
-}
-
-static const struct telemetry_handlers telemetry_handlers = { on_reading, on_telemetry_changed };
 
 /* --- hardware that comes and goes ------------------------------------------------------------ */
 
@@ -188,13 +176,13 @@ static void on_uplink(void *userdata, const struct uplink_event *event)
         if (device->lost_mono_usec == 0 && !uplink_is_connected(device->uplink) &&
             !device->stopping)
             set_lost(device, clock_mono_usec());
-        device->handlers->changed(device->userdata, event->is_news);
+        tell(device, event->is_news ? OWNER_CHANGED : OWNER_COUNTED);
         break;
     case UPLINK_RECORDED:
         actions_recorded(device->actions, event->ticket);
         break;
     case UPLINK_STOPPED:
-        device->handlers->stopped(device->userdata);
+        tell(device, OWNER_STOPPED);
         break;
     case UPLINK_STATUS:
     case UPLINK_UNHEARD:
@@ -280,7 +268,7 @@ static void take_plan(struct device *device, struct device_plan *plan)
     telemetry_commit(device->telemetry, TAKE_PTR(plan->telemetry));
     localrules_free(device->rules);
     device->rules = TAKE_PTR(plan->rules);
-    actuators_commit(device->actuators, plan->config, TAKE_PTR(plan->actuators));
+    actuators_commit(device->actuators, plan->config, device->rules, TAKE_PTR(plan->actuators));
     config_unref(device->config);
     device->config = TAKE_PTR(plan->config);
     commander_configure(device->commander, device->config,
@@ -329,16 +317,15 @@ static int make_objects(struct device *device, struct config *config)
     if (r < 0)
         return r;
     struct outbox *outbox = uplink_outbox(device->uplink);
-    r = telemetry_new(device->event, device->uplink, &device->story, &telemetry_handlers, device,
-                      &device->telemetry);
+    r = telemetry_new(device->event, device->uplink, &device->story, &device->owner, on_reading,
+                      device, &device->telemetry);
     if (r >= 0)
-        r = actuators_new(device->event, outbox, spool_boot(device->spool), &actuators_handlers,
-                          device, &device->actuators);
+        r = actuators_new(device->event, outbox, spool_boot(device->spool), on_rested, device,
+                          &device->actuators);
     if (r >= 0)
         r = journal_new(outbox, &device->journal);
     if (r >= 0)
-        r = actions_new(device->event, device->telemetry, device->handlers->reload,
-                        device->userdata, &device->actions);
+        r = actions_new(device->event, device->telemetry, &device->owner, &device->actions);
     if (r >= 0)
         r = commander_new(device->uplink, device->actuators, device->journal, device->actions,
                           &device->story, &device->commander);
@@ -346,8 +333,7 @@ static int make_objects(struct device *device, struct config *config)
 }
 
 int device_new(sd_event *event, struct spool *spool, struct config *config,
-               const struct device_handlers *handlers, void *userdata, struct device **ret_device,
-               struct why *why)
+               const struct owner *owner, struct device **ret_device, struct why *why)
 {
     struct device_plan *plan;
     _cleanup_(device_freep) struct device *device = calloc(1, sizeof(*device));
@@ -355,8 +341,7 @@ int device_new(sd_event *event, struct spool *spool, struct config *config,
         return -ENOMEM;
     device->event = sd_event_ref(event);
     device->spool = spool;
-    device->handlers = handlers;
-    device->userdata = userdata;
+    device->owner = *owner;
     device->story = story_limit;
     device->lost_mono_usec = clock_mono_usec();
     int r = make_objects(device, config);

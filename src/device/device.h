@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
+#include "outbox/owner.h"
 #include "outbox/spool.h"
 #include "util/cleanup.h"
 #include "util/why.h"
@@ -16,20 +17,13 @@
 struct device;
 struct device_plan; // another configuration, prepared
 
-struct device_handlers {
-    // What device_describe() says has changed; news: more than a counter.
-    void (*changed)(void *userdata, bool news);
-    void (*stopped)(void *userdata); // after device_stop()
-    void (*reload)(void *userdata);  // a command wants it; ends with device_reloaded()
-};
-
 /*
- * spool and handlers are borrowed. What it may not do before device_start() it does not: it can be
+ * spool is borrowed. owner is told of all that owner.h names; a reload that he is told of ends with
+ * device_reloaded(). What it may not do before device_start() it does not: it can be
  * freed again as if it had never been. Errors as device_prepare().
  */
 int device_new(sd_event *event, struct spool *spool, struct config *config,
-               const struct device_handlers *handlers, void *userdata, struct device **ret_device,
-               struct why *why);
+               const struct owner *owner, struct device **ret_device, struct why *why);
 void device_free(struct device *device);
 DEFINE_CLEANUP(struct device *, device_free)
 
@@ -52,7 +46,7 @@ DEFINE_CLEANUP(struct device_plan *, device_plan_free)
 void device_reloaded(struct device *device, const char *failure);
 
 /*
- * Sets what is to be safe at the end, then as uplink_stop(), which calls handlers.stopped(). An
+ * Sets what is to be safe at the end, then as uplink_stop(), after which owner is told. An
  * actuator that hangs is waited for no longer than 400 ms of that time.
  */
 void device_stop(struct device *device, uint64_t end_mono_usec);

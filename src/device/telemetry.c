@@ -31,7 +31,7 @@ struct source { // a sensor and its place in the rhythm
     bool wanted;                // now, besides its rhythm
     bool due;                   // its interval has ended, its message has not been made
     bool tried;                 // sampled at least once
-    bool failed;                // as last told by changed()
+    bool failed;                // as the owner was last told
 };
 
 struct telemetry {
@@ -39,7 +39,8 @@ struct telemetry {
     sd_event_source *timer;
     struct uplink *uplink;
     struct ratelimit *story;
-    const struct telemetry_handlers *handlers;
+    struct owner owner;
+    void (*reading)(void *userdata, size_t i, double value, uint64_t mono_usec);
     void *userdata;
     struct config *config;
     uint64_t start_mono_usec; // of the rhythm
@@ -211,7 +212,7 @@ static void tell_changed(struct telemetry *telemetry, struct source *source)
     if (failed == source->failed)
         return;
     source->failed = failed;
-    telemetry->handlers->changed(telemetry->userdata);
+    telemetry->owner.told(telemetry->owner.userdata, OWNER_CHANGED);
 }
 
 static struct source *find_source(struct telemetry *telemetry, const struct sensor *sensor)
@@ -228,8 +229,8 @@ static void take_news(struct telemetry *telemetry, struct source *source,
                       const struct sensor_news *news)
 {
     if (news->has_reading)
-        telemetry->handlers->reading(telemetry->userdata, (size_t)(source - telemetry->sources),
-                                     news->reading, news->mono_usec);
+        telemetry->reading(telemetry->userdata, (size_t)(source - telemetry->sources),
+                           news->reading, news->mono_usec);
     if (news->has_reading && news->is_edge)
         publish_one(telemetry, source, news->reading, news->mono_usec);
     tell_changed(telemetry, source);
@@ -437,8 +438,9 @@ void telemetry_commit(struct telemetry *telemetry, struct telemetry_plan *plan)
 /* --- life and use ---------------------------------------------------------------------------- */
 
 int telemetry_new(sd_event *event, struct uplink *uplink, struct ratelimit *story,
-                  const struct telemetry_handlers *handlers, void *userdata,
-                  struct telemetry **ret_telemetry)
+                  const struct owner *owner,
+                  void (*reading)(void *userdata, size_t i, double value, uint64_t mono_usec),
+                  void *userdata, struct telemetry **ret_telemetry)
 {
     _cleanup_(telemetry_freep) struct telemetry *telemetry = calloc(1, sizeof(*telemetry));
     if (!telemetry)
@@ -446,7 +448,8 @@ int telemetry_new(sd_event *event, struct uplink *uplink, struct ratelimit *stor
     telemetry->event = sd_event_ref(event);
     telemetry->uplink = uplink;
     telemetry->story = story;
-    telemetry->handlers = handlers;
+    telemetry->owner = *owner;
+    telemetry->reading = reading;
     telemetry->userdata = userdata;
     telemetry->start_mono_usec = clock_mono_usec();
     int r = sd_event_add_time(event, &telemetry->timer, CLOCK_BOOTTIME, 0, 0, on_timer, telemetry);

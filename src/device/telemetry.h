@@ -14,6 +14,7 @@
 
 #include "config/config.h"
 #include "device/topics.h"
+#include "outbox/owner.h"
 #include "outbox/uplink.h"
 #include "util/cleanup.h"
 #include "util/ratelimit.h"
@@ -22,18 +23,15 @@
 struct telemetry;
 struct telemetry_plan; // another configuration, prepared
 
-/* Both from the loop. */
-struct telemetry_handlers {
-    // A reading of the sensor that is number i of the configuration's sensors.
-    void (*reading)(void *userdata, size_t i, double value, uint64_t mono_usec);
-    // A sensor has failed or is back: telemetry_n_failed() has changed.
-    void (*changed)(void *userdata);
-};
-
-/* uplink takes what is published; story says whether a line about it is logged. Both borrowed. */
+/*
+ * uplink takes what is published; story says whether a line about it is logged. Both borrowed.
+ * owner is told that a sensor has failed or is back. reading: the sensor that is number i of the
+ * configuration's sensors has one; from the loop alone.
+ */
 int telemetry_new(sd_event *event, struct uplink *uplink, struct ratelimit *story,
-                  const struct telemetry_handlers *handlers, void *userdata,
-                  struct telemetry **ret_telemetry);
+                  const struct owner *owner,
+                  void (*reading)(void *userdata, size_t i, double value, uint64_t mono_usec),
+                  void *userdata, struct telemetry **ret_telemetry);
 void telemetry_free(struct telemetry *telemetry);
 DEFINE_CLEANUP(struct telemetry *, telemetry_free)
 

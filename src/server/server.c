@@ -30,8 +30,7 @@ enum {
 struct server {
     sd_event *event;
     struct spool *spool;
-    const struct server_handlers *handlers;
-    void *userdata;
+    struct owner owner;
     struct config *config;
     struct uplink *uplink;
     struct intake *intake;
@@ -285,7 +284,7 @@ static void on_uplink(void *userdata, const struct uplink_event *event)
         add_status(server, event->status);
         break;
     case UPLINK_CHANGED:
-        server->handlers->changed(server->userdata, event->is_news);
+        server->owner.told(server->owner.userdata, event->is_news ? OWNER_CHANGED : OWNER_COUNTED);
         break;
     case UPLINK_UNHEARD:
         engine_unheard(server->engine, event->tag);
@@ -295,7 +294,7 @@ static void on_uplink(void *userdata, const struct uplink_event *event)
         keeper_recorded(server->keeper, event->ticket);
         break;
     case UPLINK_STOPPED:
-        server->handlers->stopped(server->userdata);
+        server->owner.told(server->owner.userdata, OWNER_STOPPED);
         break;
     }
 }
@@ -481,7 +480,7 @@ static int add_timers(struct server *server)
 }
 
 int server_new(sd_event *event, struct spool *spool, struct config *config,
-               const struct server_handlers *handlers, void *userdata, struct server **ret_server)
+               const struct owner *owner, struct server **ret_server)
 {
     _cleanup_(server_freep) struct server *server = calloc(1, sizeof(*server));
     struct server_plan *plan;
@@ -489,8 +488,7 @@ int server_new(sd_event *event, struct spool *spool, struct config *config,
         return -ENOMEM;
     server->event = sd_event_ref(event);
     server->spool = spool;
-    server->handlers = handlers;
-    server->userdata = userdata;
+    server->owner = *owner;
     server->story = story_limit;
     server->refusals = refusal_limit;
     int r = add_timers(server);

@@ -8,21 +8,17 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
+#include "outbox/owner.h"
 #include "outbox/spool.h"
 #include "util/cleanup.h"
 
 struct server;
 struct server_plan; // another configuration, prepared
 
-struct server_handlers {
-    // What server_describe() says has changed; news: more than a counter.
-    void (*changed)(void *userdata, bool news);
-    void (*stopped)(void *userdata); // after server_stop()
-};
-
-/* Can be freed again, before server_start(), as if it had never been. 0 or -errno. */
+/* owner is told of changes and of the end. Can be freed again, before server_start(), as if it had
+ * never been. 0 or -errno. */
 int server_new(sd_event *event, struct spool *spool, struct config *config,
-               const struct server_handlers *handlers, void *userdata, struct server **ret_server);
+               const struct owner *owner, struct server **ret_server);
 void server_free(struct server *server);
 DEFINE_CLEANUP(struct server *, server_free)
 
@@ -45,7 +41,7 @@ DEFINE_CLEANUP(struct server_plan *, server_plan_free)
 
 /*
  * Brings to disk what outlives a stop, for SERVER_KEEP_USEC at the most, then says goodbye to the
- * broker, for goodbye_usec at the most, and calls handlers.stopped().
+ * broker, for goodbye_usec at the most, and tells the owner.
  */
 void server_stop(struct server *server, uint64_t goodbye_usec);
 

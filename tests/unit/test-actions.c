@@ -40,8 +40,9 @@ void telemetry_publish_now(struct telemetry *telemetry, char *const *names)
 }
 
 /* A reload that fails before actions_begin() has returned. */
-static void on_reload(void *userdata)
+static void on_told(void *userdata, enum owner_event event)
 {
+    assert_int_equal(event, OWNER_RELOAD);
     struct house *house = userdata;
     actions_reloaded(house->actions, "out of memory");
 }
@@ -53,8 +54,9 @@ static void open_house(struct house *house)
     *house = (struct house){ .config = load_main("[sensor door]\ndriver = sim\n"
                                                  "[action good]\nunit = good.service\n") };
     assert_true(sd_event_new(&house->event) >= 0);
-    assert_int_equal(
-        actions_new(house->event, (struct telemetry *)house, on_reload, house, &house->actions), 0);
+    const struct owner owner = { on_told, house };
+    assert_int_equal(actions_new(house->event, (struct telemetry *)house, &owner, &house->actions),
+                     0);
 }
 
 static void house_done(struct house *house)

@@ -137,9 +137,10 @@ void telemetry_publish_now(struct telemetry *telemetry, char *const *names)
 
 /* --- what happens ---------------------------------------------------------------------------- */
 
-static void on_reload(void *userdata)
+static void on_told(void *userdata, enum owner_event event)
 {
     (void)userdata;
+    assert_int_equal(event, OWNER_RELOAD);
     actions_reloaded(house.actions, NULL);
 }
 
@@ -148,14 +149,6 @@ static void on_rested(void *userdata)
     (void)userdata;
     assert_false(house.is_inside); // from the loop alone
 }
-
-static bool is_decided(void *userdata, const char *name)
-{
-    (void)userdata, (void)name;
-    return false;
-}
-
-static const struct actuators_handlers handlers = { on_rested, is_decided };
 
 static struct config *load_with_fakes(void)
 {
@@ -184,11 +177,12 @@ static void open_house(void)
     house = (struct house){ .config = load_with_fakes() };
     n_driver_calls = failing_driver_call = 0;
     assert_true(sd_event_new(&house.event) >= 0);
-    assert_int_equal(actuators_new(house.event, NULL, boot, &handlers, NULL, &house.actuators), 0);
+    assert_int_equal(actuators_new(house.event, NULL, boot, on_rested, NULL, &house.actuators), 0);
     assert_int_equal(actuators_prepare(house.actuators, house.config, &plan, NULL), 0);
-    actuators_commit(house.actuators, house.config, plan);
+    actuators_commit(house.actuators, house.config, NULL, plan);
     assert_int_equal(journal_new(NULL, &house.journal), 0);
-    assert_int_equal(actions_new(house.event, NULL, on_reload, NULL, &house.actions), 0);
+    const struct owner owner = { on_told, NULL };
+    assert_int_equal(actions_new(house.event, NULL, &owner, &house.actions), 0);
     assert_int_equal(commander_new(NULL, house.actuators, house.journal, house.actions,
                                    &house.story, &house.commander),
                      0);
@@ -347,7 +341,7 @@ static void what_is_under_way_at_an_actuator_that_goes_is_superseded(void **stat
     put_main("");
     struct config *empty = load_good(NULL);
     assert_int_equal(actuators_prepare(house.actuators, empty, &plan, NULL), 0);
-    actuators_commit(house.actuators, empty, plan);
+    actuators_commit(house.actuators, empty, NULL, plan);
     assert_int_equal(house.n_replies[3] + house.n_replies[4], 0); // not from in there
     while (house.n_replies[3] + house.n_replies[4] < 2)
         assert_true(sd_event_run(house.event, 10 * USEC_PER_SEC) > 0);

@@ -229,9 +229,9 @@ static void acted(void *userdata, enum reply_status status, const char *reason,
                        .stream = "$replies", .subject = "a/replies", .payload = "{}", .qos = -1 });
 }
 
-static void no_reload(void *userdata)
+static void no_reload(void *userdata, enum owner_event event)
 {
-    (void)userdata;
+    (void)userdata, (void)event;
 }
 
 static void actions_were_recorded(struct world *of, uint64_t ticket)
@@ -261,7 +261,7 @@ static void actions_that_end_at_once_stand_a_disk_that_fails(void **state)
     n_acted = 0;
     _cleanup_(config_unrefp) struct config *config = load_main("[action backup]\nunit = b.service");
     assert_true(sd_event_new(&event) >= 0);
-    assert_int_equal(actions_new(event, NULL, no_reload, NULL, &actions), 0);
+    assert_int_equal(actions_new(event, NULL, &(struct owner){ no_reload, NULL }, &actions), 0);
     begin_action(config, &waiters[0]);
     begin_action(config, &waiters[1]);
     world_tick(&world);

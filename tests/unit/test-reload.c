@@ -34,18 +34,12 @@ struct house {
     struct config *old, *new;
 };
 
-static void on_changed(void *userdata, bool news)
+static void on_told(void *userdata, enum owner_event event)
 {
-    (void)userdata, (void)news;
+    (void)userdata, (void)event;
 }
 
-static void on_nothing(void *userdata)
-{
-    (void)userdata;
-}
-
-static const struct device_handlers device_handlers = { on_changed, on_nothing, on_nothing };
-static const struct server_handlers server_handlers = { on_changed, on_nothing };
+static const struct owner owner = { on_told, NULL };
 
 /* As the daemon does it: all that can fail, then what cannot. */
 struct plan {
@@ -68,13 +62,12 @@ static int prepare(struct house *house, struct config *config, struct plan *plan
     struct why why = { "" };
     int r = 0;
     if (config->daemon->role != ROLE_SERVER)
-        r = house->device ? device_prepare(house->device, config, &plan->device_plan, &why)
-                          : device_new(house->event, house->spool, config, &device_handlers, house,
-                                       &plan->device, &why);
+        r = house->device
+                ? device_prepare(house->device, config, &plan->device_plan, &why)
+                : device_new(house->event, house->spool, config, &owner, &plan->device, &why);
     if (r >= 0 && config->daemon->role != ROLE_DEVICE)
         r = house->server ? server_prepare(house->server, config, &plan->server_plan)
-                          : server_new(house->event, house->spool, config, &server_handlers, house,
-                                       &plan->server);
+                          : server_new(house->event, house->spool, config, &owner, &plan->server);
     return r;
 }
 

@@ -50,12 +50,11 @@ static void on_reading(void *userdata, size_t i, double value, uint64_t mono_use
     house->n_readings++;
 }
 
-static void on_changed(void *userdata)
+static void on_told(void *userdata, enum owner_event event)
 {
     (void)userdata;
+    assert_int_equal(event, OWNER_CHANGED);
 }
-
-static const struct telemetry_handlers handlers = { on_reading, on_changed };
 
 /* In the place of the uplink, which is the house. */
 int uplink_publish(struct uplink *uplink, const struct outbox_message *message)
@@ -105,8 +104,9 @@ static void configure(struct house *house)
     struct telemetry_plan *plan;
     _cleanup_(topics_freep) struct topics *topics = NULL;
     assert_int_equal(topics_new(house->config, &topics), 0);
-    assert_int_equal(telemetry_new(house->event, (struct uplink *)house, &house->story, &handlers,
-                                   house, &house->telemetry),
+    const struct owner owner = { on_told, house };
+    assert_int_equal(telemetry_new(house->event, (struct uplink *)house, &house->story, &owner,
+                                   on_reading, house, &house->telemetry),
                      0);
     assert_int_equal(telemetry_prepare(house->telemetry, house->config, topics, &plan, NULL), 0);
     telemetry_commit(house->telemetry, plan);
