@@ -34,7 +34,7 @@ static struct ruleset_now now(void)
     return (struct ruleset_now){ clock_mono_usec(), clock_wall_usec() };
 }
 
-static void arm_timer(struct dispatch *dispatch)
+void dispatch_arm(struct dispatch *dispatch)
 {
     uint64_t next_mono_usec = issuer_next_mono_usec(dispatch->issuer);
     if (next_mono_usec >= dispatch->timer_mono_usec)
@@ -51,7 +51,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
     const struct ruleset_now at = now();
     dispatch->timer_mono_usec = USEC_INFINITY;
     issuer_run(dispatch->issuer, &at);
-    arm_timer(dispatch);
+    dispatch_arm(dispatch);
     return 0;
 }
 
@@ -169,13 +169,13 @@ static int issue(struct dispatch *dispatch, const struct ruleset_target *target,
     const struct ruleset_now at = now();
     if (target->device) {
         int r = issuer_issue(dispatch->issuer, order, &at);
-        arm_timer(dispatch);
+        dispatch_arm(dispatch);
         return r < 0 ? r : 1;
     }
     size_t n;
     _cleanup_(freep) const char **ids = members(target->group, &n);
     int r = ids ? issuer_issue_group(dispatch->issuer, order, ids, n, &at) : -ENOMEM;
-    arm_timer(dispatch);
+    dispatch_arm(dispatch);
     return r < 0 ? r : 1; // it is on its way
 }
 
@@ -186,7 +186,7 @@ static void overrule(struct dispatch *dispatch, const struct letter_order *order
         return;
     const struct ruleset_now at = now();
     issuer_overrule(dispatch->issuer, order, &at);
-    arm_timer(dispatch);
+    dispatch_arm(dispatch);
 }
 
 static int on_command(void *userdata, const struct ruleset_target *target,
@@ -234,54 +234,12 @@ struct decisions *dispatch_decisions(const struct dispatch *dispatch)
     return dispatch->decisions;
 }
 
-/* --- what comes in --------------------------------------------------------------------------- */
-
-void dispatch_connected(struct dispatch *dispatch)
+struct issuer *dispatch_issuer(const struct dispatch *dispatch)
 {
-    const struct ruleset_now at = now();
-    issuer_connected(dispatch->issuer, &at);
-    arm_timer(dispatch);
+    return dispatch->issuer;
 }
 
-void dispatch_recorded(struct dispatch *dispatch, uint64_t ticket)
-{
-    issuer_recorded(dispatch->issuer, ticket);
-    arm_timer(dispatch);
-}
-
-void dispatch_announce(struct dispatch *dispatch, struct topic_slice id, bool online, bool is_news)
-{
-    const struct ruleset_now at = now();
-    issuer_announce(dispatch->issuer, id, online, is_news, &at);
-    arm_timer(dispatch);
-}
-
-void dispatch_withdraw(struct dispatch *dispatch, struct topic_slice id)
-{
-    issuer_withdraw(dispatch->issuer, id);
-}
-
-void dispatch_heard(struct dispatch *dispatch, struct topic_slice id, const struct ruleset_now *at)
-{
-    issuer_heard(dispatch->issuer, id, at);
-    arm_timer(dispatch);
-}
-
-void dispatch_reply(struct dispatch *dispatch, struct topic_slice id, const struct answer *answer)
-{
-    const struct ruleset_now at = now();
-    issuer_heard(dispatch->issuer, id, &at);
-    issuer_reply(dispatch->issuer, id, answer, &at);
-    arm_timer(dispatch);
-}
-
-bool dispatch_observe(struct dispatch *dispatch, struct topic_slice id, struct json_object *command,
-                      const struct ruleset_now *at)
-{
-    bool is_foreign = issuer_observe(dispatch->issuer, id, command, at);
-    arm_timer(dispatch);
-    return is_foreign;
-}
+/* --- what is told of them -------------------------------------------------------------------- */
 
 size_t dispatch_n_open(const struct dispatch *dispatch)
 {
@@ -359,7 +317,7 @@ void dispatch_configure(struct dispatch *dispatch, struct uplink *uplink,
     dispatch->uplink = uplink;
     dispatch->intake = intake;
     decisions_keep(dispatch->decisions, uplink_outbox(uplink));
-    arm_timer(dispatch);
+    dispatch_arm(dispatch);
 }
 
 void dispatch_load(struct dispatch *dispatch, struct spool *spool)
@@ -377,7 +335,7 @@ void dispatch_load(struct dispatch *dispatch, struct spool *spool)
     if (counts.n_open + counts.n_outstanding > 0)
         log_notice(NULL, "%zu commands of an earlier run wait for their reply",
                    counts.n_open + counts.n_outstanding);
-    arm_timer(dispatch);
+    dispatch_arm(dispatch);
 }
 
 /* --- other rules ----------------------------------------------------------------------------- */
@@ -406,10 +364,5 @@ void dispatch_review(struct dispatch *dispatch, const struct config *config,
                    "%zu commands that wait for their reply are given up, since no rule says so any "
                    "more: %s%s",
                    n, example, n > 1 ? ", and others" : "");
-    arm_timer(dispatch);
-}
-
-void dispatch_flush(struct dispatch *dispatch)
-{
-    issuer_flush(dispatch->issuer);
+    dispatch_arm(dispatch);
 }

@@ -39,9 +39,6 @@ void dispatch_load(struct dispatch *dispatch, struct spool *spool);
 void dispatch_review(struct dispatch *dispatch, const struct config *config,
                      const struct intake *intake);
 
-/* The end is near: what waits to be written down is. */
-void dispatch_flush(struct dispatch *dispatch);
-
 /* What the engine decides is sent; their userdata is the dispatch. */
 extern const struct decider_handlers dispatch_handlers;
 
@@ -51,19 +48,13 @@ struct decisions *dispatch_decisions(const struct dispatch *dispatch);
 /* How many commands may be sent by now that could not be for want of room. */
 size_t dispatch_room(const struct dispatch *dispatch);
 
-/* As the uplink says. */
-void dispatch_connected(struct dispatch *dispatch);
-void dispatch_recorded(struct dispatch *dispatch, uint64_t ticket);
+/*
+ * Who sees commands through: he is told what devices say, and what becomes of the connection and of
+ * records. dispatch_arm() behind it: then he does what is due.
+ */
+struct issuer *dispatch_issuer(const struct dispatch *dispatch);
+void dispatch_arm(struct dispatch *dispatch);
+
 /* How many commands wait for their reply, those of a group once for each of its devices. */
 size_t dispatch_n_open(const struct dispatch *dispatch);
 void dispatch_add_status(const struct dispatch *dispatch, struct json_object *status);
-
-/* As issuer_announce() and issuer_withdraw(); a message that is no status; a reply. */
-void dispatch_announce(struct dispatch *dispatch, struct topic_slice id, bool online, bool is_news);
-void dispatch_withdraw(struct dispatch *dispatch, struct topic_slice id);
-void dispatch_heard(struct dispatch *dispatch, struct topic_slice id,
-                    const struct ruleset_now *now);
-/* As issuer_observe(). */
-bool dispatch_observe(struct dispatch *dispatch, struct topic_slice id, struct json_object *command,
-                      const struct ruleset_now *now);
-void dispatch_reply(struct dispatch *dispatch, struct topic_slice id, const struct answer *answer);

@@ -72,6 +72,7 @@ static void arm_timer(struct server *server)
 {
     uint64_t next_mono_usec = engine_next_mono_usec(server->engine);
     keeper_arm(server->keeper);
+    dispatch_arm(server->dispatch);
     if (next_mono_usec >= server->timer_mono_usec || !uplink_is_connected(server->uplink))
         return;
     server->timer_mono_usec = next_mono_usec;
@@ -154,7 +155,7 @@ static void take_telemetry(struct server *server, const struct mqtt_message *mes
         tell_telemetry(server, message, id);
         uint64_t taken_wall_usec = time_of(message, object);
         record(server, message, taken_wall_usec);
-        dispatch_heard(server->dispatch, id, &at);
+        issuer_heard(dispatch_issuer(server->dispatch), id, &at);
         r = engine_take(server->engine, id, group, object, taken_wall_usec, &at);
         arm_timer(server);
     }
@@ -170,7 +171,7 @@ static void take_status(struct server *server, const struct mqtt_message *messag
     struct json_object *status;
     struct why why = { "" };
     if (message->payload_size == 0) { // the retained message was cleared
-        dispatch_withdraw(server->dispatch, id);
+        issuer_withdraw(dispatch_issuer(server->dispatch), id);
         return;
     }
     if (json_parse_object(message->payload, message->payload_size, &object, &why) < 0 ||
@@ -183,7 +184,8 @@ static void take_status(struct server *server, const struct mqtt_message *messag
     if (!message->retain)
         record(server, message, 0);
     const struct ruleset_now at = now();
-    dispatch_announce(server->dispatch, id, online, !message->retain);
+    issuer_announce(dispatch_issuer(server->dispatch), id, online, !message->retain, &at);
+    dispatch_arm(server->dispatch);
     if (!engine_presence(server->engine, id, online, !message->retain, &at) || message->retain)
         return;
     char name[65];
@@ -194,12 +196,17 @@ static void take_status(struct server *server, const struct mqtt_message *messag
 static void take_reply(struct server *server, const struct mqtt_message *message,
                        struct topic_slice id)
 {
+    struct issuer *issuer = dispatch_issuer(server->dispatch);
     struct answer answer;
     struct why why = { "" };
-    if (answer_parse(message->payload, message->payload_size, &answer, &why) < 0)
+    if (answer_parse(message->payload, message->payload_size, &answer, &why) < 0) {
         reject(server, message, why.text);
-    else
-        dispatch_reply(server->dispatch, id, &answer);
+        return;
+    }
+    const struct ruleset_now at = now();
+    issuer_heard(issuer, id, &at);
+    issuer_reply(issuer, id, &answer, &at);
+    dispatch_arm(server->dispatch);
 }
 
 /* Another server of the share, or this one, has decided for a device. */
@@ -210,7 +217,7 @@ static void take_command(struct server *server, const struct mqtt_message *messa
     const struct ruleset_now at = now();
     if (json_parse_object(message->payload, message->payload_size, &object, NULL) < 0)
         return;
-    bool is_foreign = dispatch_observe(server->dispatch, id, object, &at);
+    bool is_foreign = issuer_observe(dispatch_issuer(server->dispatch), id, object, &at);
     engine_observe(server->engine, id, object, is_foreign, &at);
     arm_timer(server);
 }
@@ -256,9 +263,10 @@ static void subscribe(struct server *server)
 
 static void greet(struct server *server)
 {
+    const struct ruleset_now at = now();
     engine_reconnected(server->engine);
     subscribe(server);
-    dispatch_connected(server->dispatch);
+    issuer_connected(dispatch_issuer(server->dispatch), &at);
     arm_timer(server);
 }
 
@@ -290,8 +298,9 @@ static void on_uplink(void *userdata, const struct uplink_event *event)
         engine_unheard(server->engine, event->tag);
         break;
     case UPLINK_RECORDED:
-        dispatch_recorded(server->dispatch, event->ticket);
+        issuer_recorded(dispatch_issuer(server->dispatch), event->ticket);
         keeper_recorded(server->keeper, event->ticket);
+        dispatch_arm(server->dispatch);
         break;
     case UPLINK_STOPPED:
         server->owner.told(server->owner.userdata, OWNER_STOPPED);
@@ -537,7 +546,7 @@ void server_stop(struct server *server, uint64_t goodbye_usec)
 {
     server->goodbye_usec = goodbye_usec;
     server->stop_mono_usec = clock_mono_usec() + SERVER_KEEP_USEC;
-    dispatch_flush(server->dispatch);
+    issuer_flush(dispatch_issuer(server->dispatch));
     sd_event_source_set_time_relative(server->stop_timer, 0);
     sd_event_source_set_enabled(server->stop_timer, SD_EVENT_ONESHOT);
 }
