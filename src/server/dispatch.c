@@ -8,25 +8,20 @@
 #include <systemd/sd-id128.h>
 
 #include "server/decisions.h"
+#include "server/post.h"
 #include "server/standing.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/ratelimit.h"
 
-static const char stream[] = "$commands"; // the server's, volatile
-static const char issued_space[] = "issued";
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 
-enum { MAX_WAITING = OUTBOX_MAX_MESSAGES / 2 };
-
 struct dispatch {
-    struct uplink *uplink;
-    const struct intake *intake;
+    struct post post;
     struct issuer *issuer;
     struct decisions *decisions;
     sd_event_source *timer;
     uint64_t timer_mono_usec; // when it fires
-    struct ratelimit story;   // info lines
 };
 
 static struct ruleset_now now(void)
@@ -54,87 +49,6 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
     dispatch_arm(dispatch);
     return 0;
 }
-
-/* --- publishing ------------------------------------------------------------------------------ */
-
-/* A new topic: of the device's commands, or without a device of its group's. */
-static int make_topic(const struct dispatch *dispatch, const char *device, const char *group,
-                      char **ret_topic)
-{
-    return device ? intake_command_topic(dispatch->intake, device, group, ret_topic)
-                  : intake_group_topic(dispatch->intake, group, ret_topic);
-}
-
-/* How many more may wait to be sent: far fewer than the outbox would drop. */
-static size_t publish_room(const struct dispatch *dispatch)
-{
-    struct outbox_counters counters;
-    outbox_count(uplink_outbox(dispatch->uplink), &counters);
-    uint64_t n_waiting = counters.queued + counters.in_flight;
-    return n_waiting < MAX_WAITING ? (size_t)(MAX_WAITING - n_waiting) : 0;
-}
-
-/* -ENOBUFS: later. */
-static int publish(struct dispatch *dispatch, const char *device, const char *group,
-                   const char *payload, int qos, uint64_t tag)
-{
-    _cleanup_(freep) char *topic = NULL;
-    if (publish_room(dispatch) == 0)
-        return -ENOBUFS;
-    int r = make_topic(dispatch, device, group, &topic);
-    if (r < 0)
-        return r;
-    return uplink_publish(
-        dispatch->uplink,
-        &(struct outbox_message){
-            .stream = stream, .subject = topic, .payload = payload, .qos = qos, .tag = tag });
-}
-
-/* id: of the command, or NULL. */
-static void tell(struct dispatch *dispatch, const char *device, const char *group, const char *rule,
-                 const char *id, const char *text)
-{
-    _cleanup_(freep) char *topic = NULL;
-    if (!log_enabled(LOG_INFO) || !ratelimit_pass(&dispatch->story, clock_mono_usec(), NULL))
-        return;
-    if (make_topic(dispatch, device, group, &topic) < 0)
-        return; // then it was not sent either
-    log_info(LOG_FIELDS({ "DEVICE", device }, { "GROUP", group }, { "RULE", rule },
-                        { "COMMAND", id }, { "TOPIC", topic }),
-             "rule %s: command %s to %s%s", rule, text, device ? "" : "group ",
-             device ? device : group);
-}
-
-/* --- the issuer's handlers ------------------------------------------------------------------- */
-
-static int on_save(void *userdata, const char *key, const char *value)
-{
-    struct dispatch *dispatch = userdata;
-    return outbox_put_record(uplink_outbox(dispatch->uplink), issued_space, key, value);
-}
-
-static uint64_t on_sync(void *userdata)
-{
-    struct dispatch *dispatch = userdata;
-    return outbox_sync_records(uplink_outbox(dispatch->uplink));
-}
-
-static int on_send(void *userdata, const struct letter *letter, const char *device)
-{
-    struct dispatch *dispatch = userdata;
-    if (!uplink_is_connected(dispatch->uplink))
-        return -ENOTCONN;
-    int r = publish(dispatch, device, letter->group, letter->payload, letter->qos, 0);
-    if (r == 0)
-        tell(dispatch, device, letter->group, letter->rule, letter->id, letter->payload);
-    return r;
-}
-
-static const struct pending_handlers issuer_handlers = {
-    .save = on_save,
-    .sync = on_sync,
-    .send = on_send,
-};
 
 /* --- the engine's handlers ------------------------------------------------------------------- */
 
@@ -210,19 +124,17 @@ static int on_command(void *userdata, const struct ruleset_target *target,
     if (config->delivery == DELIVERY_LATEST || order.is_ordered ||
         (config->delivery == DELIVERY_AUTO && is_understood(dispatch, target)))
         return issue(dispatch, target, &order);
-    int r =
-        publish(dispatch, order.device, order.group, command->json, order.qos, engine_tag(target));
-    if (r < 0)
-        return r;
-    overrule(dispatch, &order);
-    tell(dispatch, order.device, order.group, order.rule, NULL, command->json);
-    return 0;
+    int r = post_publish(&dispatch->post, order.device, order.group, order.rule, NULL,
+                         command->json, order.qos, engine_tag(target));
+    if (r == 0)
+        overrule(dispatch, &order);
+    return r;
 }
 
 size_t dispatch_room(const struct dispatch *dispatch)
 {
-    size_t issued = issuer_room(dispatch->issuer), published = publish_room(dispatch);
-    if (!uplink_is_connected(dispatch->uplink))
+    size_t issued = issuer_room(dispatch->issuer), published = post_room(&dispatch->post);
+    if (!uplink_is_connected(dispatch->post.uplink))
         return 0;
     return issued < published ? issued : published;
 }
@@ -283,11 +195,11 @@ int dispatch_new(sd_event *event, struct dispatch **ret_dispatch)
     _cleanup_(dispatch_freep) struct dispatch *dispatch = calloc(1, sizeof(*dispatch));
     if (!dispatch)
         return -ENOMEM;
-    dispatch->story = story_limit;
+    dispatch->post.story = story_limit;
     dispatch->timer_mono_usec = USEC_INFINITY;
     int r = sd_id128_randomize(&seed);
     if (r >= 0)
-        r = issuer_new(seed.qwords[0], &issuer_handlers, dispatch, &dispatch->issuer);
+        r = issuer_new(seed.qwords[0], &dispatch->post, &dispatch->issuer);
     if (r >= 0)
         r = decisions_new(&dispatch->decisions);
     if (r >= 0)
@@ -314,8 +226,8 @@ void dispatch_free(struct dispatch *dispatch)
 void dispatch_configure(struct dispatch *dispatch, struct uplink *uplink,
                         const struct intake *intake)
 {
-    dispatch->uplink = uplink;
-    dispatch->intake = intake;
+    dispatch->post.uplink = uplink;
+    dispatch->post.intake = intake;
     decisions_keep(dispatch->decisions, uplink_outbox(uplink));
     dispatch_arm(dispatch);
 }
@@ -325,7 +237,7 @@ void dispatch_load(struct dispatch *dispatch, struct spool *spool)
     struct issuer_counts counts;
     const struct ruleset_now at = now();
     struct why why = { "" };
-    int r = spool_records(spool, issued_space, recall_issued, dispatch, &why);
+    int r = spool_records(spool, post_space, recall_issued, dispatch, &why);
     if (r >= 0)
         r = spool_records(spool, decisions_space, recall_decision, dispatch, &why);
     if (r < 0)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * How the server's commands reach their devices: plain ones are published once, the others go
- * through the issuer (server/issuer.h), which is given the store, the uplink and the clock here.
+ * through the issuer (server/issuer.h), which is given the clock here.
  *
  *     dispatch_new(), dispatch_configure() with each configuration, and once after the first
  *     dispatch_load(); the rest as the engine and the uplink say.

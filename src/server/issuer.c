@@ -489,15 +489,14 @@ void issuer_recalled(struct issuer *issuer, const struct ruleset_now *now)
     recall_finish(&issuer->recall, now);
 }
 
-int issuer_new(uint64_t seed, const struct pending_handlers *handlers, void *userdata,
-               struct issuer **ret_issuer)
+int issuer_new(uint64_t seed, struct post *post, struct issuer **ret_issuer)
 {
     _cleanup_(issuer_freep) struct issuer *issuer = calloc(1, sizeof(*issuer));
     if (!issuer)
         return -ENOMEM;
     issuer->rolls.pending = &issuer->pending;
     issuer->recall.rolls = &issuer->rolls;
-    int r = pending_init(&issuer->pending, seed, handlers, userdata);
+    int r = pending_init(&issuer->pending, seed, post);
     if (r < 0)
         return r;
     *ret_issuer = TAKE_PTR(issuer);

@@ -9,7 +9,8 @@
  *
  * A device has its open commands in the order in which they were issued. Those with `latest` are
  * sent at once, and a newer one takes the place of the older for the actuators it sets; of those
- * with `ordered` only the first is sent, the next with its end. No I/O and no clock of its own.
+ * with `ordered` only the first is sent, the next with its end. No clock of its own;
+ * what it does to the world is in post.h.
  */
 #pragma once
 
@@ -44,9 +45,9 @@ struct issuer_counts {
     size_t n_outstanding;        // devices that have not replied to their group's command
 };
 
-/* seed: any number that no server had before; ids are made of it. 0 or -ENOMEM. */
-int issuer_new(uint64_t seed, const struct pending_handlers *handlers, void *userdata,
-               struct issuer **ret_issuer);
+/* seed: any number that no server had before; ids are made of it. post is borrowed. 0 or -ENOMEM.
+ */
+int issuer_new(uint64_t seed, struct post *post, struct issuer **ret_issuer);
 void issuer_free(struct issuer *issuer);
 DEFINE_CLEANUP(struct issuer *, issuer_free)
 
@@ -125,7 +126,7 @@ bool issuer_observe(struct issuer *issuer, struct topic_slice device, struct jso
                     const struct ruleset_now *now);
 
 void issuer_connected(struct issuer *issuer, const struct ruleset_now *now);
-/* What sync() gave that ticket is on disk, and all before; issuer_run() is wanted then. */
+/* What post_sync() gave that ticket is on disk, and all before; issuer_run() is wanted then. */
 void issuer_recorded(struct issuer *issuer, uint64_t ticket);
 
 /* Does what is due. issuer_next_mono_usec() may become earlier with every other call here. */

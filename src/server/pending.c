@@ -22,19 +22,9 @@ static const uint64_t repeat_step_usec = 500 * USEC_PER_MSEC; // together, which
 
 static const struct ratelimit trouble_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
 
-int pending_save(const struct pending *pending, const char *key, const char *value)
-{
-    return pending->handlers->save(pending->userdata, key, value);
-}
-
-uint64_t pending_sync(const struct pending *pending)
-{
-    return pending->handlers->sync(pending->userdata);
-}
-
 int pending_publish(struct pending *pending, const struct letter *letter, const char *device)
 {
-    int r = pending->handlers->send(pending->userdata, letter, device);
+    int r = post_send(pending->post, letter, device);
     if (r == -ENOTCONN)
         pending->is_connected = false; // until pending_connected()
     return r;
@@ -75,7 +65,7 @@ void pending_link(struct pending *pending, struct open *open)
     }
 }
 
-void pending_unlink(struct pending *pending, struct open *open)
+static void unlink_open(struct pending *pending, struct open *open)
 {
     struct open **place = &open->peer->first;
     while (*place != open)
@@ -108,7 +98,7 @@ void pending_sort(struct pending *pending, const struct ruleset_now *now)
     for (struct open *open = pending->oldest; opens && open; open = open->newer)
         opens[n++] = open;
     for (size_t i = 0; i < n; i++)
-        pending_unlink(pending, opens[i]);
+        unlink_open(pending, opens[i]);
     if (n > 0)
         qsort(opens, n, sizeof(struct open *), compare_opens);
     for (size_t i = 0; i < n; i++)
@@ -242,13 +232,13 @@ int pending_open(struct pending *pending, struct peer *peer, const struct letter
         return r;
     struct open *open = pending_add(peer, letter, NULL);
     _cleanup_(freep) char *record = open ? letter_format(letter, peer->id, NULL) : NULL;
-    r = record ? pending_save(pending, letter->id, record) : -ENOMEM;
+    r = record ? post_save(pending->post, letter->id, record) : -ENOMEM;
     if (r < 0) {
         if (open)
             free_open(pending, open);
         return r;
     }
-    open->ticket = pending_sync(pending);
+    open->ticket = post_sync(pending->post);
     open->try_mono_usec = now->mono_usec;
     pending_link(pending, open);
     pending_arm(pending, open, now);
@@ -279,8 +269,8 @@ void pending_end(struct pending *pending, struct open *open, enum letter_end end
     pending->ended[end]++;
     tell_end(pending, open, end, reason, now);
     if (!open->roll) // without memory it is sent once more after a restart
-        (void)pending_save(pending, open->letter->id, NULL);
-    pending_unlink(pending, open);
+        (void)post_save(pending->post, open->letter->id, NULL);
+    unlink_open(pending, open);
     free_open(pending, open);
     pending_arm_all(pending, peer, now); // one of them may have waited for this
     peers_release(&pending->peers, peer);
@@ -381,11 +371,9 @@ uint64_t pending_next_mono_usec(const struct pending *pending)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-int pending_init(struct pending *pending, uint64_t seed, const struct pending_handlers *handlers,
-                 void *userdata)
+int pending_init(struct pending *pending, uint64_t seed, struct post *post)
 {
-    pending->handlers = handlers;
-    pending->userdata = userdata;
+    pending->post = post;
     pending->seed = pending->random = seed;
     pending->troubles = pending->refusals = trouble_limit;
     return peers_init(&pending->peers);

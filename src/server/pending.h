@@ -17,6 +17,7 @@
 
 #include "server/letter.h"
 #include "server/peers.h"
+#include "server/post.h"
 #include "server/ruleset.h"
 #include "util/heap.h"
 #include "util/ratelimit.h"
@@ -27,16 +28,6 @@ enum {
     PENDING_MAX_DEVICE = 100,      // of one device
     PENDING_MAX_FOLLOWED = 100000, // devices that are to reply to their group's commands
     PENDING_MAX_TRIES = 30,        // of a `latest` one that a device does not reply to
-};
-
-struct pending_handlers {
-    // Writes down, or with value NULL removes. 0 or -ENOMEM.
-    int (*save)(void *userdata, const char *key, const char *value);
-    // What was saved is to come to disk: a ticket, growing, for pending_recorded().
-    uint64_t (*sync)(void *userdata);
-    // To device, or with NULL to the letter's group. 0, or -errno: it is tried again; -ENOTCONN:
-    // after pending_connected().
-    int (*send)(void *userdata, const struct letter *letter, const char *device);
 };
 
 struct roll;
@@ -64,8 +55,7 @@ struct open {
 };
 
 struct pending {
-    const struct pending_handlers *handlers;
-    void *userdata;
+    struct post *post; // borrowed
     struct peers peers;
     uint64_t seed, last_number, last_seq; // of letters
     uint64_t random;                      // of random_jitter()
@@ -85,13 +75,10 @@ struct pending {
 };
 
 /* seed: any number that no server had before; ids are made of it. 0 or -ENOMEM. */
-int pending_init(struct pending *pending, uint64_t seed, const struct pending_handlers *handlers,
-                 void *userdata);
+int pending_init(struct pending *pending, uint64_t seed, struct post *post);
 void pending_done(struct pending *pending);
 
-/* As the handlers; a send that fails holds back the others as it says. */
-int pending_save(const struct pending *pending, const char *key, const char *value);
-uint64_t pending_sync(const struct pending *pending);
+/* As post_send(); without a connection nothing is sent until pending_connected(). */
 int pending_publish(struct pending *pending, const struct letter *letter, const char *device);
 
 /* The next letter; 0 or -ENOMEM. */
@@ -106,9 +93,8 @@ int pending_open(struct pending *pending, struct peer *peer, const struct letter
                  const struct ruleset_now *now);
 /* A command with a reference to letter, not linked yet; NULL without memory. */
 struct open *pending_add(struct peer *peer, struct letter *letter, struct roll *roll);
-/* Puts open behind all others, of its peer and of all; and takes it out. */
+/* Puts open behind all others, of its peer and of all. */
 void pending_link(struct pending *pending, struct open *open);
-void pending_unlink(struct pending *pending, struct open *open);
 /* Puts all in the order of their numbers, and arms them. */
 void pending_sort(struct pending *pending, const struct ruleset_now *now);
 

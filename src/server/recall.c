@@ -23,7 +23,7 @@ static void discard(struct recall *recall, const char *key, const struct ruleset
     if (ratelimit_pass(&recall->rolls->pending->troubles, now->mono_usec, NULL))
         log_warning(LOG_FIELDS({ "COMMAND", key }),
                     "the record of command %s makes no sense and is removed", key);
-    (void)pending_save(recall->rolls->pending, key, NULL);
+    (void)post_save(recall->rolls->pending->post, key, NULL);
 }
 
 static void recall_roll(struct recall *recall, struct letter *letter,

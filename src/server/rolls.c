@@ -114,7 +114,7 @@ void rolls_enroll_next(struct rolls *rolls, struct roll *roll, struct peer *peer
 static int save_head(const struct rolls *rolls, const struct roll *roll)
 {
     _cleanup_(freep) char *record = letter_format(roll->letter, NULL, &roll->tally);
-    return record ? pending_save(rolls->pending, roll->letter->id, record) : -ENOMEM;
+    return record ? post_save(rolls->pending->post, roll->letter->id, record) : -ENOMEM;
 }
 
 static char *format_ids(const struct roll_part *part)
@@ -142,7 +142,7 @@ static int save_part(const struct rolls *rolls, struct roll *roll, size_t i)
     if (!part->first && !part->is_on_disk)
         return 0;
     snprintf(key, sizeof(key), "%s/%zu", roll->letter->id, i);
-    int r = pending_save(rolls->pending, key, ids);
+    int r = post_save(rolls->pending->post, key, ids);
     if (r < 0)
         return r;
     part->is_dirty = false;
@@ -157,7 +157,7 @@ int rolls_record(struct rolls *rolls, struct roll *roll)
         r = save_part(rolls, roll, i);
     if (r < 0)
         return r;
-    roll->ticket = pending_sync(rolls->pending);
+    roll->ticket = post_sync(rolls->pending->post);
     rolls->n_unrecorded++;
     KILL_POINT("group-record");
     return 0;
@@ -192,7 +192,7 @@ void rolls_end(struct rolls *rolls, struct roll *roll)
     struct roll **place = rolls_bucket(rolls, roll->letter->group);
     tell_end(roll);
     KILL_POINT("group-end");
-    (void)pending_save(rolls->pending, roll->letter->id, NULL);
+    (void)post_save(rolls->pending->post, roll->letter->id, NULL);
     for (size_t i = 0; i < roll->n_parts; i++)
         (void)save_part(rolls, roll, i); // none has a device any more: they are removed
     while (*place != roll)

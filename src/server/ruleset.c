@@ -52,11 +52,6 @@ const struct server_rule *ruleset_rule(const struct ruleset *rules, size_t i)
     return &rules->rules[i];
 }
 
-size_t ruleset_n_slots(const struct ruleset *rules)
-{
-    return rules->n_slots;
-}
-
 size_t ruleset_n_aggregates(const struct ruleset *rules)
 {
     return rules->n_aggregates;

@@ -58,7 +58,6 @@ size_t ruleset_n_rules(const struct ruleset *rules);
 size_t ruleset_n_device_rules(const struct ruleset *rules);
 const struct server_rule *ruleset_rule(const struct ruleset *rules, size_t i);
 
-size_t ruleset_n_slots(const struct ruleset *rules);
 size_t ruleset_n_aggregates(const struct ruleset *rules);
 const struct server_aggregate *ruleset_aggregate(const struct ruleset *rules, size_t i);
 size_t ruleset_n_series(const struct ruleset *rules);

@@ -13,6 +13,7 @@
 #include "server/explainer.h"
 #include "server/intake.h"
 #include "server/keeper.h"
+#include "server/post.h"
 #include "server/recorder.h"
 #include "server/recording.h"
 #include "util/clock.h"
@@ -49,8 +50,6 @@ struct server {
     struct ratelimit story;    // info lines
     struct ratelimit refusals; // warnings
 };
-
-static const char command_stream[] = "$commands";
 
 static const struct ratelimit story_limit = { .interval_usec = USEC_PER_SEC, .burst = 20 };
 static const struct ratelimit refusal_limit = { .interval_usec = 60 * USEC_PER_SEC, .burst = 10 };
@@ -347,7 +346,7 @@ static int prepare_uplink(struct server *server, struct config *config,
 {
     // Made anew when it is wanted: a device that was offline is sent what holds then.
     static const struct stream_policy commands = {
-        .name = command_stream,
+        .name = post_stream,
         .keep = STREAM_KEEP_NONE,
         .time = STREAM_TIME_NEVER,
         .is_volatile = true,

@@ -45,9 +45,9 @@ struct world {
     struct sent sent[MAX_SENT];
 };
 
-static inline int on_save(void *userdata, const char *key, const char *value)
+int post_save(struct post *post, const char *key, const char *value)
 {
-    struct world *world = userdata;
+    struct world *world = (struct world *)post;
     size_t i = 0;
     world->n_saved++;
     while (i < world->n_records && strcmp(world->records[i].key, key) != 0)
@@ -66,14 +66,14 @@ static inline int on_save(void *userdata, const char *key, const char *value)
     return 0;
 }
 
-static inline uint64_t on_sync(void *userdata)
+uint64_t post_sync(struct post *post)
 {
-    return ++((struct world *)userdata)->ticket;
+    return ++((struct world *)post)->ticket;
 }
 
-static inline int on_send(void *userdata, const struct letter *letter, const char *device)
+int post_send(struct post *post, const struct letter *letter, const char *device)
 {
-    struct world *world = userdata;
+    struct world *world = (struct world *)post;
     if (world->is_offline)
         return -ENOTCONN;
     assert_true(world->n_sent < MAX_SENT);
@@ -85,12 +85,6 @@ static inline int on_send(void *userdata, const struct letter *letter, const cha
     return 0;
 }
 
-static const struct pending_handlers handlers = {
-    .save = on_save,
-    .sync = on_sync,
-    .send = on_send,
-};
-
 static inline struct topic_slice slice(const char *id)
 {
     return (struct topic_slice){ id, strlen(id) };
@@ -98,7 +92,7 @@ static inline struct topic_slice slice(const char *id)
 
 static inline void open_issuer(struct world *world)
 {
-    assert_int_equal(issuer_new(++world->seed, &handlers, world, &world->issuer), 0);
+    assert_int_equal(issuer_new(++world->seed, (struct post *)world, &world->issuer), 0);
     for (size_t i = world->n_records; i > 0; i--) // in an order of the disk's own
         issuer_recall(world->issuer, world->records[i - 1].key, world->records[i - 1].value,
                       &world->now);

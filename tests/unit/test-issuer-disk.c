@@ -66,21 +66,21 @@ static int on_run(void *userdata, struct store_job *job)
     return 0;
 }
 
-/* --- the issuer's handlers ------------------------------------------------------------------- */
+/* --- in the place of the server's way out ----------------------------------------------------- */
 
-static int on_save(void *userdata, const char *key, const char *value)
+int post_save(struct post *post, const char *key, const char *value)
 {
-    return outbox_put_record(((struct world *)userdata)->outbox, "issued", key, value);
+    return outbox_put_record(((struct world *)post)->outbox, "issued", key, value);
 }
 
-static uint64_t on_sync(void *userdata)
+uint64_t post_sync(struct post *post)
 {
-    return outbox_sync_records(((struct world *)userdata)->outbox);
+    return outbox_sync_records(((struct world *)post)->outbox);
 }
 
-static int on_send(void *userdata, const struct letter *letter, const char *device)
+int post_send(struct post *post, const struct letter *letter, const char *device)
 {
-    struct world *world = userdata;
+    struct world *world = (struct world *)post;
     if (!world->is_connected)
         return -ENOTCONN;
     assert_true(world->n_sent < MAX_SENT);
@@ -92,12 +92,6 @@ static int on_send(void *userdata, const struct letter *letter, const char *devi
                                                                    .payload = letter->payload,
                                                                    .qos = letter->qos });
 }
-
-static const struct pending_handlers handlers = {
-    .save = on_save,
-    .sync = on_sync,
-    .send = on_send,
-};
 
 /* --- a world --------------------------------------------------------------------------------- */
 
@@ -138,7 +132,7 @@ static void begin(struct world *world, unsigned fail_first, unsigned fail_end)
     the_world = world;
     assert_int_equal(outbox_new(boot, run, on_run, world, &world->outbox), 0);
     assert_int_equal(outbox_configure(world->outbox, &options, &policy, 1), 0);
-    assert_int_equal(issuer_new(42, &handlers, world, &world->issuer), 0);
+    assert_int_equal(issuer_new(42, (struct post *)world, &world->issuer), 0);
 }
 
 static void end(struct world *world)

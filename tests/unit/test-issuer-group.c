@@ -193,11 +193,11 @@ static void damaged_roll_is_taken_up_as_far_as_it_goes(void **state)
     settle(world);
     struct sent first = *last(world);
     snprintf(key, sizeof(key), "%s/0", first.id);
-    on_save(world, key, "d0  no+id d0 d2");
+    post_save((struct post *)world, key, "d0  no+id d0 d2");
     snprintf(key, sizeof(key), "%s/99999999999999999999", first.id);
-    on_save(world, key, "d1");
+    post_save((struct post *)world, key, "d1");
     snprintf(key, sizeof(key), "%s/-1", first.id);
-    on_save(world, key, "d1");
+    post_save((struct post *)world, key, "d1");
     crash(world);
     assert_int_equal(world->n_records, 2);
     assert_int_equal(count(world).n_outstanding, 2);

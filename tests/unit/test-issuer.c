@@ -59,19 +59,19 @@ static void crash_sends_the_same_again(void **state)
 static void nonsense_on_disk_is_removed(void **state)
 {
     struct world *world = *state;
-    on_save(world, "a", "no JSON");
-    on_save(world, "b", "{\"device\": \"lamp\"}");
-    on_save(world, "c",
-            "{\"device\": \"la/mp\", \"rule\": \"r\", \"delivery\": \"latest\", "
-            "\"number\": 1, \"command\": \"{\\\"led\\\": true}\"}");
-    on_save(world, "d",
-            "{\"device\": \"lamp\", \"rule\": \"r\", \"delivery\": \"latest\", "
-            "\"number\": 1, \"command\": \"{}\"}");
-    on_save(world, "0123456789012345678901234567890123456789", "{}");
-    on_save(world, "e", // a group's without a group
-            "{\"members\": 1, \"rule\": \"r\", \"delivery\": \"latest\", "
-            "\"number\": 1, \"command\": \"{\\\"led\\\": true}\"}");
-    on_save(world, "f/0", "lamp"); // of no group's
+    post_save((struct post *)world, "a", "no JSON");
+    post_save((struct post *)world, "b", "{\"device\": \"lamp\"}");
+    post_save((struct post *)world, "c",
+              "{\"device\": \"la/mp\", \"rule\": \"r\", \"delivery\": \"latest\", "
+              "\"number\": 1, \"command\": \"{\\\"led\\\": true}\"}");
+    post_save((struct post *)world, "d",
+              "{\"device\": \"lamp\", \"rule\": \"r\", \"delivery\": \"latest\", "
+              "\"number\": 1, \"command\": \"{}\"}");
+    post_save((struct post *)world, "0123456789012345678901234567890123456789", "{}");
+    post_save((struct post *)world, "e", // a group's without a group
+              "{\"members\": 1, \"rule\": \"r\", \"delivery\": \"latest\", "
+              "\"number\": 1, \"command\": \"{\\\"led\\\": true}\"}");
+    post_save((struct post *)world, "f/0", "lamp"); // of no group's
     crash(world);
     assert_int_equal(world->n_records, 0);
     assert_int_equal(count(world).n_open, 0);

@@ -43,7 +43,7 @@ static void house_done(struct house *house)
 static void set(struct house *house, const char *name, double value, uint64_t mono_usec)
 {
     size_t slot = ruleset_slot(house->rules, name);
-    assert_true(slot < ruleset_n_slots(house->rules));
+    assert_true(slot < ruleset_shape(house->rules).n_slots);
     house->device->readings[slot] = (struct expr_reading){ value, mono_usec };
 }
 
@@ -62,7 +62,7 @@ static void a_name_knows_the_rules_that_read_it(void **state)
     _cleanup_(ruleset_freep) struct ruleset *rules =
         make_rules("[rule a]\nwhen = light < 3\nuntil = light > heat\n" THEN
                    "[rule b]\nwhen = heat < 3\n" THEN "[rule c]\nwhen = light < 5\n" THEN);
-    assert_int_equal(ruleset_n_slots(rules), 2);
+    assert_int_equal(ruleset_shape(rules).n_slots, 2);
     assert_int_equal(ruleset_slot(rules, "door"), SIZE_MAX);
     struct index_list readers = ruleset_slot_at(rules, ruleset_slot(rules, "light"))->rules;
     assert_int_equal(readers.n, 2); // `when` and `until` of one rule count once
