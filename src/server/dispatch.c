@@ -205,8 +205,6 @@ int dispatch_new(sd_event *event, struct dispatch **ret_dispatch)
     if (r >= 0)
         r = sd_event_add_time(event, &dispatch->timer, CLOCK_BOOTTIME, USEC_INFINITY, 1, on_timer,
                               dispatch);
-    if (r >= 0)
-        r = sd_event_source_set_enabled(dispatch->timer, SD_EVENT_OFF);
     if (r < 0)
         return r;
     *ret_dispatch = TAKE_PTR(dispatch);
@@ -256,19 +254,19 @@ void dispatch_review(struct dispatch *dispatch, const struct config *config,
                      const struct intake *intake)
 {
     struct issuer_cursor cursor = { 0 };
-    struct issuer_item item;
+    const struct letter *letter;
+    const char *device;
     char example[256] = ""; // the first that does not hold
     size_t n = 0;
     const struct ruleset_now at = now();
-    while (issuer_next(dispatch->issuer, &cursor, &item)) {
-        if (standing_holds(config, intake_has_group(intake), &item))
+    while (issuer_next(dispatch->issuer, &cursor, &letter, &device)) {
+        if (standing_holds(config, intake_has_group(intake), letter, device))
             continue;
         if (!example[0])
-            snprintf(example, sizeof(example), "%s of rule %s to %s%s", item.command->json,
-                     item.rule, item.device ? "" : "group ",
-                     item.device ? item.device : item.group);
-        if (item.is_ordered) // should the rule come back, it decides anew
-            decisions_forget(dispatch->decisions, item.rule, item.device);
+            snprintf(example, sizeof(example), "%s of rule %s to %s%s", letter->command->json,
+                     letter->rule, device ? "" : "group ", device ? device : letter->group);
+        if (letter->is_ordered) // should the rule come back, it decides anew
+            decisions_forget(dispatch->decisions, letter->rule, device);
         n += issuer_give_up(dispatch->issuer, &cursor, &at);
     }
     if (n > 0)

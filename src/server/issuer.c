@@ -253,18 +253,8 @@ int issuer_issue_group(struct issuer *issuer, const struct letter_order *order,
 
 static const char unwanted[] = "no rule says so any more";
 
-static struct issuer_item make_item(const struct letter *letter, const char *device)
-{
-    return (struct issuer_item){
-        .device = device,
-        .group = letter->group,
-        .rule = letter->rule,
-        .command = letter->command,
-        .is_ordered = letter->is_ordered,
-    };
-}
-
-bool issuer_next(struct issuer *issuer, struct issuer_cursor *cursor, struct issuer_item *ret_item)
+bool issuer_next(struct issuer *issuer, struct issuer_cursor *cursor,
+                 const struct letter **ret_letter, const char **ret_device)
 {
     cursor->roll = cursor->next_roll;
     while (!cursor->in_opens && !cursor->roll && cursor->n_buckets < ROLLS_BUCKETS)
@@ -273,7 +263,8 @@ bool issuer_next(struct issuer *issuer, struct issuer_cursor *cursor, struct iss
         cursor->next_roll = cursor->roll->next;
         cursor->roll->is_inherited = true; // what it says they may say again
         cursor->roll->is_fresh = false;
-        *ret_item = make_item(cursor->roll->letter, NULL);
+        *ret_letter = cursor->roll->letter;
+        *ret_device = NULL;
         return true;
     }
     cursor->open = cursor->in_opens ? cursor->next_open : issuer->pending.oldest;
@@ -281,7 +272,8 @@ bool issuer_next(struct issuer *issuer, struct issuer_cursor *cursor, struct iss
     if (!cursor->open)
         return false;
     cursor->next_open = cursor->open->newer;
-    *ret_item = make_item(cursor->open->letter, cursor->open->peer->id);
+    *ret_letter = cursor->open->letter;
+    *ret_device = cursor->open->peer->id;
     return true;
 }
 

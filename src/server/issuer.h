@@ -29,15 +29,6 @@ enum { ISSUER_MAX_DEVICES = 250000 }; // that have announced themselves
 
 struct issuer;
 
-/* An open command, as issuer_next() shows it. */
-struct issuer_item {
-    const char *device; // NULL: a group's as a whole, before its devices are shown
-    const char *group;  // NULL: none
-    const char *rule;
-    const struct command *command; // or what is left of the rule's
-    bool is_ordered;
-};
-
 struct issuer_counts {
     uint64_t ended[LETTER_ENDS]; // since the start
     uint64_t refused;            // at a bound, until there was room
@@ -89,7 +80,9 @@ void issuer_overrule(struct issuer *issuer, const struct letter_order *order,
  * closes the one just shown, as superseded; it returns for how many.
  *
  *     struct issuer_cursor cursor = { 0 };
- *     while (issuer_next(issuer, &cursor, &item)) ...
+ *     while (issuer_next(issuer, &cursor, &letter, &device)) ...
+ *
+ * device NULL: a group's as a whole, before its devices are shown.
  */
 struct issuer_cursor {
     size_t n_buckets;              // that have been looked at
@@ -97,7 +90,8 @@ struct issuer_cursor {
     struct open *open, *next_open; // likewise, behind all rolls
     bool in_opens;
 };
-bool issuer_next(struct issuer *issuer, struct issuer_cursor *cursor, struct issuer_item *ret_item);
+bool issuer_next(struct issuer *issuer, struct issuer_cursor *cursor,
+                 const struct letter **ret_letter, const char **ret_device);
 size_t issuer_give_up(struct issuer *issuer, const struct issuer_cursor *cursor,
                       const struct ruleset_now *now);
 

@@ -107,6 +107,11 @@ static int compare_rolls(const void *a, const void *b)
     return strcmp(x->letter->id, y->letter->id);
 }
 
+static int compare_id(const void *id, const void *roll)
+{
+    return strcmp(id, (*(struct roll *const *)roll)->letter->id);
+}
+
 /* A new vector of all, in the order of their ids; NULL without memory. */
 static struct roll **sort_rolls(const struct rolls *rolls)
 {
@@ -119,23 +124,6 @@ static struct roll **sort_rolls(const struct rolls *rolls)
     if (n > 0)
         qsort(sorted, n, sizeof(struct roll *), compare_rolls);
     return sorted;
-}
-
-static struct roll *find_roll(struct roll *const *sorted, size_t n, const char *key, size_t n_id)
-{
-    size_t low = 0, high = n;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        const char *id = sorted[middle]->letter->id;
-        int order = strncmp(id, key, n_id);
-        if (order == 0 && id[n_id] == '\0')
-            return sorted[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
 }
 
 static void enroll(struct rolls *rolls, struct roll *roll, char *ids, size_t i)
@@ -153,16 +141,19 @@ static void take_part(struct recall *recall, const struct stray *stray, struct r
                       const struct ruleset_now *now)
 {
     int64_t i = -1;
+    char id[LETTER_ID_SIZE];
     size_t n_id = strcspn(stray->key, "/");
-    struct roll *roll = find_roll(sorted, recall->rolls->n_rolls, stray->key, n_id);
-    if (!roll || parse_int(stray->key + n_id + 1, &i) < 0 || i < 0 || i >= MAX_PARTS) {
+    snprintf(id, sizeof(id), "%.*s", (int)n_id, stray->key);
+    struct roll *const *found =
+        bsearch(id, sorted, recall->rolls->n_rolls, sizeof(*sorted), compare_id);
+    if (!found || parse_int(stray->key + n_id + 1, &i) < 0 || i < 0 || i >= MAX_PARTS) {
         discard(recall, stray->key, now);
         return;
     }
-    struct roll_part *part = rolls_part(roll, (size_t)i);
+    struct roll_part *part = rolls_part(*found, (size_t)i);
     if (!part)
         return;
-    enroll(recall->rolls, roll, stray->value, (size_t)i);
+    enroll(recall->rolls, *found, stray->value, (size_t)i);
     part->is_on_disk = true;
     part->is_dirty = false;
 }

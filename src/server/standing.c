@@ -35,16 +35,16 @@ static bool has_group(const struct config *config, bool topics_have_group, const
 }
 
 bool standing_holds(const struct config *config, bool topics_have_group,
-                    const struct issuer_item *item)
+                    const struct letter *letter, const char *device)
 {
-    const struct config_section *section = config_find(config, "rule", item->rule);
+    const struct config_section *section = config_find(config, "rule", letter->rule);
     const struct rule_config *rule = section ? config_rule(section) : NULL;
     if (!rule || rule->where != WHERE_SERVER ||
-        (!says(rule->then_command, item->command) && !says(rule->else_command, item->command)))
+        (!says(rule->then_command, letter->command) && !says(rule->else_command, letter->command)))
         return false;
-    if (item->device && !strings_match_any(config->server->devices, item->device))
+    if (device && !strings_match_any(config->server->devices, device))
         return false;
     if (rule->scope == SCOPE_GROUP)
-        return item->group && has_group(config, topics_have_group, item->group);
-    return item->device && strings_match_any(rule->devices, item->device);
+        return letter->group && has_group(config, topics_have_group, letter->group);
+    return device && strings_match_any(rule->devices, device);
 }

@@ -11,8 +11,11 @@
 #include <stdbool.h>
 
 #include "config/config.h"
-#include "server/issuer.h"
+#include "server/letter.h"
 
-/* topics_have_group: a device may be of any group, as intake_has_group() says. */
+/*
+ * device: that it is to, or NULL: its group. topics_have_group: a device may be of any group, as
+ * intake_has_group() says.
+ */
 bool standing_holds(const struct config *config, bool topics_have_group,
-                    const struct issuer_item *item);
+                    const struct letter *letter, const char *device);

@@ -396,23 +396,27 @@ static void expired_one_lets_the_next_go(void **state)
 
 /* --- other rules ----------------------------------------------------------------------------- */
 
-static bool sets_no_led(const struct issuer_item *item)
+static bool sets_no_led(const struct letter *letter, const char *device)
 {
-    return !strstr(item->command->json, "led");
+    (void)device;
+    return !strstr(letter->command->json, "led");
 }
 
-static bool is_not_d1(const struct issuer_item *item)
+static bool is_not_d1(const struct letter *letter, const char *device)
 {
-    return !item->device || strcmp(item->device, "d1") != 0;
+    (void)letter;
+    return !device || strcmp(device, "d1") != 0;
 }
 
-static size_t give_up(struct world *world, bool (*stands)(const struct issuer_item *item))
+static size_t give_up(struct world *world,
+                      bool (*stands)(const struct letter *letter, const char *device))
 {
     struct issuer_cursor cursor = { 0 };
-    struct issuer_item item;
+    const struct letter *letter;
+    const char *device;
     size_t n = 0;
-    while (issuer_next(world->issuer, &cursor, &item)) {
-        if (!stands(&item))
+    while (issuer_next(world->issuer, &cursor, &letter, &device)) {
+        if (!stands(letter, device))
             n += issuer_give_up(world->issuer, &cursor, &world->now);
     }
     return n;

@@ -19,10 +19,10 @@ static bool holds(const char *rule, const char *device, const char *group, const
     _cleanup_(config_unrefp) struct config *config = load_main(rules);
     _cleanup_(command_freep) struct command *command = NULL;
     assert_int_equal(command_parse(json, strlen(json), &command, NULL), 0);
-    const struct issuer_item item = {
-        .device = device, .group = group, .rule = rule, .command = command
-    };
-    return standing_holds(config, false, &item);
+    const struct letter letter = { .group = (char *)group,
+                                   .rule = (char *)rule,
+                                   .command = command };
+    return standing_holds(config, false, &letter, device);
 }
 
 static void what_a_rule_says_stands(void **state)
@@ -63,13 +63,14 @@ static void group_that_is_gone_is_told_nothing(void **state)
                   "then = {\"led\": true}\n[server]\ngroups = south default\n");
     _cleanup_(command_freep) struct command *command = NULL;
     assert_int_equal(command_parse("{\"led\": true}", 13, &command, NULL), 0);
-    struct issuer_item item = { .group = "south", .rule = "flood", .command = command };
-    assert_false(standing_holds(config, false, &item)); // no section and no topic names it
-    assert_true(standing_holds(config, true, &item));
-    item.group = "default";
-    assert_true(standing_holds(config, false, &item));
-    item.group = "north"; // another server's
-    assert_false(standing_holds(config, true, &item));
+    char south[] = "south", rule[] = "flood", standard[] = "default", north[] = "north";
+    struct letter letter = { .group = south, .rule = rule, .command = command };
+    assert_false(standing_holds(config, false, &letter, NULL)); // no section and no topic names it
+    assert_true(standing_holds(config, true, &letter, NULL));
+    letter.group = standard;
+    assert_true(standing_holds(config, false, &letter, NULL));
+    letter.group = north; // another server's
+    assert_false(standing_holds(config, true, &letter, NULL));
 }
 
 int main(void)
