@@ -170,11 +170,10 @@ int actuator_new(sd_event *event, struct config *config, const struct config_sec
         return r;
     actuator->job->finished = on_finished;
     actuator->job->owner = actuator;
-    r = sd_event_add_time_relative(event, &actuator->retry_timer, CLOCK_BOOTTIME, retry_min_usec,
-                                   USEC_PER_SEC / 10, on_retry, actuator);
+    r = sd_event_add_time(event, &actuator->retry_timer, CLOCK_BOOTTIME, USEC_INFINITY,
+                          USEC_PER_SEC / 10, on_retry, actuator);
     if (r < 0)
         return r;
-    sd_event_source_set_enabled(actuator->retry_timer, SD_EVENT_OFF);
     *ret_actuator = TAKE_PTR(actuator);
     return 0;
 }

@@ -170,10 +170,6 @@ static void step_guards(struct actuators *actuators)
         if (entry_mono_usec < next_mono_usec)
             next_mono_usec = entry_mono_usec;
     }
-    if (next_mono_usec == USEC_INFINITY) {
-        sd_event_source_set_enabled(actuators->timer, SD_EVENT_OFF);
-        return;
-    }
     sd_event_source_set_time(actuators->timer, next_mono_usec);
     sd_event_source_set_enabled(actuators->timer, SD_EVENT_ONESHOT);
 }
@@ -350,13 +346,12 @@ int actuators_new(sd_event *event, struct outbox *outbox,
     actuators->rested = rested;
     actuators->userdata = userdata;
     memcpy(actuators->boot, boot, sizeof(actuators->boot));
-    int r = sd_event_add_time(event, &actuators->timer, CLOCK_BOOTTIME, 0, 10 * USEC_PER_MSEC,
-                              on_timer, actuators);
+    int r = sd_event_add_time(event, &actuators->timer, CLOCK_BOOTTIME, USEC_INFINITY,
+                              10 * USEC_PER_MSEC, on_timer, actuators);
     if (r >= 0)
         r = wishes_new(event, on_told, actuators, &actuators->wishes);
     if (r < 0)
         return r;
-    sd_event_source_set_enabled(actuators->timer, SD_EVENT_OFF);
     *ret_actuators = TAKE_PTR(actuators);
     return 0;
 }

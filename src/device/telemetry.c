@@ -188,10 +188,6 @@ static void arm_timer(struct telemetry *telemetry)
         if (telemetry->streams[i].deadline_mono_usec > clock_mono_usec())
             next_mono_usec = earlier(next_mono_usec, telemetry->streams[i].deadline_mono_usec);
     }
-    if (next_mono_usec == USEC_INFINITY) {
-        sd_event_source_set_enabled(telemetry->timer, SD_EVENT_OFF);
-        return;
-    }
     sd_event_source_set_time_accuracy(
         telemetry->timer, accuracy_usec > USEC_PER_MSEC ? accuracy_usec : USEC_PER_MSEC);
     sd_event_source_set_time(telemetry->timer, next_mono_usec);
@@ -452,10 +448,10 @@ int telemetry_new(sd_event *event, struct uplink *uplink, struct ratelimit *stor
     telemetry->reading = reading;
     telemetry->userdata = userdata;
     telemetry->start_mono_usec = clock_mono_usec();
-    int r = sd_event_add_time(event, &telemetry->timer, CLOCK_BOOTTIME, 0, 0, on_timer, telemetry);
+    int r = sd_event_add_time(event, &telemetry->timer, CLOCK_BOOTTIME, USEC_INFINITY, 0, on_timer,
+                              telemetry);
     if (r < 0)
         return r;
-    sd_event_source_set_enabled(telemetry->timer, SD_EVENT_OFF);
     *ret_telemetry = TAKE_PTR(telemetry);
     return 0;
 }

@@ -216,8 +216,6 @@ int keeper_new(sd_event *event, struct keeper **ret_keeper)
     keeper->left_out = (struct ratelimit){ .interval_usec = 3600 * USEC_PER_SEC, .burst = 1 };
     int r = sd_event_add_time(event, &keeper->timer, CLOCK_BOOTTIME, USEC_INFINITY,
                               10 * USEC_PER_MSEC, on_timer, keeper);
-    if (r >= 0)
-        r = sd_event_source_set_enabled(keeper->timer, SD_EVENT_OFF);
     if (r < 0)
         return r;
     *ret_keeper = TAKE_PTR(keeper);

@@ -263,10 +263,8 @@ int recorder_new(sd_event *event, const char *path, uint64_t max_size, uint64_t 
     recorder->path = job->path;
     int r = worker_new(event, "recorder", &recorder->worker);
     if (r >= 0)
-        r = sd_event_add_time_relative(event, &recorder->timer, CLOCK_BOOTTIME, delay_usec,
-                                       delay_usec, on_timer, recorder);
-    if (r >= 0)
-        r = sd_event_source_set_enabled(recorder->timer, SD_EVENT_OFF);
+        r = sd_event_add_time(event, &recorder->timer, CLOCK_BOOTTIME, USEC_INFINITY, delay_usec,
+                              on_timer, recorder);
     if (r < 0)
         return r;
     *ret_recorder = TAKE_PTR(recorder);

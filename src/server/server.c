@@ -484,7 +484,7 @@ static int add_timers(struct server *server)
     if (r >= 0)
         r = sd_event_add_time(server->event, &server->stop_timer, CLOCK_BOOTTIME, USEC_INFINITY, 1,
                               on_stop_timer, server);
-    return r < 0 ? r : sd_event_source_set_enabled(server->stop_timer, SD_EVENT_OFF);
+    return r;
 }
 
 int server_new(sd_event *event, struct spool *spool, struct config *config,
