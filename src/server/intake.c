@@ -7,9 +7,11 @@
 
 #include "util/strings.h"
 
+enum { STATUS, REPLIES, COMMANDS, GROUP_COMMANDS, STATE, N_SINGLE };
+
 struct intake {
     struct config *config;
-    struct topic_template *status, *replies, *commands, *group_commands, *state;
+    struct topic_template *single[N_SINGLE];
     size_t n_telemetry; // the telemetry templates, those of the streams too, each once
     struct topic_template **telemetry;
     bool any_pattern; // a device pattern with a wildcard
@@ -38,15 +40,14 @@ static int parse_all(struct intake *intake)
     intake->telemetry = calloc(n_streams + 2, sizeof(struct topic_template *));
     if (!intake->telemetry)
         return -ENOMEM;
-    int r = topic_parse(topics->status, all_fields, &intake->status, NULL);
-    if (r >= 0)
-        r = topic_parse(topics->replies, all_fields, &intake->replies, NULL);
-    if (r >= 0)
-        r = topic_parse(topics->commands, all_fields, &intake->commands, NULL);
-    if (r >= 0)
-        r = topic_parse(topics->group_commands, all_fields, &intake->group_commands, NULL);
-    if (r >= 0)
-        r = topic_parse(topics->state, all_fields, &intake->state, NULL);
+    const char *const texts[N_SINGLE] = {
+        [STATUS] = topics->status,     [REPLIES] = topics->replies,
+        [COMMANDS] = topics->commands, [GROUP_COMMANDS] = topics->group_commands,
+        [STATE] = topics->state,
+    };
+    int r = 0;
+    for (size_t i = 0; r >= 0 && i < N_SINGLE; i++)
+        r = topic_parse(texts[i], all_fields, &intake->single[i], NULL);
     if (r >= 0)
         r = add_telemetry(intake, topics->telemetry);
     if (r >= 0 && topics->backlog)
@@ -78,11 +79,8 @@ void intake_free(struct intake *intake)
 {
     if (!intake)
         return;
-    topic_free(intake->status);
-    topic_free(intake->replies);
-    topic_free(intake->commands);
-    topic_free(intake->group_commands);
-    topic_free(intake->state);
+    for (size_t i = 0; i < N_SINGLE; i++)
+        topic_free(intake->single[i]);
     for (size_t i = 0; i < intake->n_telemetry; i++)
         topic_free(intake->telemetry[i]);
     free(intake->telemetry);
@@ -116,11 +114,11 @@ static int add_filter(const struct topic_template *template, const char *id, con
 static int add_filters(const struct intake *intake, const char *id, char ***filters)
 {
     const char *share = intake->config->server->share;
-    int r = add_filter(intake->status, id, NULL, filters);
+    int r = add_filter(intake->single[STATUS], id, NULL, filters);
     if (r == 0)
-        r = add_filter(intake->replies, id, NULL, filters);
+        r = add_filter(intake->single[REPLIES], id, NULL, filters);
     if (r == 0 && share)
-        r = add_filter(intake->commands, id, NULL, filters);
+        r = add_filter(intake->single[COMMANDS], id, NULL, filters);
     for (size_t k = 0; r == 0 && k < intake->n_telemetry; k++)
         r = add_filter(intake->telemetry[k], id, share, filters);
     return r;
@@ -156,8 +154,8 @@ static bool is_of_another_kind(const struct intake *intake, const char *topic,
 {
     struct topic_match ignored;
     return (match->field[TOPIC_SENSOR].bytes || match->field[TOPIC_STREAM].bytes) &&
-           (topic_match(intake->commands, topic, &ignored) ||
-            topic_match(intake->state, topic, &ignored));
+           (topic_match(intake->single[COMMANDS], topic, &ignored) ||
+            topic_match(intake->single[STATE], topic, &ignored));
 }
 
 enum intake_kind intake_classify(const struct intake *intake, const char *topic,
@@ -165,11 +163,11 @@ enum intake_kind intake_classify(const struct intake *intake, const char *topic,
 {
     struct topic_match match;
     enum intake_kind kind = INTAKE_OTHER;
-    if (topic_match(intake->status, topic, &match))
+    if (topic_match(intake->single[STATUS], topic, &match))
         kind = INTAKE_STATUS; // before telemetry: "{id}/{sensor}" would take it as well
-    else if (topic_match(intake->replies, topic, &match))
+    else if (topic_match(intake->single[REPLIES], topic, &match))
         kind = INTAKE_REPLY;
-    else if (intake->config->server->share && topic_match(intake->commands, topic, &match))
+    else if (intake->config->server->share && topic_match(intake->single[COMMANDS], topic, &match))
         kind = INTAKE_COMMAND;
     for (size_t i = 0; kind == INTAKE_OTHER && i < intake->n_telemetry; i++) {
         if (topic_match(intake->telemetry[i], topic, &match) &&
@@ -198,11 +196,11 @@ int intake_command_topic(const struct intake *intake, const char *id, const char
     const struct topic_values values = {
         .field = { [TOPIC_ID] = id, [TOPIC_GROUP] = group ? group : intake->config->daemon->group },
     };
-    return topic_expand(intake->commands, &values, ret_topic);
+    return topic_expand(intake->single[COMMANDS], &values, ret_topic);
 }
 
 int intake_group_topic(const struct intake *intake, const char *group, char **ret_topic)
 {
     const struct topic_values values = { .field = { [TOPIC_GROUP] = group } };
-    return topic_expand(intake->group_commands, &values, ret_topic);
+    return topic_expand(intake->single[GROUP_COMMANDS], &values, ret_topic);
 }
