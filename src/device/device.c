@@ -250,7 +250,7 @@ int device_prepare(struct device *device, struct config *config, struct device_p
     if (r == 0)
         r = actuators_prepare(device->actuators, config, &plan->actuators, why);
     if (r == 0)
-        r = telemetry_prepare(device->telemetry, config, plan->topics, &plan->telemetry, why);
+        r = telemetry_prepare(device->telemetry, config, &plan->telemetry, why);
     if (r == 0)
         r = prepare_uplink(device, config, &plan->uplink);
     if (r < 0)

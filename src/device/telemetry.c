@@ -34,6 +34,14 @@ struct source { // a sensor and its place in the rhythm
     bool failed;                // as the owner was last told
 };
 
+/* A configuration. */
+struct telemetry_plan {
+    struct config *config;
+    size_t n_streams, n_sources;
+    struct stream *streams;
+    struct source *sources; // until it is in force those that go on as they are have no sensor
+};
+
 struct telemetry {
     sd_event *event;
     sd_event_source *timer;
@@ -42,12 +50,8 @@ struct telemetry {
     struct owner owner;
     void (*reading)(void *userdata, size_t i, double value, uint64_t mono_usec);
     void *userdata;
-    struct config *config;
     uint64_t start_mono_usec; // of the rhythm
-    size_t n_sources;
-    struct source *sources;
-    size_t n_streams;
-    struct stream *streams;
+    struct telemetry_plan now;
 };
 
 /* --- messages -------------------------------------------------------------------------------- */
@@ -63,11 +67,12 @@ static void publish(struct telemetry *telemetry, const struct stream *stream, co
                                                                         .qos = -1 });
     if (!ratelimit_pass(telemetry->story, clock_mono_usec(), NULL))
         return;
-    log_info(LOG_FIELDS({ "DEVICE", telemetry->config->daemon->id }, { "STREAM", stream->name }),
-             "telemetry %s%s", payload,
-             r < 0                                    ? " (dropped)"
-             : uplink_is_connected(telemetry->uplink) ? ""
-                                                      : " (not connected: queued)");
+    log_info(
+        LOG_FIELDS({ "DEVICE", telemetry->now.config->daemon->id }, { "STREAM", stream->name }),
+        "telemetry %s%s", payload,
+        r < 0                                    ? " (dropped)"
+        : uplink_is_connected(telemetry->uplink) ? ""
+                                                 : " (not connected: queued)");
 }
 
 static void write_member(FILE *out, const struct sensor *sensor, double value)
@@ -126,8 +131,8 @@ static void publish_due(struct telemetry *telemetry, struct stream *stream)
         return; // they stay due
     stream->deadline_mono_usec = 0;
     fputc('{', out);
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        struct source *source = &telemetry->sources[i];
+    for (size_t i = 0; i < telemetry->now.n_sources; i++) {
+        struct source *source = &telemetry->now.sources[i];
         double value;
         if (source->stream != stream || !source->due || sensor_is_sampling(source->sensor))
             continue;
@@ -151,8 +156,8 @@ static void publish_due(struct telemetry *telemetry, struct stream *stream)
 static void check_stream(struct telemetry *telemetry, struct stream *stream, uint64_t now_mono_usec)
 {
     bool ready = false, waiting = false;
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        const struct source *source = &telemetry->sources[i];
+    for (size_t i = 0; i < telemetry->now.n_sources; i++) {
+        const struct source *source = &telemetry->now.sources[i];
         if (source->stream != stream || !source->due)
             continue;
         if (!sensor_is_sampling(source->sensor))
@@ -178,15 +183,15 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static void arm_timer(struct telemetry *telemetry)
 {
     uint64_t next_mono_usec = USEC_INFINITY, accuracy_usec = 50 * USEC_PER_MSEC;
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        const struct source *source = &telemetry->sources[i];
+    for (size_t i = 0; i < telemetry->now.n_sources; i++) {
+        const struct source *source = &telemetry->now.sources[i];
         next_mono_usec = earlier(next_mono_usec, source->wanted ? 0 : source->sample_mono_usec);
         next_mono_usec = earlier(next_mono_usec, source->publish_mono_usec);
         accuracy_usec = earlier(accuracy_usec, sensor_sample_interval(source->sensor) / 50);
     }
-    for (size_t i = 0; i < telemetry->n_streams; i++) {
-        if (telemetry->streams[i].deadline_mono_usec > clock_mono_usec())
-            next_mono_usec = earlier(next_mono_usec, telemetry->streams[i].deadline_mono_usec);
+    for (size_t i = 0; i < telemetry->now.n_streams; i++) {
+        if (telemetry->now.streams[i].deadline_mono_usec > clock_mono_usec())
+            next_mono_usec = earlier(next_mono_usec, telemetry->now.streams[i].deadline_mono_usec);
     }
     sd_event_source_set_time_accuracy(
         telemetry->timer, accuracy_usec > USEC_PER_MSEC ? accuracy_usec : USEC_PER_MSEC);
@@ -213,9 +218,9 @@ static void tell_changed(struct telemetry *telemetry, struct source *source)
 
 static struct source *find_source(struct telemetry *telemetry, const struct sensor *sensor)
 {
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        if (telemetry->sources[i].sensor == sensor)
-            return &telemetry->sources[i];
+    for (size_t i = 0; i < telemetry->now.n_sources; i++) {
+        if (telemetry->now.sources[i].sensor == sensor)
+            return &telemetry->now.sources[i];
     }
     return NULL;
 }
@@ -225,7 +230,7 @@ static void take_news(struct telemetry *telemetry, struct source *source,
                       const struct sensor_news *news)
 {
     if (news->has_reading)
-        telemetry->reading(telemetry->userdata, (size_t)(source - telemetry->sources),
+        telemetry->reading(telemetry->userdata, (size_t)(source - telemetry->now.sources),
                            news->reading, news->mono_usec);
     if (news->has_reading && news->is_edge)
         publish_one(telemetry, source, news->reading, news->mono_usec);
@@ -265,8 +270,8 @@ static void start_sample(struct telemetry *telemetry, struct source *source, uin
 static void tick(struct telemetry *telemetry)
 {
     uint64_t now_mono_usec = clock_mono_usec();
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        struct source *source = &telemetry->sources[i];
+    for (size_t i = 0; i < telemetry->now.n_sources; i++) {
+        struct source *source = &telemetry->now.sources[i];
         if (source->wanted) // what was published before may never have arrived
             sensor_forget_published(source->sensor);
         if (source->wanted || now_mono_usec >= source->publish_mono_usec)
@@ -274,14 +279,14 @@ static void tick(struct telemetry *telemetry)
         source->publish_mono_usec = sampling_next(telemetry->start_mono_usec,
                                                   sensor_interval(source->sensor), now_mono_usec);
     }
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        struct source *source = &telemetry->sources[i];
+    for (size_t i = 0; i < telemetry->now.n_sources; i++) {
+        struct source *source = &telemetry->now.sources[i];
         if (source->wanted || now_mono_usec >= source->sample_mono_usec)
             start_sample(telemetry, source, now_mono_usec);
         source->wanted = false;
     }
-    for (size_t i = 0; i < telemetry->n_streams; i++)
-        check_stream(telemetry, &telemetry->streams[i], now_mono_usec);
+    for (size_t i = 0; i < telemetry->now.n_streams; i++)
+        check_stream(telemetry, &telemetry->now.streams[i], now_mono_usec);
     arm_timer(telemetry);
 }
 
@@ -303,42 +308,29 @@ static struct stream *find_stream(struct stream *streams, size_t n, const char *
     return NULL;
 }
 
-static void free_sources(struct source *sources, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        sensor_free(sources[i].sensor);
-    free(sources);
-}
-
 /* The one that goes on as it is under the new configuration; NULL if there is none. */
 static struct source *find_equal(struct telemetry *telemetry, const struct config_section *section)
 {
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        struct source *source = &telemetry->sources[i];
+    for (size_t i = 0; i < telemetry->now.n_sources; i++) {
+        struct source *source = &telemetry->now.sources[i];
         if (source->sensor && config_section_equal(sensor_section(source->sensor), section))
             return source;
     }
     return NULL;
 }
 
-struct telemetry_plan {
-    struct config *config;
-    struct stream *streams;
-    size_t n_streams;
-    struct source *sources; // those that go on as they are have no sensor yet
-    size_t n_sources;
-};
-
-static int plan_streams(struct telemetry_plan *plan, const struct topics *topics)
+static int plan_streams(struct telemetry_plan *plan)
 {
     plan->n_streams = config_count(plan->config, "stream");
     plan->streams = calloc(plan->n_streams + 1, sizeof(*plan->streams));
     if (!plan->streams)
         return -ENOMEM;
     for (size_t i = 0; i < plan->n_streams; i++) {
-        const char *name = config_nth(plan->config, "stream", i)->name;
+        const struct config_section *section = config_nth(plan->config, "stream", i);
+        const char *own = config_stream(section)->topic;
+        const char *topic = own ? own : plan->config->topics->telemetry;
         plan->streams[i] =
-            (struct stream){ .name = name, .has_topics = topics_are_of_sensors(topics, name) };
+            (struct stream){ .name = section->name, .has_topics = strstr(topic, "{sensor}") };
     }
     return 0;
 }
@@ -363,14 +355,13 @@ static int plan_sources(struct telemetry *telemetry, struct telemetry_plan *plan
 }
 
 int telemetry_prepare(struct telemetry *telemetry, struct config *config,
-                      const struct topics *topics, struct telemetry_plan **ret_plan,
-                      struct why *why)
+                      struct telemetry_plan **ret_plan, struct why *why)
 {
     _cleanup_(telemetry_plan_freep) struct telemetry_plan *plan = calloc(1, sizeof(*plan));
     if (!plan)
         return -ENOMEM;
     plan->config = config_ref(config);
-    int r = plan_streams(plan, topics);
+    int r = plan_streams(plan);
     if (r == 0)
         r = plan_sources(telemetry, plan, why);
     if (r < 0)
@@ -379,13 +370,19 @@ int telemetry_prepare(struct telemetry *telemetry, struct config *config,
     return 0;
 }
 
-void telemetry_plan_free(struct telemetry_plan *plan)
+static void plan_done(struct telemetry_plan *plan)
 {
-    if (!plan)
-        return;
-    free_sources(plan->sources, plan->n_sources);
+    for (size_t i = 0; i < plan->n_sources; i++)
+        sensor_free(plan->sources[i].sensor);
+    free(plan->sources);
     free(plan->streams);
     config_unref(plan->config);
+}
+
+void telemetry_plan_free(struct telemetry_plan *plan)
+{
+    if (plan)
+        plan_done(plan);
     free(plan);
 }
 
@@ -414,20 +411,9 @@ static void take_sensors(struct telemetry *telemetry, struct telemetry_plan *pla
 void telemetry_commit(struct telemetry *telemetry, struct telemetry_plan *plan)
 {
     take_sensors(telemetry, plan);
-    const struct telemetry_plan old = {
-        .config = telemetry->config,
-        .streams = telemetry->streams,
-        .n_streams = telemetry->n_streams,
-        .sources = telemetry->sources,
-        .n_sources = telemetry->n_sources,
-    };
-    telemetry->config = plan->config;
-    telemetry->streams = plan->streams;
-    telemetry->n_streams = plan->n_streams;
-    telemetry->sources = plan->sources;
-    telemetry->n_sources = plan->n_sources;
-    *plan = old;
-    telemetry_plan_free(plan);
+    plan_done(&telemetry->now);
+    telemetry->now = *plan;
+    free(plan);
     arm_timer(telemetry);
 }
 
@@ -461,17 +447,15 @@ void telemetry_free(struct telemetry *telemetry)
     if (!telemetry)
         return;
     sd_event_source_disable_unref(telemetry->timer);
-    free_sources(telemetry->sources, telemetry->n_sources);
-    free(telemetry->streams);
-    config_unref(telemetry->config);
+    plan_done(&telemetry->now);
     sd_event_unref(telemetry->event);
     free(telemetry);
 }
 
 void telemetry_publish_now(struct telemetry *telemetry, char *const *names)
 {
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        struct source *source = &telemetry->sources[i];
+    for (size_t i = 0; i < telemetry->now.n_sources; i++) {
+        struct source *source = &telemetry->now.sources[i];
         source->wanted |= !names || strings_match_any(names, sensor_name(source->sensor));
     }
     arm_timer(telemetry);
@@ -479,8 +463,8 @@ void telemetry_publish_now(struct telemetry *telemetry, char *const *names)
 
 void telemetry_node_changed(struct telemetry *telemetry, const char *name)
 {
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        struct source *source = &telemetry->sources[i];
+    for (size_t i = 0; i < telemetry->now.n_sources; i++) {
+        struct source *source = &telemetry->now.sources[i];
         if (sensor_node_changed(source->sensor, name))
             source->sample_mono_usec = 0; // with the next turn of the loop
     }
@@ -489,8 +473,8 @@ void telemetry_node_changed(struct telemetry *telemetry, const char *name)
 
 bool telemetry_is_settled(const struct telemetry *telemetry)
 {
-    for (size_t i = 0; i < telemetry->n_sources; i++) {
-        if (!telemetry->sources[i].tried)
+    for (size_t i = 0; i < telemetry->now.n_sources; i++) {
+        if (!telemetry->now.sources[i].tried)
             return false;
     }
     return true;
@@ -498,13 +482,13 @@ bool telemetry_is_settled(const struct telemetry *telemetry)
 
 size_t telemetry_n_sensors(const struct telemetry *telemetry)
 {
-    return telemetry->n_sources;
+    return telemetry->now.n_sources;
 }
 
 size_t telemetry_n_failed(const struct telemetry *telemetry)
 {
     size_t n = 0;
-    for (size_t i = 0; i < telemetry->n_sources; i++)
-        n += sensor_has_failed(telemetry->sources[i].sensor);
+    for (size_t i = 0; i < telemetry->now.n_sources; i++)
+        n += sensor_has_failed(telemetry->now.sources[i].sensor);
     return n;
 }

@@ -13,7 +13,6 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
-#include "device/topics.h"
 #include "outbox/owner.h"
 #include "outbox/uplink.h"
 #include "util/cleanup.h"
@@ -41,8 +40,7 @@ DEFINE_CLEANUP(struct telemetry *, telemetry_free)
  * changed ones opened, all others go on undisturbed. 0, or -errno, with why if it is a sensor's.
  */
 int telemetry_prepare(struct telemetry *telemetry, struct config *config,
-                      const struct topics *topics, struct telemetry_plan **ret_plan,
-                      struct why *why);
+                      struct telemetry_plan **ret_plan, struct why *why);
 void telemetry_commit(struct telemetry *telemetry, struct telemetry_plan *plan);
 void telemetry_plan_free(struct telemetry_plan *plan);
 DEFINE_CLEANUP(struct telemetry_plan *, telemetry_plan_free)

@@ -4,8 +4,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
-
 #include "config/config.h"
 #include "util/cleanup.h"
 
@@ -20,12 +18,9 @@ enum own_topic {
     N_OWN_TOPICS
 };
 
-/* Holds a reference to config. 0 or -ENOMEM: the templates have been checked with the file. */
-int topics_new(struct config *config, struct topics **ret_topics);
+/* 0 or -ENOMEM: the templates have been checked with the file. */
+int topics_new(const struct config *config, struct topics **ret_topics);
 void topics_free(struct topics *topics);
 DEFINE_CLEANUP(struct topics *, topics_free)
 
 const char *topics_own(const struct topics *topics, enum own_topic own);
-
-/* Whether each sensor of a stream of the configuration has a topic of its own. */
-bool topics_are_of_sensors(const struct topics *topics, const char *stream);

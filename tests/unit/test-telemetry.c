@@ -102,13 +102,11 @@ static struct house open_house(const char *text)
 static void configure(struct house *house)
 {
     struct telemetry_plan *plan;
-    _cleanup_(topics_freep) struct topics *topics = NULL;
-    assert_int_equal(topics_new(house->config, &topics), 0);
     const struct owner owner = { on_told, house };
     assert_int_equal(telemetry_new(house->event, (struct uplink *)house, &house->story, &owner,
                                    on_reading, house, &house->telemetry),
                      0);
-    assert_int_equal(telemetry_prepare(house->telemetry, house->config, topics, &plan, NULL), 0);
+    assert_int_equal(telemetry_prepare(house->telemetry, house->config, &plan, NULL), 0);
     telemetry_commit(house->telemetry, plan);
 }
 
