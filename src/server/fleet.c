@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-// The devices that have been heard of. Owns their memory; a hash table with a list from the one
-// heard of last to the one heard of longest ago. Pure: reads no clock and does no I/O.
+// The devices that have been heard of. Owns their memory; a hash table with a list by age. Pure:
+// reads no clock and does no I/O.
 #include "server/fleet.h"
 
 #include <assert.h>
@@ -14,7 +14,7 @@ struct fleet {
     struct fleet_shape shape;
     size_t n_devices, n_buckets; // n_buckets is a power of two
     struct fleet_device **buckets;
-    struct fleet_device *newest, *oldest;
+    TAILQ_HEAD(, fleet_device) ages; // the one heard of longest ago first
 };
 
 uint64_t fleet_hash(struct topic_slice id)
@@ -33,20 +33,6 @@ static struct fleet_device **bucket(const struct fleet *fleet, uint64_t hash)
     return &fleet->buckets[hash & (fleet->n_buckets - 1)];
 }
 
-static void unlink_age(struct fleet *fleet, struct fleet_device *device)
-{
-    *(device->newer ? &device->newer->older : &fleet->newest) = device->older;
-    *(device->older ? &device->older->newer : &fleet->oldest) = device->newer;
-}
-
-static void link_newest(struct fleet *fleet, struct fleet_device *device)
-{
-    device->newer = NULL;
-    device->older = fleet->newest;
-    *(fleet->newest ? &fleet->newest->newer : &fleet->oldest) = device;
-    fleet->newest = device;
-}
-
 static void free_device(const struct fleet *fleet, struct fleet_device *device)
 {
     for (size_t i = 0; i < fleet->shape.n_series; i++)
@@ -56,12 +42,12 @@ static void free_device(const struct fleet *fleet, struct fleet_device *device)
 
 void fleet_forget_oldest(struct fleet *fleet)
 {
-    struct fleet_device *device = fleet->oldest;
+    struct fleet_device *device = TAILQ_FIRST(&fleet->ages);
     struct fleet_device **at = bucket(fleet, device->hash);
     while (*at != device)
         at = &(*at)->next;
     *at = device->next;
-    unlink_age(fleet, device);
+    TAILQ_REMOVE(&fleet->ages, device, age);
     free_device(fleet, device);
     fleet->n_devices--;
 }
@@ -76,7 +62,8 @@ static void grow(struct fleet *fleet)
     free(fleet->buckets);
     fleet->buckets = buckets;
     fleet->n_buckets = n_buckets;
-    for (struct fleet_device *device = fleet->newest; device; device = device->older) {
+    for (struct fleet_device *device = TAILQ_FIRST(&fleet->ages); device;
+         device = TAILQ_NEXT(device, age)) {
         struct fleet_device **at = bucket(fleet, device->hash);
         device->next = *at;
         *at = device;
@@ -112,6 +99,7 @@ int fleet_new(const struct fleet_shape *shape, struct fleet **ret_fleet)
     _cleanup_(fleet_freep) struct fleet *fleet = calloc(1, sizeof(*fleet));
     if (!fleet)
         return -ENOMEM;
+    TAILQ_INIT(&fleet->ages);
     fleet->shape = *shape;
     fleet->n_buckets = MIN_BUCKETS;
     fleet->buckets = calloc(MIN_BUCKETS, sizeof(struct fleet_device *));
@@ -125,10 +113,10 @@ void fleet_free(struct fleet *fleet)
 {
     if (!fleet)
         return;
-    for (struct fleet_device *device = fleet->newest; device;) {
-        struct fleet_device *older = device->older;
+    struct fleet_device *device;
+    while ((device = TAILQ_FIRST(&fleet->ages))) {
+        TAILQ_REMOVE(&fleet->ages, device, age);
         free_device(fleet, device);
-        device = older;
     }
     free(fleet->buckets);
     free(fleet);
@@ -167,7 +155,7 @@ int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device *
     struct fleet_device *device = find(fleet, hash, id);
     *ret_new = !device;
     if (device) {
-        unlink_age(fleet, device);
+        TAILQ_REMOVE(&fleet->ages, device, age);
     } else {
         if (fleet->n_devices >= FLEET_MAX_DEVICES)
             return -ENOBUFS;
@@ -181,7 +169,7 @@ int fleet_hear(struct fleet *fleet, struct topic_slice id, struct fleet_device *
         *bucket(fleet, hash) = device;
         fleet->n_devices++;
     }
-    link_newest(fleet, device);
+    TAILQ_INSERT_TAIL(&fleet->ages, device, age);
     *ret_device = device;
     return 0;
 }
@@ -196,7 +184,7 @@ struct fleet_device *fleet_next(const struct fleet *fleet, size_t *cursor)
 
 struct fleet_device *fleet_oldest(const struct fleet *fleet)
 {
-    return fleet->oldest;
+    return TAILQ_FIRST(&fleet->ages);
 }
 
 static int by_age(const void *a, const void *b)
@@ -213,10 +201,11 @@ void fleet_sort(struct fleet *fleet)
         calloc(fleet->n_devices + 1, sizeof(struct fleet_device *));
     if (!devices)
         return;
-    for (struct fleet_device *device = fleet->oldest; device; device = device->newer)
+    for (struct fleet_device *device = TAILQ_FIRST(&fleet->ages); device;
+         device = TAILQ_NEXT(device, age))
         devices[n++] = device;
     qsort(devices, n, sizeof(struct fleet_device *), by_age);
-    fleet->newest = fleet->oldest = NULL;
+    TAILQ_INIT(&fleet->ages);
     for (size_t i = 0; i < n; i++)
-        link_newest(fleet, devices[i]);
+        TAILQ_INSERT_TAIL(&fleet->ages, devices[i], age);
 }

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "core/expr.h"
 #include "core/rule.h"
@@ -55,7 +56,7 @@ struct fleet_share {
 
 struct fleet_device {
     struct fleet_device *next; // in its bucket
-    struct fleet_device *newer, *older;
+    TAILQ_ENTRY(fleet_device) age;
     uint64_t hash;
     struct expr_reading *readings; // n_slots
     bool *late;                    // n_slots: the reading came long after its time

@@ -38,7 +38,7 @@ size_t issuer_room(const struct issuer *issuer)
 
 bool issuer_is_idle(const struct issuer *issuer)
 {
-    return !issuer->pending.oldest && issuer->rolls.n_rolls == 0;
+    return TAILQ_EMPTY(&issuer->pending.opens) && issuer->rolls.n_rolls == 0;
 }
 
 /* --- what is newer, for a device ------------------------------------------------------------- */
@@ -267,11 +267,11 @@ bool issuer_next(struct issuer *issuer, struct issuer_cursor *cursor,
         *ret_device = NULL;
         return true;
     }
-    cursor->open = cursor->in_opens ? cursor->next_open : issuer->pending.oldest;
+    cursor->open = cursor->in_opens ? cursor->next_open : TAILQ_FIRST(&issuer->pending.opens);
     cursor->in_opens = true;
     if (!cursor->open)
         return false;
-    cursor->next_open = cursor->open->newer;
+    cursor->next_open = TAILQ_NEXT(cursor->open, all);
     *ret_letter = cursor->open->letter;
     *ret_device = cursor->open->peer->id;
     return true;

@@ -50,10 +50,8 @@ void pending_link(struct pending *pending, struct open *open)
     while (*place)
         place = &(*place)->next;
     *place = open;
-    open->next = open->newer = NULL;
-    open->older = pending->newest;
-    *(pending->newest ? &pending->newest->newer : &pending->oldest) = open;
-    pending->newest = open;
+    open->next = NULL;
+    TAILQ_INSERT_TAIL(&pending->opens, open, all);
     if (!pending->unrecorded && open->ticket > pending->recorded_ticket)
         pending->unrecorded = open;
     open->peer->n_open++;
@@ -71,10 +69,9 @@ static void unlink_open(struct pending *pending, struct open *open)
     while (*place != open)
         place = &(*place)->next;
     *place = open->next;
-    *(open->older ? &open->older->newer : &pending->oldest) = open->newer;
-    *(open->newer ? &open->newer->older : &pending->newest) = open->older;
     if (pending->unrecorded == open)
-        pending->unrecorded = open->newer;
+        pending->unrecorded = TAILQ_NEXT(open, all);
+    TAILQ_REMOVE(&pending->opens, open, all);
     open->peer->n_open--;
     if (open->roll) {
         pending->n_followed--;
@@ -95,7 +92,9 @@ void pending_sort(struct pending *pending, const struct ruleset_now *now)
     size_t n = 0;
     _cleanup_(freep) struct open **opens =
         calloc(pending->n_own + pending->n_followed + 1, sizeof(struct open *));
-    for (struct open *open = pending->oldest; opens && open; open = open->newer)
+    if (!opens)
+        return;
+    for (struct open *open = TAILQ_FIRST(&pending->opens); open; open = TAILQ_NEXT(open, all))
         opens[n++] = open;
     for (size_t i = 0; i < n; i++)
         unlink_open(pending, opens[i]);
@@ -281,7 +280,7 @@ void pending_end(struct pending *pending, struct open *open, enum letter_end end
 void pending_connected(struct pending *pending, const struct ruleset_now *now)
 {
     pending->is_connected = true;
-    for (struct open *open = pending->oldest; open; open = open->newer) {
+    for (struct open *open = TAILQ_FIRST(&pending->opens); open; open = TAILQ_NEXT(open, all)) {
         open->is_dated = open->was_sent;
         open->try_mono_usec = now->mono_usec;        // it, or its reply, may be lost
         if (open->roll && !open->peer->is_announced) // its status comes before that
@@ -301,7 +300,7 @@ void pending_take_recorded(struct pending *pending, const struct ruleset_now *no
     pending->has_recorded = false;
     while (pending->unrecorded && pending->unrecorded->ticket <= pending->recorded_ticket) {
         pending_arm(pending, pending->unrecorded, now);
-        pending->unrecorded = pending->unrecorded->newer;
+        pending->unrecorded = TAILQ_NEXT(pending->unrecorded, all);
     }
 }
 
@@ -373,6 +372,7 @@ uint64_t pending_next_mono_usec(const struct pending *pending)
 
 int pending_init(struct pending *pending, uint64_t seed, struct post *post)
 {
+    TAILQ_INIT(&pending->opens);
     pending->post = post;
     pending->seed = pending->random = seed;
     pending->troubles = pending->refusals = trouble_limit;
@@ -381,9 +381,9 @@ int pending_init(struct pending *pending, uint64_t seed, struct post *post)
 
 void pending_done(struct pending *pending)
 {
-    while (pending->oldest) {
-        struct open *open = pending->oldest;
-        pending->oldest = open->newer;
+    struct open *open;
+    while ((open = TAILQ_FIRST(&pending->opens))) {
+        TAILQ_REMOVE(&pending->opens, open, all);
         free_open(pending, open);
     }
     heap_done(&pending->due);

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "server/letter.h"
 #include "server/peers.h"
@@ -35,8 +36,8 @@ struct roll;
 /* A command that waits for its device's reply. */
 struct open {
     struct heap_entry due;
-    struct open *next;          // of its peer
-    struct open *newer, *older; // of all
+    struct open *next;     // of its peer
+    TAILQ_ENTRY(open) all; // in the order of their issue
     struct peer *peer;
     struct letter *letter;
     struct roll *roll;      // its group's command, which is on disk as a whole; NULL: its own
@@ -59,7 +60,7 @@ struct pending {
     struct peers peers;
     uint64_t seed, last_number, last_seq; // of letters
     uint64_t random;                      // of random_jitter()
-    struct open *oldest, *newest;
+    TAILQ_HEAD(, open) opens;
     struct open *unrecorded; // the first, in their order, that is not on disk yet
     struct heap due;
     struct heap repeats;     // those that are due to be sent again, which is paced

@@ -11,7 +11,7 @@ struct reasons {
     const struct ruleset *rules;
     struct reason **last; // by rule
     size_t n;
-    struct reason *oldest, *newest;
+    TAILQ_HEAD(, reason) ages; // the oldest first
     struct reason *buckets[BUCKETS];
 };
 
@@ -29,31 +29,17 @@ static struct reason **place_of(struct reasons *reasons, uint64_t hash, size_t i
     return place;
 }
 
-static void unlink_age(struct reasons *reasons, struct reason *reason)
-{
-    *(reason->older ? &reason->older->newer : &reasons->oldest) = reason->newer;
-    *(reason->newer ? &reason->newer->older : &reasons->newest) = reason->older;
-}
-
-static void link_newest(struct reasons *reasons, struct reason *reason)
-{
-    reason->newer = NULL;
-    reason->older = reasons->newest;
-    *(reasons->newest ? &reasons->newest->newer : &reasons->oldest) = reason;
-    reasons->newest = reason;
-}
-
 /* The last one of each rule is spared, and then is as one of the newest. */
 static void forget_oldest(struct reasons *reasons)
 {
-    struct reason *oldest = reasons->oldest;
+    struct reason *oldest = TAILQ_FIRST(&reasons->ages);
     for (size_t n = 0; n < ruleset_n_rules(reasons->rules) && reasons->last[oldest->rule] == oldest;
          n++) {
-        unlink_age(reasons, oldest);
-        link_newest(reasons, oldest);
-        oldest = reasons->oldest;
+        TAILQ_REMOVE(&reasons->ages, oldest, age);
+        TAILQ_INSERT_TAIL(&reasons->ages, oldest, age);
+        oldest = TAILQ_FIRST(&reasons->ages);
     }
-    unlink_age(reasons, oldest);
+    TAILQ_REMOVE(&reasons->ages, oldest, age);
     *place_of(reasons, oldest->hash, oldest->rule, oldest->name) = oldest->next;
     if (reasons->last[oldest->rule] == oldest)
         reasons->last[oldest->rule] = NULL;
@@ -87,7 +73,7 @@ void reasons_put(struct reasons *reasons, size_t i, const struct ruleset_target 
     uint64_t hash = hash_of(i, target->device ? target->device->hash : fleet_hash(slice));
     struct reason **place = place_of(reasons, hash, i, name), *reason = *place;
     if (reason) {
-        unlink_age(reasons, reason);
+        TAILQ_REMOVE(&reasons->ages, reason, age);
     } else {
         reason = make(reasons, hash, i, name);
         if (!reason)
@@ -95,7 +81,7 @@ void reasons_put(struct reasons *reasons, size_t i, const struct ruleset_target 
         *place = reason;
         reasons->n++;
     }
-    link_newest(reasons, reason);
+    TAILQ_INSERT_TAIL(&reasons->ages, reason, age);
     reason->wall_usec = now->wall_usec;
     reason->outcome = ruleset_state(reasons->rules, i, target)->state.outcome;
     reason->is_own = is_own;
@@ -119,6 +105,7 @@ int reasons_new(const struct ruleset *rules, struct reasons **ret_reasons)
     _cleanup_(reasons_freep) struct reasons *reasons = calloc(1, sizeof(*reasons));
     if (!reasons)
         return -ENOMEM;
+    TAILQ_INIT(&reasons->ages);
     reasons->rules = rules;
     reasons->last = calloc(ruleset_n_rules(rules) + 1, sizeof(struct reason *));
     if (!reasons->last)
@@ -131,9 +118,9 @@ void reasons_free(struct reasons *reasons)
 {
     if (!reasons)
         return;
-    while (reasons->oldest) {
-        struct reason *oldest = reasons->oldest;
-        reasons->oldest = oldest->newer;
+    struct reason *oldest;
+    while ((oldest = TAILQ_FIRST(&reasons->ages))) {
+        TAILQ_REMOVE(&reasons->ages, oldest, age);
         free(oldest);
     }
     free(reasons->last);

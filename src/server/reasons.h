@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <sys/queue.h>
+
 #include "server/ruleset.h"
 #include "util/cleanup.h"
 
@@ -15,7 +17,7 @@ struct reasons;
 struct reason {
     uint64_t hash;       // of the rule and the name
     struct reason *next; // in its bucket
-    struct reason *newer, *older;
+    TAILQ_ENTRY(reason) age;
     uint64_t wall_usec;
     const char *name; // of the device or the group
     size_t rule;
