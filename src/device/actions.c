@@ -203,30 +203,13 @@ static int begin_sample(struct actions *actions, struct config *config,
 /* --- the others ------------------------------------------------------------------------------ */
 
 /* A device has no light of its own that it could blink: it makes itself seen in the journal. */
-static int begin_identify(struct actions *actions, struct config *config,
-                          const struct actions_waiter *waiter, struct why *why)
+static void identify(struct task *task)
 {
-    struct task *task = new_task(actions, config, waiter, 0);
-    if (!task)
-        return why_set(why, ENOMEM, "out of memory");
+    const struct config *config = task->config;
     log_notice(LOG_FIELDS(LOG_ID(LOG_ID_IDENTIFY), { "DEVICE", config->daemon->id }),
                "identify: here I am, device %s of group %s", config->daemon->id,
                config->daemon->group);
-    add_task(task);
     finish(task, REPLY_DONE, "", NULL);
-    return 0;
-}
-
-static int begin_reload(struct actions *actions, struct config *config,
-                        const struct actions_waiter *waiter, struct why *why)
-{
-    struct task *task = new_task(actions, config, waiter, 0);
-    if (!task)
-        return why_set(why, ENOMEM, "out of memory");
-    task->is_reload = true;
-    add_task(task);
-    actions->owner.told(actions->owner.userdata, OWNER_RELOAD);
-    return 0;
 }
 
 void actions_reloaded(struct actions *actions, const char *failure)
@@ -293,20 +276,6 @@ static void on_systemd_done(void *userdata, const char *failure)
         finish(task, REPLY_DONE, "", NULL);
 }
 
-/* Something that systemd does for us: once, so it begins when that is on disk. */
-static int begin_job(struct actions *actions, struct config *config,
-                     const struct config_section *section, const struct envelope *envelope,
-                     const struct actions_waiter *waiter, struct why *why)
-{
-    struct task *task = new_task(actions, config, waiter, 0);
-    if (!task)
-        return why_set(why, ENOMEM, "out of memory");
-    task->section = section;
-    task->expires_wall_usec = envelope->expires_wall_usec;
-    add_task(task);
-    return ACTIONS_ONCE;
-}
-
 static void start_job(struct task *task)
 {
     struct actions *actions = task->actions;
@@ -367,20 +336,31 @@ int actions_begin(struct actions *actions, struct config *config, const struct e
                   const struct actions_waiter *waiter, struct why *why)
 {
     const char *action = envelope->action;
+    bool is_identify = strcmp(action, "identify") == 0, is_reload = strcmp(action, "reload") == 0;
     const struct config_section *section = config_find(config, "action", action);
-    if (envelope->sensors && strcmp(action, "sample") != 0)
-        return why_set(why, EINVAL, "'sensors' goes with sample alone");
     if (strcmp(action, "sample") == 0)
         return begin_sample(actions, config, envelope, waiter, why);
-    if (strcmp(action, "identify") == 0)
-        return begin_identify(actions, config, waiter, why);
-    if (strcmp(action, "reload") == 0)
-        return begin_reload(actions, config, waiter, why);
-    if (section)
-        return begin_job(actions, config, section, envelope, waiter, why);
-    if (strcmp(action, "reboot") == 0)
-        return why_set(why, EACCES, "reboot is not allowed here: there is no [action reboot]");
-    return why_set(why, ENOENT, "there is no action '%s'", action);
+    if (envelope->sensors)
+        return why_set(why, EINVAL, "'sensors' goes with sample alone");
+    if (!is_identify && !is_reload && !section)
+        return strcmp(action, "reboot") == 0
+                   ? why_set(why, EACCES, "reboot is not allowed here: there is no [action reboot]")
+                   : why_set(why, ENOENT, "there is no action '%s'", action);
+    struct task *task = new_task(actions, config, waiter, 0);
+    if (!task)
+        return why_set(why, ENOMEM, "out of memory");
+    add_task(task);
+    task->is_reload = is_reload;
+    if (is_identify) {
+        identify(task);
+    } else if (is_reload) {
+        actions->owner.told(actions->owner.userdata, OWNER_RELOAD);
+    } else { // systemd does it for us: once, so it begins when that is on disk
+        task->section = section;
+        task->expires_wall_usec = envelope->expires_wall_usec;
+        return ACTIONS_ONCE;
+    }
+    return 0;
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
