@@ -9,6 +9,19 @@ def test_a_restore_forgets(bare):
     assert bare.run("test -e /root/file", check=False)[1] == 1
 
 
+def test_a_restore_does_not_let_time_pass(bare):
+    """But for the time of day: else watchdogs bark at what was saved while it ran."""
+
+    def uptime():
+        return float(bare.run("cut -d' ' -f1 /proc/uptime"))
+
+    begin = uptime()
+    bare.machine.save("moment")
+    bare.run("sleep 20")
+    bare.machine.restore("moment")
+    assert uptime() < begin + 15
+
+
 def test_a_power_cut_loses_what_was_not_written_and_keeps_the_rest(bare):
     bare.run("echo kept >/var/kept; sync; echo lost >/var/lost")
     bare.machine.reset()

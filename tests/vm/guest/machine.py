@@ -27,10 +27,10 @@ BOOT_TRIES = 3
 COMMAND_LIMIT_SECONDS = 60
 # What the agent in the guest, qemu and this machine may add to a script's own limit.
 ANSWER_SECONDS = 60
-# Emulated, a fifth level of pages and wide vectors cost time and bring none, and so does each look at an HPET.
+# Emulated, a fifth level of pages and wide vectors cost time and bring none.
 CPU = "max,la57=off,avx=off,avx2=off,f16c=off,fma=off"
 KERNEL_OPTIONS = ("console=ttyS0 quiet panic=-1 root=/dev/vda rw mitigations=off net.ifnames=0 "
-                  "tsc=reliable systemd.show_status=0 systemd.getty_auto=0")
+                  "systemd.show_status=0 systemd.getty_auto=0")
 
 
 class Failed(AssertionError):
