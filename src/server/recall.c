@@ -145,7 +145,7 @@ static void take_part(struct recall *recall, const struct stray *stray, struct r
     size_t n_id = strcspn(stray->key, "/");
     snprintf(id, sizeof(id), "%.*s", (int)n_id, stray->key);
     struct roll *const *found =
-        bsearch(id, sorted, recall->rolls->n_rolls, sizeof(*sorted), compare_id);
+        bsearch(id, sorted, recall->rolls->n_rolls, sizeof(struct roll *), compare_id);
     if (!found || parse_int(stray->key + n_id + 1, &i) < 0 || i < 0 || i >= MAX_PARTS) {
         discard(recall, stray->key, now);
         return;
