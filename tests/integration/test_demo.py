@@ -22,7 +22,7 @@ def load_demo():
 
 @pytest.mark.parametrize("columns,rows", [(80, 24), (120, 40), (60, 20)])
 def test_the_picture_fits_the_terminal(monkeypatch, capsys, columns, rows):
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((columns, rows)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda fallback=None: os.terminal_size((columns, rows)))
     show = load_demo().Show(HINT, live=True)
     for i in range(100):
         show.take("nightlight/telemetry", f'{{"light": {i * 10}}}')
