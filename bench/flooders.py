@@ -13,7 +13,6 @@ import select
 import signal
 import socket
 import struct
-import subprocess
 import sys
 
 CHUNK = 64 << 10
@@ -173,30 +172,6 @@ def pieces(messages):
 
 
 # --- publishers -----------------------------------------------------------------------------------
-
-class Piped:
-    """mosquitto_pub -l with these lines over and over, one message each."""
-
-    def __init__(self, port, topic, lines):
-        argv = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(port), "-t", topic, "-l"]
-        self._popen = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                       preexec_fn=end_with_parent)
-        self._feeder = Forked(_feed, self._popen.stdin, lines)
-        self._popen.stdin.close()
-
-    def kill(self):
-        self._popen.kill()
-        self._feeder.kill()
-
-    def wait(self):
-        self._popen.wait()
-        self._feeder.wait()
-
-
-def _feed(stdin, lines):
-    for piece in pieces([line + b"\n" for line in lines]):
-        stdin.write(piece)
-
 
 class Raw(Forked):
     """A client that sends these packets over and over, faster than a library would."""
