@@ -93,8 +93,7 @@ class Device:
         if self.disk.delays_a_start:
             self.disk.end()
         self.wait_heard()
-        if self.disk.delays_a_start:
-            self.disk.begin()
+        self.disk.begin()  # anew, or in what an end has left free
         self.wait_trouble(mark)
 
     def begin_trouble(self):

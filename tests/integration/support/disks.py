@@ -78,7 +78,8 @@ class Full:
         daemon.argv = ["nsenter", f"--target={self._holder.pid}", "--mount", *daemon.argv]
 
     def begin(self):
-        with open(self.state / "filler", "wb", buffering=0) as filler:
+        """Again: also what has become free meanwhile."""
+        with open(self.state / "filler", "ab", buffering=0) as filler:
             with pytest.raises(OSError):
                 while True:
                     filler.write(bytes(4096))
