@@ -5,7 +5,7 @@ that whatever happens to them costs a connection and nothing else.
 
     NIGHTLIGHT_CONNECTOR_ROUNDS=200 NIGHTLIGHT_CONNECTOR_SEED=1 pytest tests/vm/test_connector.py -k storm
 
-does so many bad things to them, from that seed; unset, 15, from a seed of the hour's own, which is printed.
+does so many bad things to them, from that seed; unset, 10, from a seed of the hour's own, which is printed.
 """
 
 import base64
@@ -21,7 +21,7 @@ from guest.guest import UNIT
 from guest.program import Program
 from support.stored import ENDS, fill
 
-ROUNDS = int(os.environ.get("NIGHTLIGHT_CONNECTOR_ROUNDS", 0)) or 15
+ROUNDS = int(os.environ.get("NIGHTLIGHT_CONNECTOR_ROUNDS", 0)) or 10
 SEED = int(os.environ.get("NIGHTLIGHT_CONNECTOR_SEED", 0)) or int(time.time())
 
 CLIENTS = "lamp1", "lamp1-server"

@@ -27,7 +27,7 @@ from support.fakes import Threaded
 from support.peer import Peer
 from support.stored import Account, Stored
 
-CUTS = int(os.environ.get("NIGHTLIGHT_POWER_CUTS", 0)) or 3
+CUTS = int(os.environ.get("NIGHTLIGHT_POWER_CUTS", 0)) or 2
 SEED = int(os.environ.get("NIGHTLIGHT_POWER_SEED", 0)) or int(time.time())
 
 EVERY, LATEST = ("ordered", "live"), ("latest",)
